@@ -1,0 +1,7 @@
+/// The logical processor.
+module cloister.cpu {
+    requires transitive cloister.spec;
+    requires transitive cloister.isa;
+    requires transitive cloister.memory;
+    requires transitive cloister.sim;
+}

@@ -1,0 +1,305 @@
+package cloister.memory;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/// The platform's physical memory: plain content in one reserved window, and for each cache line the KeyID that wrote
+/// it last.
+///
+/// Addresses are of two kinds. A `pa` is a plain physical address, below [#size]. An `hpa` is what a page-table entry
+/// or an instruction carries: a `pa` with a KeyID in bits 51:46. [TDX-BASE "Memory Encryption Keys"]
+///
+/// Reads with the owner's KeyID return content. Reads with another KeyID return what the memory controller would:
+/// zeros when private (TD-owned) memory is read with a shared KeyID (TD-owner bit mismatch), ciphertext between two
+/// shared KeyIDs; a private KeyID that reads a line it does not own is an integrity violation, reported as [Poison].
+/// Writes take ownership of the lines that they cover; a partial write to a line with another owner reads it first.
+///
+/// DEVIATION: ciphertext is a keystream of our own, not AES-XTS; nothing may depend on its value.
+public final class PhysicalMemory implements AutoCloseable {
+    public static final int FRAME_SHIFT = 12;
+    public static final long FRAME_SIZE = 1L << FRAME_SHIFT;
+    public static final int LINE_SIZE = 64;
+    /// The lowest KeyID bit of an hpa.
+    public static final int KEY_ID_SHIFT = 46;
+    public static final int KEY_ID_BITS = 6;
+    private static final int LINES_PER_FRAME = (int) (FRAME_SIZE / LINE_SIZE);
+    private static final char MIXED = 0xffff;
+
+    private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private final long size;
+    private final int firstPrivateKeyId;
+    private final Arena arena = Arena.ofShared();
+    private final MemorySegment window;
+    private final char[] owner;
+    private final Map<Long, char[]> mixed = new HashMap<>();
+    private final List<OwnerListener> listeners = new ArrayList<>();
+
+    /// @param size              bytes, a positive multiple of 4096 below 2^46
+    /// @param firstPrivateKeyId the lowest KeyID that is private to the TDX module, 1..64 (64: none)
+    public PhysicalMemory(long size, int firstPrivateKeyId) {
+        if (size <= 0 || size % FRAME_SIZE != 0 || size >= 1L << KEY_ID_SHIFT) {
+            throw new IllegalArgumentException("physical memory must be whole frames below 64 TiB: " + size);
+        }
+        this.size = size;
+        this.firstPrivateKeyId = firstPrivateKeyId;
+        this.window = ReservedWindow.reserve(size, arena);
+        this.owner = new char[Math.toIntExact(size >> FRAME_SHIFT)];
+    }
+
+    /// Bytes of physical memory.
+    public long size() {
+        return size;
+    }
+
+    /// The plain content, for the fast paths of processors. Whoever uses it has checked ownership with
+    /// [#ownedWhollyBy].
+    public MemorySegment window() {
+        return window;
+    }
+
+    /// The lowest private KeyID.
+    public int firstPrivateKeyId() {
+        return firstPrivateKeyId;
+    }
+
+    /// The KeyID in bits 51:46 of `hpa`.
+    public static int keyId(long hpa) {
+        return (int) (hpa >>> KEY_ID_SHIFT) & (1 << KEY_ID_BITS) - 1;
+    }
+
+    /// `hpa` without its KeyID.
+    public static long pa(long hpa) {
+        return hpa & (1L << KEY_ID_SHIFT) - 1;
+    }
+
+    /// `pa` with a KeyID.
+    public static long hpa(long pa, int keyId) {
+        return pa | (long) keyId << KEY_ID_SHIFT;
+    }
+
+    /// Whether there is memory at `[pa, pa + bytes)`.
+    public boolean contains(long pa, long bytes) {
+        return pa >= 0 && bytes >= 0 && pa <= size - bytes;
+    }
+
+    /// Whether every line of the frame at `pa` belongs to `keyId`.
+    public boolean ownedWhollyBy(long pa, int keyId) {
+        return owner[(int) (pa >> FRAME_SHIFT)] == keyId;
+    }
+
+    /// The KeyID that owns the line at `pa`.
+    public int ownerOfLine(long pa) {
+        char whole = owner[(int) (pa >> FRAME_SHIFT)];
+        return whole != MIXED ? whole : mixed.get(pa >> FRAME_SHIFT)[lineIndex(pa)];
+    }
+
+    /// Registers a processor for owner changes.
+    public void addOwnerListener(OwnerListener listener) {
+        listeners.add(listener);
+    }
+
+    /// Reads `bytes` (1, 2, 4 or 8; not across a line unless all lines have one owner) at `hpa`.
+    ///
+    /// @throws Poison when a private KeyID reads a line that it does not own
+    public long read(long hpa, int bytes) {
+        long pa = pa(hpa);
+        int key = keyId(hpa);
+        if (ownedWhollyBy(pa, key) && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE) {
+            return readPlain(pa, bytes);
+        }
+        long value = 0;
+        for (int i = 0; i < bytes; i++) {
+            value |= (readForeignByte(pa + i, key) & 0xffL) << 8 * i;
+        }
+        return value;
+    }
+
+    /// Writes the low `bytes` (1, 2, 4 or 8) of `value` at `hpa` and takes ownership of the lines covered.
+    public void write(long hpa, int bytes, long value) {
+        long pa = pa(hpa);
+        takeOwnership(pa, bytes, keyId(hpa));
+        switch (bytes) {
+            case 1 -> window.set(ValueLayout.JAVA_BYTE, pa, (byte) value);
+            case 2 -> window.set(SHORT, pa, (short) value);
+            case 4 -> window.set(INT, pa, (int) value);
+            case 8 -> window.set(LONG, pa, value);
+            default -> throw new IllegalArgumentException("access size " + bytes);
+        }
+    }
+
+    /// Copies content out, as [#read] would byte by byte.
+    public void read(long hpa, byte[] target, int offset, int length) {
+        long pa = pa(hpa);
+        int key = keyId(hpa);
+        for (int done = 0; done < length;) {
+            int chunk = (int) Math.min(length - done, FRAME_SIZE - (pa + done & FRAME_SIZE - 1));
+            if (ownedWhollyBy(pa + done, key)) {
+                MemorySegment.copy(window, ValueLayout.JAVA_BYTE, pa + done, target, offset + done, chunk);
+            } else {
+                for (int i = 0; i < chunk; i++) {
+                    target[offset + done + i] = readForeignByte(pa + done + i, key);
+                }
+            }
+            done += chunk;
+        }
+    }
+
+    /// Copies content in, as [#write] would.
+    public void write(long hpa, byte[] source, int offset, int length) {
+        long pa = pa(hpa);
+        takeOwnership(pa, length, keyId(hpa));
+        MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
+    }
+
+    /// Fills `[hpa, hpa + length)` with `value` and takes ownership.
+    public void fill(long hpa, long length, byte value) {
+        long pa = pa(hpa);
+        takeOwnership(pa, length, keyId(hpa));
+        window.asSlice(pa, length).fill(value);
+    }
+
+    /// MOVDIR64B: writes one whole line without reading it first, so it also clears poison. [SDM Vol. 2 MOVDIR64B]
+    ///
+    /// @param hpa    aligned to 64
+    /// @param source 64 bytes from `offset`
+    public void movdir64b(long hpa, byte[] source, int offset) {
+        long pa = pa(hpa);
+        setOwner(pa, LINE_SIZE, keyId(hpa));
+        MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, LINE_SIZE);
+    }
+
+    /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).
+    public long readPlain(long pa, int bytes) {
+        return switch (bytes) {
+            case 1 -> window.get(ValueLayout.JAVA_BYTE, pa) & 0xffL;
+            case 2 -> window.get(SHORT, pa) & 0xffffL;
+            case 4 -> window.get(INT, pa) & 0xffff_ffffL;
+            case 8 -> window.get(LONG, pa);
+            default -> throw new IllegalArgumentException("access size " + bytes);
+        };
+    }
+
+    /// Makes `keyId` the owner of the lines that `[pa, pa + length)` touches, content untouched where it is whole
+    /// lines; a line covered in part by a new owner keeps what that owner would have read.
+    public void takeOwnership(long pa, long length, int keyId) {
+        long last = pa + length - 1 >> FRAME_SHIFT;
+        for (long frame = pa >> FRAME_SHIFT; frame <= last; frame++) {
+            if (owner[(int) frame] != keyId) {
+                rewriteEdges(pa, length, keyId);
+                setOwner(pa, length, keyId);
+                return;
+            }
+        }
+    }
+
+    private void rewriteEdges(long pa, long length, int keyId) {
+        long end = pa + length;
+        if ((pa & LINE_SIZE - 1) != 0 || length < LINE_SIZE) {
+            rewriteLine(pa & -LINE_SIZE, keyId);
+        }
+        if ((end & LINE_SIZE - 1) != 0 && (end - 1 & -LINE_SIZE) != (pa & -LINE_SIZE)) {
+            rewriteLine(end & -LINE_SIZE, keyId);
+        }
+    }
+
+    private void rewriteLine(long linePa, int keyId) {
+        if (ownerOfLine(linePa) == keyId) {
+            return;
+        }
+        for (int i = 0; i < LINE_SIZE; i++) {
+            window.set(ValueLayout.JAVA_BYTE, linePa + i, readForeignByte(linePa + i, keyId));
+        }
+    }
+
+    private void setOwner(long pa, long length, int keyId) {
+        long end = pa + length;
+        for (long at = pa & -LINE_SIZE; at < end;) {
+            long frame = at >> FRAME_SHIFT;
+            long frameEnd = frame + 1 << FRAME_SHIFT;
+            if (owner[(int) frame] == keyId) {
+                at = frameEnd;
+            } else if ((at & FRAME_SIZE - 1) == 0 && end >= frameEnd) {
+                becomeWhole(frame, keyId);
+                at = frameEnd;
+            } else {
+                ownLine(frame, lineIndex(at), keyId);
+                at += LINE_SIZE;
+            }
+        }
+    }
+
+    private void ownLine(long frame, int line, int keyId) {
+        char whole = owner[(int) frame];
+        char[] lines;
+        if (whole == MIXED) {
+            lines = mixed.get(frame);
+        } else {
+            lines = new char[LINES_PER_FRAME];
+            Arrays.fill(lines, whole);
+            mixed.put(frame, lines);
+            owner[(int) frame] = MIXED;
+            tellListeners(frame);
+        }
+        lines[line] = (char) keyId;
+        for (char other : lines) {
+            if (other != keyId) {
+                return;
+            }
+        }
+        becomeWhole(frame, keyId);
+    }
+
+    private void becomeWhole(long frame, int keyId) {
+        if (owner[(int) frame] == MIXED) {
+            mixed.remove(frame);
+        }
+        owner[(int) frame] = (char) keyId;
+        tellListeners(frame);
+    }
+
+    private void tellListeners(long frame) {
+        for (int i = 0; i < listeners.size(); i++) {
+            listeners.get(i).ownerChanged(frame);
+        }
+    }
+
+    private byte readForeignByte(long pa, int key) {
+        int lineOwner = ownerOfLine(pa);
+        byte plain = window.get(ValueLayout.JAVA_BYTE, pa);
+        if (lineOwner == key) {
+            return plain;
+        }
+        if (key >= firstPrivateKeyId) {
+            throw new Poison(PhysicalMemory.hpa(pa, key));
+        }
+        return lineOwner >= firstPrivateKeyId ? 0 : (byte) (plain ^ keystream(pa, lineOwner) ^ keystream(pa, key));
+    }
+
+    private static byte keystream(long pa, int key) {
+        if (key == 0) {
+            return 0; // KeyID 0 is TME-MK's "no MKTME key": one fixed key, here the identity
+        }
+        long z = (pa >>> 3) * 0x9E3779B97F4A7C15L ^ key * 0xD1B54A32D192ED03L;
+        z = (z ^ z >>> 31) * 0x94D049BB133111EBL;
+        return (byte) (z >>> 8 * (pa & 7));
+    }
+
+    private static int lineIndex(long pa) {
+        return (int) (pa & FRAME_SIZE - 1) / LINE_SIZE;
+    }
+
+    /// Releases the window.
+    @Override public void close() {
+        arena.close();
+    }
+}

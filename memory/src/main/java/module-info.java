@@ -1,0 +1,6 @@
+/// Platform physical memory: frames, KeyID ownership and integrity.
+module cloister.memory {
+    requires transitive cloister.spec;
+    requires transitive cloister.sim;
+    exports cloister.memory;
+}

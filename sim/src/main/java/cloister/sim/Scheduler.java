@@ -1,0 +1,250 @@
+package cloister.sim;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.LockSupport;
+
+/// Decides which host thread runs. Exactly one holds the baton; it gives it up at explicit points only, so a run
+/// depends on the strategy, the seed and the guest, and on nothing else.
+///
+/// When every host thread is parked, time skips to the next timer. When there is no timer either, the
+/// scheduler waits for the outside world ([#post]); if nothing from outside can come, the run ends as
+/// [#stalled].
+public final class Scheduler {
+    private final VirtualClock clock;
+    private final SchedulingStrategy strategy;
+    private final List<HostThread> threads = new ArrayList<>();
+    private final ConcurrentLinkedQueue<Runnable> fromOutside = new ConcurrentLinkedQueue<>();
+    private final AtomicInteger postedCount = new AtomicInteger();
+    private final IdlePace pace;
+    private volatile HostThread current;
+    private volatile Thread runner;
+    private volatile Throwable failure;
+    private volatile boolean finished;
+    private volatile boolean outsideOpen;
+    private boolean stalled;
+
+    /// How time passes while every host thread waits.
+    public enum IdlePace {
+        /// Skip to the next timer at once: deterministic, and as fast as can be.
+        SKIP,
+        /// Sleep as long as the timer says, so that an interactive guest keeps step with its user.
+        REAL_TIME
+    }
+
+    /// A scheduler without host threads.
+    public Scheduler(VirtualClock clock, SchedulingStrategy strategy, IdlePace pace) {
+        this.clock = clock;
+        this.strategy = strategy;
+        this.pace = pace;
+    }
+
+    /// The platform's clock.
+    public VirtualClock clock() {
+        return clock;
+    }
+
+    /// Creates a host thread; it is runnable and starts when the strategy chooses it.
+    public HostThread spawn(String name, Runnable body) {
+        var holder = new HostThread[1];
+        var created = new HostThread(threads.size(), name, () -> runBody(holder[0], body));
+        holder[0] = created;
+        threads.add(created);
+        created.thread.start();
+        return created;
+    }
+
+    /// Runs the host threads until all have ended. Called by an ordinary thread. A throwable that escapes a host
+    /// thread ends the run and is rethrown here.
+    public void run() {
+        runner = Thread.currentThread();
+        passBaton(pickOrWait(null));
+        while (!finished) {
+            LockSupport.park(this);
+        }
+        if (failure instanceof RuntimeException e) {
+            throw e;
+        }
+        if (failure instanceof Error e) {
+            throw e;
+        }
+    }
+
+    /// The host thread that holds the baton, or null outside a run.
+    public HostThread current() {
+        return current;
+    }
+
+    /// True when the run ended because every host thread waited for something that could never come.
+    public boolean stalled() {
+        return stalled;
+    }
+
+    /// Declares that [#post] may be called, so that a fully parked platform waits instead of stalling.
+    public void expectOutside(boolean open) {
+        outsideOpen = open;
+        if (runner != null) {
+            wakeWaiter();
+        }
+    }
+
+    /// A point at which the current host thread may lose the baton.
+    public void switchPoint(SwitchPoint point) {
+        if (postedCount.get() != 0) {
+            drainOutside();
+        }
+        var self = current;
+        if (self == null || threads.size() == 1) {
+            return;
+        }
+        var next = strategy.atSwitchPoint(self, point, runnable());
+        if (next != self) {
+            handOver(self, next);
+        }
+    }
+
+    /// The current host thread waits until [#unpark]; returns at once when it was unparked since its last wait.
+    public void park() {
+        var self = current;
+        if (self.wakeUpPending) {
+            self.wakeUpPending = false;
+            return;
+        }
+        self.state = HostThread.State.PARKED;
+        var next = pickOrWait(self);
+        if (next != self) {
+            handOver(self, next); // with null (stalled) the run ends and this thread never goes on
+        }
+        self.wakeUpPending = false;
+    }
+
+    /// Makes a parked host thread runnable, or keeps its next [#park] from waiting.
+    public void unpark(HostThread thread) {
+        thread.wakeUpPending = true;
+        if (thread.state == HostThread.State.PARKED) {
+            thread.state = HostThread.State.RUNNABLE;
+        }
+    }
+
+    /// Hands an action of the outside world (console input, a time-out) to the platform; it runs at the next
+    /// switch point on the host thread that holds the baton. The only method that any thread may call.
+    public void post(Runnable action) {
+        fromOutside.add(action);
+        postedCount.incrementAndGet();
+        wakeWaiter();
+    }
+
+    private void wakeWaiter() {
+        var holder = current;
+        LockSupport.unpark(holder == null ? runner : holder.thread);
+    }
+
+    private void runBody(HostThread self, Runnable body) {
+        self.awaitBaton();
+        if (finished) {
+            return;
+        }
+        try {
+            body.run();
+        } catch (Throwable t) {
+            failure = t;
+        }
+        self.state = HostThread.State.ENDED;
+        if (failure == null) {
+            var next = pickOrWait(self);
+            if (next != null) {
+                self.hasBaton = false;
+                passBaton(next);
+                return;
+            }
+        }
+        finished = true;
+        LockSupport.unpark(runner);
+    }
+
+    private void handOver(HostThread self, HostThread next) {
+        self.hasBaton = false;
+        passBaton(next);
+        self.awaitBaton();
+    }
+
+    private void passBaton(HostThread next) {
+        if (next == null) {
+            finished = true;
+            LockSupport.unpark(runner);
+            return;
+        }
+        current = next;
+        next.giveBaton();
+    }
+
+    private HostThread pickOrWait(HostThread previous) {
+        while (true) {
+            drainOutside();
+            var runnable = runnable();
+            if (!runnable.isEmpty()) {
+                return previous == null ? runnable.getFirst() : strategy.next(previous, runnable);
+            }
+            if (threads.stream().allMatch(t -> t.state == HostThread.State.ENDED)) {
+                return null;
+            }
+            if (!letTimePass()) {
+                stalled = true;
+                return null;
+            }
+        }
+    }
+
+    private boolean letTimePass() {
+        long deadline = clock.nextDeadline();
+        if (deadline == Long.MAX_VALUE) {
+            if (!outsideOpen) {
+                return false;
+            }
+            parkUnlessPosted(0);
+            return true;
+        }
+        if (pace == IdlePace.REAL_TIME && outsideOpen) {
+            long nanos = (long) ((deadline - clock.now()) * 1e9 / clock.ticksPerSecond());
+            long until = System.nanoTime() + nanos;
+            for (long left = nanos; left > 0 && postedCount.get() == 0; left = until - System.nanoTime()) {
+                parkUnlessPosted(left);
+            }
+            if (postedCount.get() != 0) {
+                clock.advance(Math.max(0, Math.min(deadline - clock.now(),
+                        clock.ticksOfNanos(nanos - Math.max(0, until - System.nanoTime())))));
+                return true;
+            }
+        }
+        return clock.skipToNextDeadline();
+    }
+
+    private void parkUnlessPosted(long nanos) {
+        if (postedCount.get() == 0 && outsideOpen) {
+            if (nanos == 0) {
+                LockSupport.park(this);
+            } else {
+                LockSupport.parkNanos(this, nanos);
+            }
+        }
+    }
+
+    private void drainOutside() {
+        for (var action = fromOutside.poll(); action != null; action = fromOutside.poll()) {
+            postedCount.decrementAndGet();
+            action.run();
+        }
+    }
+
+    private List<HostThread> runnable() {
+        var result = new ArrayList<HostThread>(threads.size());
+        for (var thread : threads) {
+            if (thread.state == HostThread.State.RUNNABLE) {
+                result.add(thread);
+            }
+        }
+        return result;
+    }
+}

@@ -1,0 +1,6 @@
+/// The TDX module: SEAMCALL and TDCALL leaves behind a processor port.
+module cloister.tdx {
+    requires transitive cloister.spec;
+    requires transitive cloister.memory;
+    requires transitive cloister.sim;
+}

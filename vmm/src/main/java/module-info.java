@@ -1,0 +1,7 @@
+/// Machine types, ACPI, firmware and kernel loading, TD build.
+module cloister.vmm {
+    requires transitive cloister.spec;
+    requires transitive cloister.kvm;
+    requires transitive cloister.devices;
+    requires transitive cloister.platform;
+}
