@@ -3,4 +3,6 @@ module cloister.tdx {
     requires transitive cloister.spec;
     requires transitive cloister.memory;
     requires transitive cloister.sim;
+    exports cloister.tdx;
+    exports cloister.tdx.port;
 }

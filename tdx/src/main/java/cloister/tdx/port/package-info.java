@@ -1,0 +1,3 @@
+/// What the TDX module needs of the machine around it. `platform` implements it over real logical processors, the
+/// vector replayer without any.
+package cloister.tdx.port;
