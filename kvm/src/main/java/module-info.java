@@ -4,4 +4,5 @@ module cloister.kvm {
     requires transitive cloister.cpu;
     requires transitive cloister.memory;
     requires transitive cloister.sim;
+    exports cloister.kvm;
 }

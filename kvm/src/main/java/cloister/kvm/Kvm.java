@@ -1,0 +1,29 @@
+package cloister.kvm;
+
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+import java.util.List;
+
+/// /dev/kvm: the system file descriptor.
+public interface Kvm {
+    /// KVM_CHECK_EXTENSION: 0 when unsupported, else the capability's value.
+    long checkExtension(KvmCap cap);
+
+    /// KVM_CREATE_VM.
+    ///
+    /// @throws KvmException EINVAL when the type is not supported (no TDX module)
+    KvmVm createVm(VmType type);
+
+    /// KVM_GET_SUPPORTED_CPUID: what ordinary VMs may be given.
+    List<CpuidEntry> supportedCpuid();
+
+    /// KVM_GET_MSR_INDEX_LIST.
+    List<Integer> msrIndexList();
+
+    /// The virtual memory of the VMM's process.
+    UserMemory userMemory();
+
+    /// Counters over all VMs.
+    KvmStats stats();
+}

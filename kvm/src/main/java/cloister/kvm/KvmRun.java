@@ -1,0 +1,33 @@
+package cloister.kvm;
+
+/// `struct kvm_run`, the page that the VMM and KVM share. The VMM answers an exit by storing into the fields that
+/// the exit names, then calls [KvmVcpu#run] again.
+public final class KvmRun {
+    /// Room for the data of one exit.
+    public static final int DATA_SIZE = 4096;
+
+    /// In: [KvmVcpu#run] completes the pending exit and returns [KvmExit.Intr] without entering the guest.
+    public boolean immediateExit;
+    /// IO and MMIO data, little-endian items one after the other; filled by KVM for output and writes, by the VMM
+    /// for input and reads.
+    public final byte[] data = new byte[DATA_SIZE];
+    /// Answer to HYPERCALL, TDX and RDMSR exits.
+    public long ret;
+    /// Answer to RDMSR and WRMSR exits: true makes the access fault.
+    public boolean msrError;
+    KvmExit exit;
+
+    /// Only KVM creates it.
+    public KvmRun() {
+    }
+
+    /// Why the last [KvmVcpu#run] returned; null before the first.
+    public KvmExit exit() {
+        return exit;
+    }
+
+    /// Stores the exit; KVM's side of the page.
+    public void exit(KvmExit newExit) {
+        exit = newExit;
+    }
+}

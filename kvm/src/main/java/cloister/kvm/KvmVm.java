@@ -1,0 +1,69 @@
+package cloister.kvm;
+
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+import java.util.List;
+
+/// A VM file descriptor.
+public interface KvmVm extends AutoCloseable {
+    /// The type given at creation.
+    VmType type();
+
+    /// KVM_CHECK_EXTENSION on the VM.
+    long checkExtension(KvmCap cap);
+
+    /// KVM_ENABLE_CAP. SPLIT_IRQCHIP (number of IOAPIC routes), EXIT_HYPERCALL (mask of hypercall numbers), X2APIC_API
+    /// (flags), MAX_VCPUS, X86_APIC_BUS_CYCLES_NS.
+    ///
+    /// @throws KvmException EINVAL, EEXIST, EBUSY
+    void enableCap(KvmCap cap, long... args);
+
+    /// KVM_CREATE_VCPU.
+    ///
+    /// @param id the vCPU's id, which is its APIC id
+    /// @throws KvmException EINVAL, EEXIST; for a TD also EIO before KVM_TDX_INIT_VM
+    KvmVcpu createVcpu(int id);
+
+    /// KVM_CREATE_GUEST_MEMFD.
+    ///
+    /// @param size  bytes, a positive multiple of 4096
+    /// @param flags must be 0
+    /// @throws KvmException EINVAL
+    GuestMemfd createGuestMemfd(long size, long flags);
+
+    /// KVM_SET_USER_MEMORY_REGION2. Size 0 deletes the slot.
+    ///
+    /// @throws KvmException EINVAL, EEXIST when slots overlap
+    void setUserMemoryRegion2(UserMemoryRegion region);
+
+    /// KVM_SET_MEMORY_ATTRIBUTES.
+    ///
+    /// @param attributes 0 or [cloister.spec.kvm.KvmAbi#MEMORY_ATTRIBUTE_PRIVATE]
+    /// @throws KvmException EINVAL
+    void setMemoryAttributes(long gpa, long size, long attributes);
+
+    /// KVM_MEMORY_ENCRYPT_OP with a TDX command of VM scope. Outputs are stored into `cmd`.
+    ///
+    /// @throws KvmException as documented at [KvmTdxCmd]; ENOTTY when the VM is no TD
+    void memoryEncryptOp(KvmTdxCmd cmd);
+
+    /// KVM_SIGNAL_MSI.
+    ///
+    /// @return how many vCPUs got it (0: nobody, or blocked)
+    int signalMsi(long address, int data);
+
+    /// KVM_SET_GSI_ROUTING: replaces all routes.
+    void setGsiRouting(List<MsiRoute> routes);
+
+    /// Asserts a GSI once, as an eventfd bound by KVM_IRQFD does: delivers the MSI that the GSI routes to.
+    ///
+    /// @return how many vCPUs got it
+    int assertGsi(int gsi);
+
+    /// Counters of this VM; remain readable after [#close].
+    KvmStats stats();
+
+    /// Closes the VM with its vCPUs and memory slots. A TD is torn down and its pages are reclaimed; pages that could not
+    /// be reclaimed are counted by [KvmStats#leakedPages]. Repeated calls do nothing.
+    @Override void close();
+}

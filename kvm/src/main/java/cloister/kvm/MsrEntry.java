@@ -1,0 +1,5 @@
+package cloister.kvm;
+
+/// `struct kvm_msr_entry`.
+public record MsrEntry(int index, long data) {
+}

@@ -1,0 +1,40 @@
+package cloister.spec.kvm;
+
+/// Flag bits and numbers of the KVM uAPI. [LINUX include/uapi/linux/kvm.h, arch/x86/include/uapi/asm/kvm.h]
+public final class KvmAbi {
+    /// Memory slot flags.
+    public static final int MEM_LOG_DIRTY_PAGES = 1;
+    public static final int MEM_READONLY = 1 << 1;
+    public static final int MEM_GUEST_MEMFD = 1 << 2;
+
+    /// KVM_MEMORY_ATTRIBUTE_PRIVATE.
+    public static final long MEMORY_ATTRIBUTE_PRIVATE = 1L << 3;
+    /// KVM_MEMORY_EXIT_FLAG_PRIVATE.
+    public static final long MEMORY_EXIT_FLAG_PRIVATE = 1L << 3;
+
+    /// KVM_CAP_X2APIC_API flags.
+    public static final long X2APIC_API_USE_32BIT_IDS = 1;
+    public static final long X2APIC_API_DISABLE_BROADCAST_QUIRK = 2;
+
+    /// KVM_HC_MAP_GPA_RANGE, the hypercall, and its attribute bits.
+    public static final int HC_MAP_GPA_RANGE = 12;
+    public static final long MAP_GPA_RANGE_ENCRYPTED = 1L << 4;
+    public static final long MAP_GPA_RANGE_DECRYPTED = 0;
+
+    /// KVM_SYSTEM_EVENT types.
+    public static final int SYSTEM_EVENT_SHUTDOWN = 1;
+    public static final int SYSTEM_EVENT_RESET = 2;
+    public static final int SYSTEM_EVENT_CRASH = 3;
+    public static final int SYSTEM_EVENT_TDX_FATAL = 7;
+
+    /// KVM_EXIT_INTERNAL_ERROR sub-errors.
+    public static final int INTERNAL_ERROR_EMULATION = 1;
+    public static final int INTERNAL_ERROR_DELIVERY_EV = 3;
+    public static final int INTERNAL_ERROR_UNEXPECTED_EXIT_REASON = 4;
+
+    /// KVM_TDX_MEASURE_MEMORY_REGION.
+    public static final int TDX_MEASURE_MEMORY_REGION = 1;
+
+    private KvmAbi() {
+    }
+}
