@@ -4,4 +4,5 @@ module cloister.cpu {
     requires transitive cloister.isa;
     requires transitive cloister.memory;
     requires transitive cloister.sim;
+    exports cloister.cpu.fpu;
 }
