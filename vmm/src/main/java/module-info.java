@@ -4,4 +4,5 @@ module cloister.vmm {
     requires transitive cloister.kvm;
     requires transitive cloister.devices;
     requires transitive cloister.platform;
+    exports cloister.vmm;
 }

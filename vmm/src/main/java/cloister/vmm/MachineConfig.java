@@ -1,0 +1,131 @@
+package cloister.vmm;
+
+import cloister.devices.ByteSink;
+import cloister.sim.RoundRobin;
+import cloister.sim.Scheduler.IdlePace;
+import cloister.sim.SchedulingStrategy;
+
+/// Everything that decides what a machine is. Same values, same guest: same run, bit for bit.
+///
+/// A mutable description: set what differs from the defaults, then hand it to [Machine#Machine(MachineConfig)].
+public final class MachineConfig {
+    static final int MAX_CPUS = 64;
+
+    VmType vmType = VmType.TDX;
+    byte[] kernel;
+    String kernelName = "kernel";
+    byte[] initrd = new byte[0];
+    String commandLine = "console=ttyS0";
+    long memoryBytes = 512L << 20;
+    int cpus = 1;
+    long seed;
+    long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
+    ByteSink console = octet -> { };
+    ByteSink secondSerial = octet -> { };
+    boolean interactive;
+    IdlePace pace = IdlePace.SKIP;
+    SchedulingStrategy strategy = new RoundRobin();
+    MachineObserver observer = MachineObserver.NONE;
+
+    /// A trust domain or an ordinary VM. Default: trust domain.
+    public MachineConfig vmType(VmType value) {
+        vmType = value;
+        return this;
+    }
+
+    /// The bzImage. Required.
+    ///
+    /// @param name how messages call it, usually the path
+    public MachineConfig kernel(byte[] image, String name) {
+        kernel = image;
+        kernelName = name;
+        return this;
+    }
+
+    /// The initial RAM file system as the kernel shall see it; empty for none.
+    public MachineConfig initrd(byte[] image) {
+        initrd = image;
+        return this;
+    }
+
+    /// The kernel's command line. Default: `console=ttyS0`.
+    public MachineConfig commandLine(String value) {
+        commandLine = value;
+        return this;
+    }
+
+    /// Guest memory in bytes, a multiple of 2 MiB. Default: 512 MiB.
+    public MachineConfig memoryBytes(long value) {
+        memoryBytes = value;
+        return this;
+    }
+
+    /// Number of vCPUs, 1 to 64. Default: 1.
+    public MachineConfig cpus(int value) {
+        cpus = value;
+        return this;
+    }
+
+    /// The seed of every random number of the platform. Default: 0.
+    public MachineConfig seed(long value) {
+        seed = value;
+        return this;
+    }
+
+    /// What the real-time clock shows at power-on, in seconds since 1970 (UTC). Default: 2026-01-01.
+    public MachineConfig startEpochSeconds(long value) {
+        startEpochSeconds = value;
+        return this;
+    }
+
+    /// Where the bytes of the first serial port (ttyS0) go. Default: nowhere.
+    public MachineConfig console(ByteSink value) {
+        console = value;
+        return this;
+    }
+
+    /// Where the bytes of the second serial port (ttyS1) go: the channel of [ExecChannel]. Default: nowhere.
+    public MachineConfig secondSerial(ByteSink value) {
+        secondSerial = value;
+        return this;
+    }
+
+    /// Whether [Machine#consoleInput] may bring input: an idle guest then waits instead of stalling. Default: no.
+    public MachineConfig interactive(boolean value) {
+        interactive = value;
+        return this;
+    }
+
+    /// How time passes while every vCPU waits. Default: skipped.
+    public MachineConfig pace(IdlePace value) {
+        pace = value;
+        return this;
+    }
+
+    /// Which host thread runs next. Default: round robin.
+    public MachineConfig strategy(SchedulingStrategy value) {
+        strategy = value;
+        return this;
+    }
+
+    /// Who hears what the machine does. Default: nobody.
+    public MachineConfig observer(MachineObserver value) {
+        observer = value;
+        return this;
+    }
+
+    void check() {
+        if (cpus < 1 || cpus > MAX_CPUS) {
+            throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
+        }
+        if (memoryBytes % (2L << 20) != 0) {
+            throw UserError.usage("memory of " + memoryBytes + " bytes is not a multiple of 2 MiB: round it");
+        }
+        if (memoryBytes > 1L << 38) {
+            throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");
+        }
+        if (kernel == null) {
+            throw UserError.usage("no kernel: name a bzImage");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+package cloister.vmm;
+
+/// How a run ended.
+public sealed interface Outcome {
+    /// The guest powered off (ACPI S5).
+    record PowerOff() implements Outcome {
+    }
+
+    /// The guest asked for a reset; `mechanism` names the register it used.
+    record Reset(String mechanism) implements Outcome {
+    }
+
+    /// The guest reported a fatal error: TDVMCALL ReportFatalError, or "Kernel panic" as the start of a console line
+    /// followed by a halt of every vCPU.
+    record GuestPanic(String message) implements Outcome {
+    }
+
+    /// A vCPU triple-faulted; `detail` holds the registers as far as the VMM may see them.
+    record TripleFault(String detail) implements Outcome {
+    }
+
+    /// [Machine#requestStop] was called.
+    record TimedOut() implements Outcome {
+    }
+
+    /// Every vCPU waits for an event that can never come.
+    record Stalled() implements Outcome {
+    }
+
+    /// The platform could not go on: a feature that the model lacks, a dead VM, a bug. `text` is for developers and
+    /// has many lines.
+    record InternalError(String text) implements Outcome {
+    }
+}
