@@ -1,5 +1,11 @@
 /// The cloister command.
 module cloister.cli {
-    requires transitive cloister.spec;
-    requires transitive cloister.vmm;
+    requires cloister.spec;
+    requires cloister.vmm;
+    requires info.picocli;
+    requires org.apache.commons.compress;
+    requires org.tukaani.xz;
+    requires com.github.luben.zstd_jni;
+
+    opens cloister.cli to info.picocli;
 }
