@@ -5,4 +5,5 @@ module cloister.cpu {
     requires transitive cloister.memory;
     requires transitive cloister.sim;
     exports cloister.cpu.fpu;
+    exports cloister.cpu.sys;
 }
