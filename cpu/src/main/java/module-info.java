@@ -4,6 +4,8 @@ module cloister.cpu {
     requires transitive cloister.isa;
     requires transitive cloister.memory;
     requires transitive cloister.sim;
+    exports cloister.cpu;
     exports cloister.cpu.fpu;
+    exports cloister.cpu.vmx;
     exports cloister.cpu.sys;
 }
