@@ -2,6 +2,8 @@
 module cloister.cli {
     requires cloister.spec;
     requires cloister.vmm;
+    requires cloister.devices;
+    requires cloister.sim;
     requires info.picocli;
     requires org.apache.commons.compress;
     requires org.tukaani.xz;

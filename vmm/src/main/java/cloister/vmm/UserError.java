@@ -5,9 +5,9 @@ public final class UserError extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
     /// Process exit code of a usage error (an option's value is wrong).
-    public static final int USAGE = 2;
+    public static final int USAGE = 64;
     /// Process exit code of unusable guest input (kernel, initrd, firmware).
-    public static final int BAD_INPUT = 3;
+    public static final int BAD_INPUT = 65;
 
     private final int exitCode;
 

@@ -1,0 +1,228 @@
+package cloister.cli;
+
+import cloister.cli.guest.FetchFailure;
+import cloister.cli.guest.GuestCache;
+import cloister.devices.ByteSink;
+import cloister.sim.Scheduler.IdlePace;
+import cloister.vmm.ExecChannel;
+import cloister.vmm.Initramfs;
+import cloister.vmm.Machine;
+import cloister.vmm.MachineConfig;
+import cloister.vmm.Outcome;
+import cloister.vmm.UserError;
+import cloister.vmm.VmType;
+import java.io.BufferedOutputStream;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParentCommand;
+
+/// `cloister run`: boots a guest.
+@Command(name = "run", mixinStandardHelpOptions = true, sortOptions = false,
+        description = {"Boot a guest, by default Debian's cloud kernel with a busybox shell as a trust domain.",
+            "Keys: Ctrl-A x leaves, Ctrl-A Ctrl-A sends a Ctrl-A."},
+        footer = {"", "Exit codes: 0 the guest powered off (with --exec: the command's code), 64 wrong option, 65 broken input",
+            "file, 69 JDK, network or mirror missing, 70 internal error, 80 guest panic, 81 triple fault, 82 guest",
+            "waits for ever, 83 guest reset, 84 feature missing in Cloister, 85 private pages not reclaimed,",
+            "86 --exec without result, 124 time-out, 130 left with Ctrl-A x."})
+final class RunCommand implements Callable<Integer> {
+    /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
+    /// instructions and prove nothing here.
+    private static final String COMMAND_LINE = "console=ttyS0 panic=-1 cryptomgr.notests";
+
+    @ParentCommand
+    private Main main;
+
+    @Option(names = "--kernel", paramLabel = "FILE", description = "A Linux bzImage instead of the fetched one.")
+    private Path kernel;
+
+    @Option(names = "--initrd", paramLabel = "FILE", description = "An initial RAM file system instead of busybox's.")
+    private Path initrd;
+
+    @Option(names = "--append", paramLabel = "TEXT", description = "Added to the kernel's command line.")
+    private String append = "";
+
+    @Option(names = "--memory", paramLabel = "SIZE", converter = MemorySize.class, defaultValue = "512M",
+            description = "Guest memory, such as 512M or 4G. Default: ${DEFAULT-VALUE}.")
+    private long memory;
+
+    @Option(names = "--cpus", paramLabel = "N", defaultValue = "1", description = "vCPUs. Default: ${DEFAULT-VALUE}.")
+    private int cpus;
+
+    @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
+            description = "tdx (a trust domain) or default (an ordinary VM). Default: ${DEFAULT-VALUE}.")
+    private VmType vmType;
+
+    @Option(names = "--seed", paramLabel = "N", defaultValue = "0",
+            description = "Seed of every random number; same seed, same run. Default: ${DEFAULT-VALUE}.")
+    private long seed;
+
+    @Option(names = "--exec", paramLabel = "COMMAND",
+            description = "Run one shell command in the guest, print its output, return its exit code.")
+    private String exec;
+
+    @Option(names = "--timeout", paramLabel = "SECONDS", description = "End the run after so much wall time.")
+    private Integer timeout;
+
+    @Option(names = "--trace", paramLabel = "KIND,...", split = ",",
+            description = "Trace ${COMPLETION-CANDIDATES}.")
+    private TraceKind[] trace = {};
+
+    @Option(names = "--trace-out", paramLabel = "FILE", description = "Where the trace goes. Default: standard error.")
+    private Path traceOut;
+
+    @Option(names = "--stats", description = "Print what the run cost, on standard error.")
+    private boolean stats;
+
+    @Option(names = "--verbose", description = "With --exec: the guest's console on standard error.")
+    private boolean verbose;
+
+    private volatile boolean quit;
+
+    @Override public Integer call() throws FetchFailure {
+        try {
+            checkOptions();
+            return run();
+        } catch (UserError e) {
+            System.err.println("cloister: " + e.getMessage() + ".");
+            return e.exitCode();
+        }
+    }
+
+    private void checkOptions() {
+        if (exec != null && initrd != null) {
+            throw UserError.usage("--exec needs the busybox guest: leave out --initrd");
+        }
+        if (timeout != null && timeout < 1) {
+            throw UserError.usage("--timeout " + timeout + " is no time: choose 1 second or more");
+        }
+        if (traceOut != null && trace.length == 0) {
+            throw UserError.usage("--trace-out without --trace: say what to trace");
+        }
+    }
+
+    private int run() throws FetchFailure {
+        var stdout = new PrintStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 8192), false);
+        var commandOutput = new ExecChannel(octet -> stdout.write(octet));
+        ByteSink screen = exec == null ? flushingAtLineEnd(stdout) : verbose ? System.err::write : octet -> { };
+        var tail = new ConsoleTail(screen);
+        try (var terminal = exec == null ? Terminal.raw() : null;
+                var tracer = Tracer.open(trace, traceOut)) {
+            var config = config().console(tail).secondSerial(commandOutput).observer(tracer)
+                    .interactive(exec == null).pace(terminal != null && terminal.interactive()
+                            ? IdlePace.REAL_TIME : IdlePace.SKIP);
+            try (var machine = new Machine(config)) {
+                if (terminal != null) {
+                    terminal.forward(key -> machine.consoleInput(new byte[] {(byte) key}), () -> {
+                        quit = true;
+                        machine.requestStop();
+                    });
+                }
+                var done = new CountDownLatch(1);
+                startTimer(machine, done);
+                var outcome = machine.run();
+                done.countDown();
+                stdout.flush();
+                if (stats) {
+                    StatsReport.print(machine.stats(), System.err);
+                }
+                return report(outcome, tail, commandOutput);
+            }
+        } finally {
+            stdout.flush();
+        }
+    }
+
+    private MachineConfig config() throws FetchFailure {
+        GuestCache.Guest guest = null;
+        if (kernel == null || exec != null) {
+            guest = GuestCache.ofUser().guest(Progress::say);
+        }
+        var image = kernel != null ? kernel : guest.kernel();
+        byte[] ramDisk = new byte[0];
+        if (initrd != null) {
+            ramDisk = read(initrd, "--initrd");
+        } else if (guest != null) {
+            var packed = new Initramfs(read(guest.busybox(), "busybox"));
+            ramDisk = (exec == null ? packed : packed.command(exec)).pack();
+        }
+        String line = append.isBlank() ? COMMAND_LINE : COMMAND_LINE + " " + append;
+        return new MachineConfig().vmType(vmType).kernel(read(image, "--kernel"), image.toString()).initrd(ramDisk)
+                .commandLine(line).memoryBytes(memory).cpus(cpus).seed(seed);
+    }
+
+    private static byte[] read(Path file, String what) {
+        try {
+            return Files.readAllBytes(file);
+        } catch (NoSuchFileException e) {
+            throw UserError.badInput(what + ": there is no file " + file + ": check the path");
+        } catch (IOException e) {
+            throw UserError.badInput(what + ": cannot read " + file + " (" + e.getMessage() + "): check the file");
+        }
+    }
+
+    private static ByteSink flushingAtLineEnd(PrintStream out) {
+        return octet -> {
+            out.write(octet);
+            // A prompt has no line end: printable characters after a pause show at the next flush of the input echo.
+            out.flush();
+        };
+    }
+
+    private void startTimer(Machine machine, CountDownLatch done) {
+        if (timeout != null) {
+            Thread.ofPlatform().daemon().name("timeout").start(() -> {
+                try {
+                    if (!done.await(timeout, TimeUnit.SECONDS)) {
+                        machine.requestStop();
+                    }
+                } catch (InterruptedException e) {
+                    Thread.currentThread().interrupt();
+                }
+            });
+        }
+    }
+
+    private int report(Outcome outcome, ConsoleTail tail, ExecChannel commandOutput) {
+        if (tail.panic() != null && !(outcome instanceof Outcome.TimedOut)) {
+            return ended(ExitCode.GUEST_PANIC, "the guest panicked: " + tail.panic(), tail);
+        }
+        return switch (outcome) {
+            case Outcome.PowerOff() -> poweredOff(tail, commandOutput);
+            case Outcome.Reset(var mechanism) -> ended(ExitCode.RESET, "the guest asked for a reset (" + mechanism + ")", tail);
+            case Outcome.GuestPanic(var message) -> ended(ExitCode.GUEST_PANIC, "the guest panicked: " + message, tail);
+            case Outcome.TripleFault(var detail) -> ended(ExitCode.TRIPLE_FAULT, "triple fault: " + detail, tail);
+            case Outcome.TimedOut() when quit -> ExitCode.QUIT.code();
+            case Outcome.TimedOut() -> ended(ExitCode.TIMEOUT, "the guest was still running after " + timeout
+                    + " s: raise --timeout, or see where it hangs", tail);
+            case Outcome.Stalled() -> ended(ExitCode.STALLED, "every vCPU waits and nothing can wake one", tail);
+            case Outcome.InternalError(var text) -> ended(ExitCode.INTERNAL, text, tail);
+        };
+    }
+
+    private int poweredOff(ConsoleTail tail, ExecChannel commandOutput) {
+        if (exec == null) {
+            return ExitCode.SUCCESS.code();
+        }
+        var status = commandOutput.exitStatus();
+        return status.isPresent() ? status.getAsInt()
+                : ended(ExitCode.NO_RESULT, "the guest powered off without running the command to its end", tail);
+    }
+
+    private int ended(ExitCode code, String message, ConsoleTail tail) {
+        if (exec != null && !verbose) {
+            tail.show();
+        }
+        System.err.println("cloister: " + message);
+        return code.code();
+    }
+}
