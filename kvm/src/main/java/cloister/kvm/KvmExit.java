@@ -20,7 +20,7 @@ public sealed interface KvmExit {
     record Wrmsr(int index, long value) implements KvmExit {
     }
 
-    /// KVM_EXIT_HYPERCALL with KVM_HC_MAP_GPA_RANGE, the only one that exits: answer in [KvmRun#ret], 0 or a negative
+    /// KVM_EXIT_HYPERCALL with KVM_HC_MAP_GPA_RANGE, the only one that exits: answer in [KvmRun#ret], 0 or a positive
     /// error number (EAGAIN, EINVAL are understood).
     ///
     /// @param toPrivate whether the range shall become private

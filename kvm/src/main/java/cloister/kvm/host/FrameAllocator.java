@@ -1,0 +1,152 @@
+package cloister.kvm.host;
+
+import cloister.kvm.KvmException;
+import cloister.memory.PhysicalMemory;
+import cloister.spec.kvm.Errno;
+import java.util.Arrays;
+
+/// The host's page allocator over one range of platform memory. Hands out zeroed frames, singly or as 2 MiB blocks.
+///
+/// Frames that were never used are zero already and are not touched, so a large guest costs nothing until it writes.
+public final class FrameAllocator {
+    public static final long BLOCK_SIZE = 2L << 20;
+    private final PhysicalMemory memory;
+    private final long end;
+    private long next;
+    private long blockNext;
+    private long blockEnd;
+    private int[] freeFrames = new int[256];
+    private int freeFrameCount;
+    private int[] freeBlocks = new int[16];
+    private int freeBlockCount;
+    private long allocated;
+
+    /// @param startPa first byte of the range, page-aligned
+    /// @param endPa   end of the range, page-aligned
+    public FrameAllocator(PhysicalMemory memory, long startPa, long endPa) {
+        if (startPa % PhysicalMemory.FRAME_SIZE != 0 || endPa % PhysicalMemory.FRAME_SIZE != 0 || endPa > memory.size()) {
+            throw new IllegalArgumentException("bad frame range");
+        }
+        this.memory = memory;
+        this.next = startPa;
+        this.end = endPa;
+    }
+
+    /// Frames handed out and not freed.
+    public long allocatedFrames() {
+        return allocated;
+    }
+
+    /// The first byte after the range.
+    public long endPa() {
+        return end;
+    }
+
+    /// A zeroed frame.
+    ///
+    /// @return its physical address
+    /// @throws KvmException ENOMEM
+    public long allocate() {
+        allocated++;
+        if (freeFrameCount > 0) {
+            return zeroed((long) freeFrames[--freeFrameCount] << PhysicalMemory.FRAME_SHIFT, PhysicalMemory.FRAME_SIZE);
+        }
+        if (blockNext == blockEnd) {
+            refill();
+        }
+        long pa = blockNext;
+        blockNext += PhysicalMemory.FRAME_SIZE;
+        return pa;
+    }
+
+    private void refill() {
+        long block = takeBlock();
+        if (block >= 0) {
+            blockNext = block;
+            blockEnd = block + BLOCK_SIZE;
+        } else if (next < end) {
+            blockNext = next;
+            next = Math.min(end, (next & -BLOCK_SIZE) + BLOCK_SIZE);
+            blockEnd = next;
+        } else {
+            allocated--;
+            throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
+        }
+    }
+
+    /// A zeroed, aligned block of 2 MiB.
+    ///
+    /// @return its physical address, or -1 when there is none
+    public long allocateBlock() {
+        long pa = takeBlock();
+        if (pa >= 0) {
+            allocated += BLOCK_SIZE / PhysicalMemory.FRAME_SIZE;
+        }
+        return pa;
+    }
+
+    private long takeBlock() {
+        if (freeBlockCount > 0) {
+            return zeroed((long) freeBlocks[--freeBlockCount] << PhysicalMemory.FRAME_SHIFT, BLOCK_SIZE);
+        }
+        long pa = alignTo(BLOCK_SIZE);
+        if (pa < 0 || pa + BLOCK_SIZE > end) {
+            return -1;
+        }
+        next = pa + BLOCK_SIZE;
+        return pa;
+    }
+
+    /// A zeroed physically contiguous region that is never freed; for boot-time structures.
+    ///
+    /// @param alignment a power of two, at least 4096
+    /// @throws KvmException ENOMEM
+    public long allocateContiguous(long bytes, long alignment) {
+        long pa = alignTo(alignment);
+        long size = bytes + PhysicalMemory.FRAME_SIZE - 1 & -PhysicalMemory.FRAME_SIZE;
+        if (pa < 0 || pa + size > end) {
+            throw new KvmException(Errno.ENOMEM, "no contiguous platform memory");
+        }
+        next = pa + size;
+        return pa;
+    }
+
+    private long alignTo(long alignment) {
+        long pa = next + alignment - 1 & -alignment;
+        if (pa >= end) {
+            return -1;
+        }
+        while (next < pa) { // the gap serves single frames
+            pushFrame((int) (next >> PhysicalMemory.FRAME_SHIFT));
+            next += PhysicalMemory.FRAME_SIZE;
+        }
+        return pa;
+    }
+
+    /// Takes a frame back.
+    public void free(long pa) {
+        allocated--;
+        pushFrame((int) (pa >> PhysicalMemory.FRAME_SHIFT));
+    }
+
+    /// Takes a whole block back.
+    public void freeBlock(long pa) {
+        allocated -= BLOCK_SIZE / PhysicalMemory.FRAME_SIZE;
+        if (freeBlockCount == freeBlocks.length) {
+            freeBlocks = Arrays.copyOf(freeBlocks, freeBlockCount * 2);
+        }
+        freeBlocks[freeBlockCount++] = (int) (pa >> PhysicalMemory.FRAME_SHIFT);
+    }
+
+    private void pushFrame(int frame) {
+        if (freeFrameCount == freeFrames.length) {
+            freeFrames = Arrays.copyOf(freeFrames, freeFrameCount * 2);
+        }
+        freeFrames[freeFrameCount++] = frame;
+    }
+
+    private long zeroed(long pa, long length) {
+        memory.fill(pa, length, (byte) 0);
+        return pa;
+    }
+}
