@@ -1,0 +1,551 @@
+package cloister.cpu.core;
+
+import cloister.isa.CodeMode;
+import cloister.isa.Instruction;
+import cloister.isa.OperandKind;
+import cloister.memory.PhysicalMemory;
+import cloister.memory.Poison;
+import cloister.sim.Entropy;
+import cloister.sim.VirtualClock;
+import cloister.spec.x86.ExceptionVector;
+
+/// The architectural state of one logical processor, and the accesses that instruction semantics make. Fields are public
+/// inside the module `cpu`, because semantics of every package read and write them all the time.
+public final class Cpu {
+    public static final int ES = 0;
+    public static final int CS = 1;
+    public static final int SS = 2;
+    public static final int DS = 3;
+    public static final int FS = 4;
+    public static final int GS = 5;
+    public static final int LDTR = 6;
+    public static final int TR = 7;
+    public static final int RAX = 0;
+    public static final int RCX = 1;
+    public static final int RDX = 2;
+    public static final int RBX = 3;
+    public static final int RSP = 4;
+    public static final int RBP = 5;
+    public static final int RSI = 6;
+    public static final int RDI = 7;
+
+    /// [#shadowKind]: blocking by STI, by MOV SS or POP SS. [SDM Vol. 3 "Masking Exceptions and Interrupts When
+    /// Switching Stacks"]
+    public static final int SHADOW_STI = 1;
+    public static final int SHADOW_MOV_SS = 2;
+
+    public static final int AR_UNUSABLE = 1 << 16;
+    private static final int AR_LONG = 1 << 13;
+    private static final int AR_BIG = 1 << 14;
+
+    /// General registers 0..15 in encoding order, then the engine's slots ([Slot]).
+    public final long[] r = new long[Slot.COUNT];
+    /// Address (offset in CS) of the current instruction while a slow method runs.
+    public long rip;
+    /// Where execution goes on; a slow method that transfers control sets it.
+    public long nextRip;
+    /// Instructions retired since power-on; inside a slow method, without the current one.
+    public long retired;
+
+    public final int[] segSelector = new int[8];
+    public final long[] segBase = new long[8];
+    /// In bytes, unsigned, the granularity bit already applied.
+    public final int[] segLimit = new int[8];
+    /// VMCS access-rights format; bit 16: unusable.
+    public final int[] segAr = new int[8];
+    public long gdtrBase;
+    public int gdtrLimit;
+    public long idtrBase;
+    public int idtrLimit;
+
+    public long cr0;
+    public long cr2;
+    public long cr3;
+    public long cr4;
+    public long cr8;
+    public long efer;
+    public long xcr0;
+    public long xss;
+    public int pkru;
+    public int pkrs;
+    public long dr0;
+    public long dr1;
+    public long dr2;
+    public long dr3;
+    public long dr6;
+    public long dr7;
+    public int cpl;
+
+    public long star;
+    public long lstar;
+    public long cstar;
+    public long fmask;
+    public long kernelGsBase;
+    public long sysenterCs;
+    public long sysenterEsp;
+    public long sysenterEip;
+    public long tscAux;
+    public long tscAdjust;
+    public long tscDeadline;
+    public long pat;
+    public long miscEnable;
+    public long debugctl;
+    public long specCtrl;
+    public long apicBase;
+    public long featureControl;
+    public long xfd;
+    public long xfdErr;
+    public long umwaitControl;
+    public long tsxCtrl;
+
+    /// RFLAGS without the six arithmetic flags; bit 1 is set. Change through [#rflags(long)] or [#systemFlags(int, int)].
+    public int systemFlags = 2;
+
+    /// Address-space identity beside CR3; VMX sets both at VM entry and exit and calls [#updateMode()].
+    public int vpid;
+    /// The EPT pointer in force, 0 without EPT.
+    public long eptp;
+
+    /// Which decode rules apply; set by [#updateMode()].
+    public CodeMode codeMode = CodeMode.BITS16;
+    /// Whether EFER.LMA and CR0.PG are in force.
+    public boolean longMode;
+
+    /// The shadow is in force while [#retired] has this value: interrupts wait for one more instruction.
+    public long shadowAt = -1;
+    /// SHADOW_ constant of the shadow at [#shadowAt].
+    public int shadowKind;
+
+    /// Any bit makes [Interpreter#run] return at the next instruction boundary. Who sets and clears which bit is the run
+    /// loop's business; the engine only asks for non-zero.
+    public volatile int attention;
+
+    public final PhysicalMemory memory;
+    public final VirtualClock clock;
+    public final Entropy entropy;
+    public final Tlb tlb;
+    public Walker walker;
+    public PoisonHandler poisonHandler = (cpu, poison) -> cpu.fault(ExceptionVector.MC, 0);
+
+    private final GuestFault fault = new GuestFault();
+
+    /// @param entropy answers RDRAND and RDSEED
+    public Cpu(PhysicalMemory memory, VirtualClock clock, Entropy entropy, Walker walker) {
+        this.memory = memory;
+        this.clock = clock;
+        this.entropy = entropy;
+        this.walker = walker;
+        this.tlb = new Tlb(this);
+        Flags.set(r, 0);
+        memory.addOwnerListener(tlb::ownerChanged);
+    }
+
+    // Faults
+
+    /// The fault to throw: `throw cpu.fault(...)`.
+    public GuestFault fault(int vector, int errorCode) {
+        fault.vector = vector;
+        fault.errorCode = errorCode;
+        fault.address = 0;
+        return fault;
+    }
+
+    public GuestFault pageFault(long linear, int errorCode) {
+        fault.vector = ExceptionVector.PF;
+        fault.errorCode = errorCode;
+        fault.address = linear;
+        return fault;
+    }
+
+    /// A debug exception with `dr6Bits` (B0-B3, BD, BS ...).
+    public GuestFault debug(long dr6Bits) {
+        fault.vector = ExceptionVector.DB;
+        fault.errorCode = 0;
+        fault.address = dr6Bits;
+        return fault;
+    }
+
+    public GuestFault gp(int errorCode) {
+        return fault(ExceptionVector.GP, errorCode);
+    }
+
+    public GuestFault ud() {
+        return fault(ExceptionVector.UD, 0);
+    }
+
+    // Flags
+
+    /// RFLAGS with lazy flags worked out.
+    public long rflags() {
+        return systemFlags | Flags.arithmetic(r);
+    }
+
+    /// Replaces RFLAGS. Whoever changes VM, TF or AC calls [#updateMode()] afterwards.
+    public void rflags(long value) {
+        Flags.set(r, (int) value);
+        systemFlags = (int) value & ~Flags.ARITHMETIC & 0x3f7fd7 | 2;
+    }
+
+    /// Replaces the flags in `mask` (none of them arithmetic) by those of `bits`.
+    public void systemFlags(int mask, int bits) {
+        systemFlags = systemFlags & ~mask | bits & mask;
+    }
+
+    /// Sets the six arithmetic flags from bits of RFLAGS.
+    public void arithmeticFlags(int bits) {
+        Flags.set(r, bits);
+    }
+
+    public boolean condition(int cc) {
+        return Flags.condition(r, cc);
+    }
+
+    /// Whether RFLAGS bit `flag` (a constant of [Flags], not an arithmetic one) is set.
+    public boolean systemFlag(int flag) {
+        return (systemFlags & flag) != 0;
+    }
+
+    // Modes
+
+    public boolean protectedMode() {
+        return (cr0 & 1) != 0;
+    }
+
+    public boolean virtual8086() {
+        return (systemFlags & Flags.VM) != 0;
+    }
+
+    /// Real-address or virtual-8086 mode.
+    public boolean realOrVirtual8086() {
+        return (cr0 & 1) == 0 || virtual8086();
+    }
+
+    public boolean is64Bit() {
+        return codeMode == CodeMode.BITS64;
+    }
+
+    /// Recomputes what depends on CR0, CR3, CR4, EFER, CS, CPL, RFLAGS.VM/AC/TF, VPID and EPTP. Call after any change of
+    /// them; changes of rights inside an address space (CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NXE, PKRU) also need
+    /// `tlb.flushAll()`.
+    public void updateMode() {
+        longMode = (efer & 1 << 10) != 0;
+        int ar = segAr[CS];
+        if (realOrVirtual8086()) {
+            codeMode = CodeMode.BITS16;
+        } else if (longMode && (ar & AR_LONG) != 0) {
+            codeMode = CodeMode.BITS64;
+        } else {
+            codeMode = (ar & AR_BIG) != 0 ? CodeMode.BITS32 : CodeMode.BITS16;
+        }
+        tlb.selectSpace();
+    }
+
+    /// Starts the one-instruction shadow after the current instruction (call inside a slow method).
+    public void startShadow(int kind) {
+        shadowAt = retired + 1;
+        shadowKind = kind;
+    }
+
+    /// SHADOW_ constant in force between instructions, or 0.
+    public int shadow() {
+        return retired == shadowAt ? shadowKind : 0;
+    }
+
+    /// 64, 32 or 16: the stack pointer's width in bytes is this / 8.
+    public int stackBits() {
+        return is64Bit() ? 64 : (segAr[SS] & AR_BIG) != 0 ? 32 : 16;
+    }
+
+    // Registers
+
+    /// Operand register `n` of `size` bytes (16..19 are AH..BH for size 1), zero-extended.
+    public long reg(int n, int size) {
+        return switch (size) {
+            case 8 -> r[n];
+            case 4 -> r[n] & 0xffff_ffffL;
+            case 2 -> r[n] & 0xffff;
+            default -> n >= 16 ? r[n - 16] >>> 8 & 0xff : r[n] & 0xff;
+        };
+    }
+
+    /// Writes operand register `n`; size 4 clears the upper half, sizes 1 and 2 keep what they do not cover.
+    public void reg(int n, int size, long value) {
+        switch (size) {
+            case 8 -> r[n] = value;
+            case 4 -> r[n] = value & 0xffff_ffffL;
+            case 2 -> r[n] = r[n] & ~0xffffL | value & 0xffff;
+            default -> {
+                if (n >= 16) {
+                    r[n - 16] = r[n - 16] & ~0xff00L | (value & 0xff) << 8;
+                } else {
+                    r[n] = r[n] & ~0xffL | value & 0xff;
+                }
+            }
+        }
+    }
+
+    // Operands
+
+    /// The offset of the memory operand in its segment, truncated to the address size.
+    public long ea(Instruction insn) {
+        long offset = insn.disp;
+        if (insn.base == Instruction.BASE_RIP) {
+            offset += rip + insn.length;
+        } else if (insn.base >= 0) {
+            offset += r[insn.base];
+        }
+        if (insn.index >= 0) {
+            offset += r[insn.index] << insn.scale;
+        }
+        return truncate(offset, insn.addressSize);
+    }
+
+    static long truncate(long offset, int size) {
+        return size == 8 ? offset : size == 4 ? offset & 0xffff_ffffL : offset & 0xffff;
+    }
+
+    /// The linear address of the memory operand, checked for an access of `size` bytes.
+    public long linear(Instruction insn, int size, boolean write) {
+        return linear(insn.segment, ea(insn), size, write);
+    }
+
+    /// Operand `n` (0..3): GPR, MEM or IMM of up to 8 bytes; registers and memory zero-extended.
+    public long readOperand(Instruction insn, int n) {
+        OperandKind kind = n == 0 ? insn.kind0 : n == 1 ? insn.kind1 : n == 2 ? insn.kind2 : insn.kind3;
+        int size = n == 0 ? insn.size0 : n == 1 ? insn.size1 : n == 2 ? insn.size2 : insn.size3;
+        return switch (kind) {
+            case GPR -> reg(n == 0 ? insn.reg0 : n == 1 ? insn.reg1 : n == 2 ? insn.reg2 : insn.reg3, size);
+            case MEM -> read(linear(insn.segment, ea(insn), size, false), size);
+            case IMM -> insn.imm;
+            default -> throw new ModelLimit("operand " + n + " of kind " + kind + " read as integer: " + insn.op);
+        };
+    }
+
+    /// Writes operand `n` (0 or 1): GPR or MEM of up to 8 bytes.
+    public void writeOperand(Instruction insn, int n, long value) {
+        OperandKind kind = n == 0 ? insn.kind0 : insn.kind1;
+        int size = n == 0 ? insn.size0 : insn.size1;
+        switch (kind) {
+            case GPR -> reg(n == 0 ? insn.reg0 : insn.reg1, size, value);
+            case MEM -> write(linear(insn.segment, ea(insn), size, true), size, value);
+            default -> throw new ModelLimit("operand " + n + " of kind " + kind + " written as integer: " + insn.op);
+        }
+    }
+
+    // Segmentation
+
+    /// The linear address of `[seg:offset, + size)`. Throws #GP(0), or #SS(0) for SS, for a segment or canonical
+    /// violation. [SDM Vol. 3 "Limit Checking", "Type Checking"; Vol. 1 "Canonical Addressing"]
+    public long linear(int seg, long offset, int size, boolean write) {
+        if (codeMode == CodeMode.BITS64) {
+            long linear = seg >= FS ? segBase[seg] + offset : offset;
+            if (!canonical(linear) || !canonical(linear + size - 1)) {
+                throw segmentFault(seg);
+            }
+            return linear;
+        }
+        return linearSegmented(seg, offset, size, write);
+    }
+
+    private long linearSegmented(int seg, long offset, int size, boolean write) {
+        int ar = segAr[seg];
+        if ((ar & AR_UNUSABLE) != 0) {
+            throw segmentFault(seg);
+        }
+        if (!realOrVirtual8086()) {
+            boolean code = (ar & 8) != 0;
+            if (write ? code || (ar & 2) == 0 : code && (ar & 2) == 0) {
+                throw segmentFault(seg);
+            }
+        }
+        long limit = segLimit[seg] & 0xffff_ffffL;
+        long last = offset + size - 1;
+        boolean expandDown = (ar & 0xc) == 4 && !realOrVirtual8086();
+        boolean outside = expandDown
+                ? offset <= limit || last > ((ar & AR_BIG) != 0 ? 0xffff_ffffL : 0xffffL)
+                : last > limit;
+        if (outside) {
+            throw segmentFault(seg);
+        }
+        return segBase[seg] + offset & 0xffff_ffffL;
+    }
+
+    private GuestFault segmentFault(int seg) {
+        return fault(seg == SS ? ExceptionVector.SS : ExceptionVector.GP, 0);
+    }
+
+    /// Whether `linear` is canonical for the paging mode in force (48 bits, 57 with CR4.LA57).
+    public boolean canonical(long linear) {
+        int unused = (cr4 & 1 << 12) != 0 ? 7 : 16;
+        return linear << unused >> unused == linear;
+    }
+
+    // Memory
+
+    public long read8(long linear) {
+        return tlb.read(linear, 1);
+    }
+
+    public long read16(long linear) {
+        return tlb.read(linear, 2);
+    }
+
+    public long read32(long linear) {
+        return tlb.read(linear, 4);
+    }
+
+    public long read64(long linear) {
+        return tlb.read(linear, 8);
+    }
+
+    /// Reads `size` (1, 2, 4, 8) bytes at a linear address, zero-extended, with the rights of the current CPL.
+    public long read(long linear, int size) {
+        return tlb.read(linear, size);
+    }
+
+    public void write8(long linear, long value) {
+        tlb.write(linear, 1, value);
+    }
+
+    public void write16(long linear, long value) {
+        tlb.write(linear, 2, value);
+    }
+
+    public void write32(long linear, long value) {
+        tlb.write(linear, 4, value);
+    }
+
+    public void write64(long linear, long value) {
+        tlb.write(linear, 8, value);
+    }
+
+    /// Writes the low `size` (1, 2, 4, 8) bytes of `value`. Faults before it writes anything, also across pages.
+    public void write(long linear, int size, long value) {
+        tlb.write(linear, size, value);
+    }
+
+    /// Makes sure that a write of `size` bytes will not fault.
+    public void probeWrite(long linear, int size) {
+        tlb.probe(linear, size, Walker.WRITE, tlb.right());
+    }
+
+    /// Makes sure that a read of `size` bytes will not fault.
+    public void probeRead(long linear, int size) {
+        tlb.probe(linear, size, Walker.READ, tlb.right());
+    }
+
+    /// Implicit supervisor access: descriptor tables, TSS.
+    public long readSystem(long linear, int size) {
+        return tlb.read(linear, size, Walker.SUPERVISOR);
+    }
+
+    public long readSystem8(long linear) {
+        return readSystem(linear, 1);
+    }
+
+    public long readSystem16(long linear) {
+        return readSystem(linear, 2);
+    }
+
+    public long readSystem32(long linear) {
+        return readSystem(linear, 4);
+    }
+
+    public long readSystem64(long linear) {
+        return readSystem(linear, 8);
+    }
+
+    public void writeSystem(long linear, int size, long value) {
+        tlb.write(linear, size, value, Walker.SUPERVISOR);
+    }
+
+    public void writeSystem8(long linear, long value) {
+        writeSystem(linear, 1, value);
+    }
+
+    public void writeSystem16(long linear, long value) {
+        writeSystem(linear, 2, value);
+    }
+
+    public void writeSystem32(long linear, long value) {
+        writeSystem(linear, 4, value);
+    }
+
+    public void writeSystem64(long linear, long value) {
+        writeSystem(linear, 8, value);
+    }
+
+    public void probeSystemWrite(long linear, int size) {
+        tlb.probe(linear, size, Walker.WRITE, Walker.SUPERVISOR);
+    }
+
+    /// Reads guest page-table entries and the like at a platform address; poison becomes what [#poisonHandler] says,
+    /// absent memory all ones.
+    public long readPhysical(long hpa, int size) {
+        if (!memory.contains(PhysicalMemory.pa(hpa), size)) {
+            return size == 8 ? -1 : (1L << 8 * size) - 1;
+        }
+        try {
+            return memory.read(hpa, size);
+        } catch (Poison p) {
+            throw poisonHandler.poisoned(this, p);
+        }
+    }
+
+    /// Writes at a platform address; absent memory ignores it.
+    public void writePhysical(long hpa, int size, long value) {
+        if (!memory.contains(PhysicalMemory.pa(hpa), size)) {
+            return;
+        }
+        try {
+            memory.write(hpa, size, value);
+        } catch (Poison p) {
+            throw poisonHandler.poisoned(this, p);
+        }
+    }
+
+    // Stack
+
+    /// Pushes `size` bytes with SS checks; RSP changes after the write.
+    public void push(long value, int size) {
+        int width = stackBits() / 8;
+        long sp = truncate(r[RSP] - size, width);
+        write(linear(SS, sp, size, true), size, value);
+        reg(RSP, width, sp);
+    }
+
+    /// Pops `size` bytes, zero-extended.
+    public long pop(int size) {
+        int width = stackBits() / 8;
+        long sp = truncate(r[RSP], width);
+        long value = read(linear(SS, sp, size, false), size);
+        reg(RSP, width, sp + size);
+        return value;
+    }
+
+    // Time
+
+    /// Instructions retired when [#clock] was last brought up to date; see [#ticks].
+    private long clockedRetired;
+
+    /// The current time in ticks, the running instruction's predecessors included.
+    public long ticks() {
+        return clock.now() + (retired - clockedRetired);
+    }
+
+    /// Brings [#clock] up to [#ticks]; timers may fire. Call between instructions.
+    public void advanceClock() {
+        long ticks = retired - clockedRetired;
+        clockedRetired = retired;
+        if (ticks > 0) {
+            clock.advance(ticks);
+        }
+    }
+
+    // Diagnosis
+
+    /// Registers and mode for messages, several lines.
+    public String dump() {
+        return RegisterDump.of(this);
+    }
+}

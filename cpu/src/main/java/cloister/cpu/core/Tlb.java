@@ -1,0 +1,323 @@
+package cloister.cpu.core;
+
+import cloister.memory.PhysicalMemory;
+import cloister.memory.Poison;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+
+/// One processor's translations and the accesses through them.
+///
+/// A direct-mapped table of 4 KiB translations. Each entry has a *tag*: the linear page, and in the low 12 bits the
+/// context (access right in bits 1:0, address space above). What the interpreter looks at is [#fast], four words an
+/// entry: the tag if plain reads are allowed, the tag if plain writes are allowed, and what to add to a linear
+/// address to get an offset into [PhysicalMemory#window()]. Everything else (pages with a hook, frames with foreign
+/// lines, pages that hold decoded code) matches neither and goes the slow way here.
+///
+/// An address space is what VPID, PCID and EPTP say. Invalidating one gives it a new number; its entries can then never
+/// match again. All translations under an EPT pointer are combined ones. [SDM Vol. 3 "Caching Translation Information"]
+public final class Tlb {
+    static final int ENTRIES = 1024;
+    static final int WORDS = 4;
+    static final int INDEX_MASK = (ENTRIES - 1) * WORDS;
+    private static final long NONE = -1;
+    private static final int MAX_SPACE = 1000;
+    private static final int PAGE = (int) PhysicalMemory.FRAME_SIZE;
+    private static final long PAGE_MASK = -PhysicalMemory.FRAME_SIZE;
+
+    static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+    static final ValueLayout.OfByte BYTE = ValueLayout.JAVA_BYTE;
+
+    private final Cpu cpu;
+    private final PhysicalMemory memory;
+    private final MemorySegment window;
+
+    /// Read tag, write tag, addend, unused.
+    final long[] fast = new long[ENTRIES * WORDS];
+    private final long[] tags = new long[ENTRIES];
+    private final long[] frames = new long[ENTRIES];
+    private final byte[] shifts = new byte[ENTRIES];
+    private final boolean[] writable = new boolean[ENTRIES];
+    private final boolean[] direct = new boolean[ENTRIES];
+    private final FrameHook[] hooks = new FrameHook[ENTRIES];
+    private final Translation walk = new Translation();
+
+    /// Access right and address space of the code that runs.
+    int context;
+    private final Map<Space, Integer> spaces = new HashMap<>();
+    private Space space;
+    private int lastSpace;
+
+    private record Space(int vpid, int pcid, long eptp) {
+    }
+
+    Tlb(Cpu cpu) {
+        this.cpu = cpu;
+        this.memory = cpu.memory;
+        this.window = memory.window();
+        flushAll();
+    }
+
+    // Address spaces
+
+    /// The access right of explicit accesses at the current CPL.
+    int right() {
+        return context & 3;
+    }
+
+    /// Takes over CPL, AC, CR3, VPID and EPTP.
+    void selectSpace() {
+        int right = cpu.cpl == 3 ? Walker.USER
+                : (cpu.systemFlags & Flags.AC) != 0 ? Walker.SUPERVISOR_AC : Walker.SUPERVISOR;
+        int pcid = (cpu.cr4 & 1 << 17) != 0 ? (int) cpu.cr3 & 0xfff : 0;
+        if (space == null || space.pcid != pcid || space.vpid != cpu.vpid || space.eptp != cpu.eptp) {
+            space = new Space(cpu.vpid, pcid, cpu.eptp);
+        }
+        Integer number = spaces.get(space);
+        if (number == null) {
+            if (lastSpace == MAX_SPACE) {
+                clear();
+            }
+            number = ++lastSpace;
+            spaces.put(space, number);
+        }
+        context = right | number << 2;
+    }
+
+    // Invalidation
+
+    /// Drops every translation.
+    public void flushAll() {
+        clear();
+        selectSpace();
+    }
+
+    private void clear() {
+        Arrays.fill(fast, NONE);
+        Arrays.fill(tags, NONE);
+        spaces.clear();
+        lastSpace = 0;
+    }
+
+    /// Drops at least the non-global translations of the current address space (MOV to CR3).
+    public void flushNonGlobal() {
+        spaces.remove(space);
+        selectSpace();
+    }
+
+    /// Drops the translations of one PCID under the current VPID and EPTP.
+    public void flushPcid(int pcid) {
+        spaces.keySet().removeIf(s -> s.pcid == pcid && s.vpid == cpu.vpid && s.eptp == cpu.eptp);
+        selectSpace();
+    }
+
+    /// Drops the translations of one VPID.
+    public void flushVpid(int vpid) {
+        spaces.keySet().removeIf(s -> s.vpid == vpid);
+        selectSpace();
+    }
+
+    /// Drops the translations made under EPT pointers whose bits 51:12 are those of `eptp`.
+    public void flushEpt(long eptp) {
+        spaces.keySet().removeIf(s -> ((s.eptp ^ eptp) & 0xf_ffff_ffff_f000L) == 0 && s.eptp != 0);
+        selectSpace();
+    }
+
+    /// Drops the translations of all EPT pointers.
+    public void flushEptAll() {
+        flushAll();
+    }
+
+    /// Drops the translations for `linear` in every address space (INVLPG, INVVPID and INVPCID of one address), all of the
+    /// page that it lies in, if that is a large page.
+    public void flushPage(long linear) {
+        for (int i = 0; i < ENTRIES; i++) {
+            if (tags[i] != NONE && ((tags[i] ^ linear) & -1L << shifts[i]) == 0) {
+                drop(i);
+            }
+        }
+    }
+
+    private void drop(int entry) {
+        tags[entry] = NONE;
+        fast[entry * WORDS] = NONE;
+        fast[entry * WORDS + 1] = NONE;
+    }
+
+    /// A frame left its owner: translations to it stay, but no longer as a short cut.
+    void ownerChanged(long frame) {
+        for (int i = 0; i < ENTRIES; i++) {
+            if (tags[i] != NONE && PhysicalMemory.pa(frames[i]) >> PhysicalMemory.FRAME_SHIFT == frame) {
+                fast[i * WORDS] = NONE;
+                fast[i * WORDS + 1] = NONE;
+            }
+        }
+    }
+
+    // Look-up
+
+    static int entryWord(long linear, int context) {
+        return (int) (linear >>> 10 ^ (long) context << 10) & INDEX_MASK;
+    }
+
+    /// The entry that translates `linear` for `access`; walks if need be.
+    private int entry(long linear, int access, int right) {
+        int ctx = context & ~3 | right;
+        int entry = entryWord(linear, ctx) / WORDS;
+        if (tags[entry] == (linear & PAGE_MASK | ctx) && (access != Walker.WRITE || writable[entry])) {
+            restore(entry);
+            return entry;
+        }
+        cpu.walker.walk(cpu, linear, access, right, walk);
+        fill(entry, linear & PAGE_MASK | ctx);
+        return entry;
+    }
+
+    private void fill(int entry, long tag) {
+        tags[entry] = tag;
+        frames[entry] = walk.hpa & PAGE_MASK;
+        shifts[entry] = (byte) walk.pageShift;
+        writable[entry] = walk.writable;
+        hooks[entry] = walk.hook;
+        direct[entry] = walk.direct && walk.hook == null
+                && memory.contains(PhysicalMemory.pa(walk.hpa) & PAGE_MASK, PhysicalMemory.FRAME_SIZE);
+        fast[entry * WORDS] = NONE;
+        fast[entry * WORDS + 1] = NONE;
+        restore(entry);
+    }
+
+    /// Opens the short cuts that the frame's present state allows.
+    private void restore(int entry) {
+        if (!direct[entry]) {
+            return;
+        }
+        long pa = PhysicalMemory.pa(frames[entry]);
+        if (!memory.ownedWhollyBy(pa, PhysicalMemory.keyId(frames[entry]))) {
+            return;
+        }
+        int word = entry * WORDS;
+        long tag = tags[entry];
+        fast[word] = tag;
+        if (writable[entry]) {
+            fast[word + 1] = tag;
+        }
+        fast[word + 2] = pa - (tag & PAGE_MASK);
+    }
+
+    // Accesses
+
+    long read(long linear, int size) {
+        int word = entryWord(linear, context);
+        if (((linear + size - 1) & PAGE_MASK | context) == fast[word]) {
+            return plain(linear + fast[word + 2], size);
+        }
+        return read(linear, size, right());
+    }
+
+    long read(long linear, int size, int right) {
+        int inPage = PAGE - ((int) linear & PAGE - 1);
+        if (inPage < size) {
+            long low = readBytes(linear, inPage, right);
+            return low | readBytes(linear + inPage, size - inPage, right) << 8 * inPage;
+        }
+        int entry = entry(linear, Walker.READ, right);
+        return readEntry(entry, linear, size);
+    }
+
+    private long readBytes(long linear, int count, int right) {
+        int entry = entry(linear, Walker.READ, right);
+        long value = 0;
+        for (int i = 0; i < count; i++) {
+            value |= readEntry(entry, linear + i, 1) << 8 * i;
+        }
+        return value;
+    }
+
+    private long readEntry(int entry, long linear, int size) {
+        long tag = fast[entry * WORDS];
+        if (tag != NONE && tag == tags[entry]) {
+            return plain(linear + fast[entry * WORDS + 2], size);
+        }
+        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        FrameHook hook = hooks[entry];
+        return hook != null ? hook.read(cpu, linear, hpa, size) : cpu.readPhysical(hpa, size);
+    }
+
+    private long plain(long offset, int size) {
+        return switch (size) {
+            case 1 -> window.get(BYTE, offset) & 0xff;
+            case 2 -> window.get(SHORT, offset) & 0xffff;
+            case 4 -> window.get(INT, offset) & 0xffff_ffffL;
+            default -> window.get(LONG, offset);
+        };
+    }
+
+    void write(long linear, int size, long value) {
+        int word = entryWord(linear, context);
+        if (((linear + size - 1) & PAGE_MASK | context) == fast[word + 1]) {
+            plain(linear + fast[word + 2], size, value);
+            return;
+        }
+        write(linear, size, value, right());
+    }
+
+    void write(long linear, int size, long value, int right) {
+        int inPage = PAGE - ((int) linear & PAGE - 1);
+        if (inPage < size) {
+            entry(linear + inPage, Walker.WRITE, right);
+            writeBytes(linear, inPage, value, right);
+            writeBytes(linear + inPage, size - inPage, value >>> 8 * inPage, right);
+            return;
+        }
+        writeEntry(entry(linear, Walker.WRITE, right), linear, size, value);
+    }
+
+    private void writeBytes(long linear, int count, long value, int right) {
+        int entry = entry(linear, Walker.WRITE, right);
+        for (int i = 0; i < count; i++) {
+            writeEntry(entry, linear + i, 1, value >>> 8 * i & 0xff);
+        }
+    }
+
+    private void writeEntry(int entry, long linear, int size, long value) {
+        long tag = fast[entry * WORDS + 1];
+        if (tag != NONE && tag == tags[entry]) {
+            plain(linear + fast[entry * WORDS + 2], size, value);
+            return;
+        }
+        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        FrameHook hook = hooks[entry];
+        if (hook != null) {
+            hook.write(cpu, linear, hpa, size, value);
+        } else {
+            cpu.writePhysical(hpa, size, value);
+        }
+    }
+
+    private void plain(long offset, int size, long value) {
+        switch (size) {
+            case 1 -> window.set(BYTE, offset, (byte) value);
+            case 2 -> window.set(SHORT, offset, (short) value);
+            case 4 -> window.set(INT, offset, (int) value);
+            default -> window.set(LONG, offset, value);
+        }
+    }
+
+    /// Walks for every page of `[linear, + size)`.
+    void probe(long linear, int size, int access, int right) {
+        for (long page = linear & PAGE_MASK; page <= (linear + size - 1 & PAGE_MASK); page += PhysicalMemory.FRAME_SIZE) {
+            entry(page < linear ? linear : page, access, right);
+        }
+    }
+
+    /// The platform address, KeyID included, of `linear` for a fetch at the current CPL.
+    long fetchHpa(long linear) {
+        cpu.walker.walk(cpu, linear, Walker.FETCH, right() == Walker.USER ? Walker.USER : Walker.SUPERVISOR, walk);
+        return walk.hpa;
+    }
+}
