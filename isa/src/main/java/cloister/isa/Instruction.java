@@ -24,7 +24,7 @@ public final class Instruction {
     public final int operandSize;
     /// The effective address size in bytes: 2, 4 or 8.
     public final int addressSize;
-    /// PREFIX_ bits.
+    /// PREFIX_ bits. Of REP and REPNE the last one; prefixes that are part of the opcode (66, F2, F3 of SSE) are left out.
     public final int prefixes;
     /// Condition code 0..15 of Jcc, SETcc, CMOVcc; else 0.
     public final int cc;
@@ -32,7 +32,8 @@ public final class Instruction {
     public final OperandKind kind0, kind1, kind2, kind3;
     /// Register numbers of the operands; see [OperandKind].
     public final int reg0, reg1, reg2, reg3;
-    /// Operand sizes in bytes (1, 2, 4, 6, 8, 10, 16, 512 ...).
+    /// Operand sizes in bytes (1, 2, 4, 6, 8, 10, 16, 512 ...), of vector registers the part that takes part; 0 where the
+    /// size is not in the encoding (LEA, XSAVE). BOUND has twice the operand size, far pointers 4, 6 or 10.
     public final int size0, size1, size2, size3;
 
     /// Effective segment of the memory operand (0 ES, 1 CS, 2 SS, 3 DS, 4 FS, 5 GS), overrides applied.
@@ -46,7 +47,10 @@ public final class Instruction {
     /// Sign-extended displacement (or absolute offset of MOV moffs).
     public final long disp;
 
+    /// The first immediate, displacement of a branch, or offset of a far pointer. Operands of the instruction's size are
+    /// sign-extended to 64 bits; counts, ports, vectors, selectors of parts and 16-bit frame sizes are zero-extended.
     public final long imm;
+    /// The second immediate (ENTER), or the selector of a far pointer.
     public final long imm2;
 
     /// The bytes, for messages.
