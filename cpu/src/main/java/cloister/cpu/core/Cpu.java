@@ -1,5 +1,6 @@
 package cloister.cpu.core;
 
+import cloister.cpu.fpu.FpuState;
 import cloister.isa.CodeMode;
 import cloister.isa.Instruction;
 import cloister.isa.OperandKind;
@@ -119,6 +120,9 @@ public final class Cpu {
     /// Any bit makes [Interpreter#run] return at the next instruction boundary. Who sets and clears which bit is the run
     /// loop's business; the engine only asks for non-zero.
     public volatile int attention;
+
+    /// x87, MMX and SSE registers.
+    public final FpuState fpu = new FpuState();
 
     public final PhysicalMemory memory;
     public final VirtualClock clock;
