@@ -1,6 +1,11 @@
 package cloister.cpu.core;
 
 import cloister.cpu.fpu.FpuState;
+import cloister.cpu.sys.Cpuid;
+import cloister.cpu.sys.IoPorts;
+import cloister.cpu.sys.Msrs;
+import cloister.cpu.sys.NonRoot;
+import cloister.cpu.sys.PendingEvents;
 import cloister.isa.CodeMode;
 import cloister.isa.Instruction;
 import cloister.isa.OperandKind;
@@ -131,6 +136,21 @@ public final class Cpu {
     public Walker walker;
     public PoisonHandler poisonHandler = (cpu, poison) -> cpu.fault(ExceptionVector.MC, 0);
 
+    // What `cpu.sys` and `cpu.vmx` keep here, see there
+
+    /// What VMX non-root operation changes.
+    public NonRoot vmx = NonRoot.OUTSIDE;
+    /// Index of the logical processor, also its x2APIC id.
+    public int index;
+    public Cpuid cpuid = new Cpuid(1);
+    public Msrs msrs;
+    /// Ports outside VMX non-root operation; null: nothing answers.
+    public IoPorts io;
+    /// The PDPTE registers of PAE paging.
+    public final long[] pdpte = new long[4];
+    /// Events that wait for an instruction boundary, and the activity state.
+    public final PendingEvents events = new PendingEvents(this);
+
     private final GuestFault fault = new GuestFault();
 
     /// @param entropy answers RDRAND and RDSEED
@@ -141,6 +161,7 @@ public final class Cpu {
         this.walker = walker;
         this.tlb = new Tlb(this);
         Flags.set(r, 0);
+        this.msrs = new Msrs(this);
         memory.addOwnerListener(tlb::ownerChanged);
     }
 
