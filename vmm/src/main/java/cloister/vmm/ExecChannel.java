@@ -34,9 +34,11 @@ public final class ExecChannel implements ByteSink {
         }
     }
 
-    /// The command's exit status; empty when the guest ended without sending one.
+    /// The command's exit status; empty when the guest ended without sending one. Called after the run: what looked
+    /// like the start of a status goes to the output.
     public OptionalInt exitStatus() {
         if (!complete) {
+            release();
             return OptionalInt.empty();
         }
         return OptionalInt.of(Integer.parseInt(

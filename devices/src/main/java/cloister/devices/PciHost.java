@@ -1,0 +1,72 @@
+package cloister.devices;
+
+import java.util.HashMap;
+import java.util.Map;
+
+/// Configuration mechanism 1 at ports 0xCF8 to 0xCFF, with a 440FX host bridge as 00:00.0. Byte accesses to 0xCF9
+/// are the reset control register, which shares the range. [Intel 82441FX data sheet, PIIX3 data sheet]
+public final class PciHost implements PortDevice {
+    /// The first port.
+    public static final int BASE = 0xcf8;
+    /// Number of ports.
+    public static final int PORTS = 8;
+    /// The reset control register.
+    public static final int RESET_CONTROL = 0xcf9;
+    /// What must be written there to reset everything.
+    public static final int RESET_VALUE = 6;
+
+    private static final int DATA = 0xcfc;
+    private static final int ENABLE = 1 << 31;
+
+    private final SystemControl system;
+    private final Map<Integer, PciFunction> functions = new HashMap<>();
+    private int address;
+    private int resetControl;
+
+    /// @param system receives resets
+    public PciHost(SystemControl system) {
+        this.system = system;
+        add(0, 0, new PciFunction(0x8086, 0x1237, 0x060000, 2));
+    }
+
+    /// Puts a function on bus 0.
+    public void add(int device, int function, PciFunction configuration) {
+        functions.put(device << 3 | function, configuration);
+    }
+
+    @Override public boolean takesWide() {
+        return true;
+    }
+
+    @Override public int readPort(int port, int size) {
+        if (port >= DATA) {
+            var function = selected();
+            return function == null ? -1 : function.read(address & 0xfc | port & 3, size);
+        }
+        if (port == BASE && size == 4) {
+            return address;
+        }
+        return port == RESET_CONTROL && size == 1 ? resetControl : -1;
+    }
+
+    @Override public void writePort(int port, int size, int value) {
+        if (port >= DATA) {
+            var function = selected();
+            if (function != null) {
+                function.write(address & 0xfc | port & 3, size, value);
+            }
+        } else if (port == BASE && size == 4) {
+            address = value & 0x80fffffc;
+        } else if (port == RESET_CONTROL && size == 1) {
+            resetControl = value & 2;
+            if ((value & 4) != 0) {
+                system.reset("reset control register 0xcf9");
+            }
+        }
+    }
+
+    private PciFunction selected() {
+        boolean busZero = (address >>> 16 & 0xff) == 0;
+        return (address & ENABLE) != 0 && busZero ? functions.get(address >>> 8 & 0xff) : null;
+    }
+}
