@@ -1,8 +1,29 @@
 package cloister.vmm;
 
+import cloister.devices.IoApic;
+import cloister.devices.SystemControl;
+import cloister.kvm.KvmVcpu;
+import cloister.kvm.KvmVm;
+import cloister.kvm.MsiRoute;
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.kvm.KvmCap;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+
 /// A whole machine: platform, hypervisor, devices, guest. One object is one run.
 public final class Machine implements AutoCloseable {
     private final MachineConfig config;
+    private final Host host;
+    private final KvmVm vm;
+    private final GuestMemory memory;
+    private final Board board;
+    private final List<KvmVcpu> vcpus = new ArrayList<>();
+    private final Map<Integer, MsiRoute> routes = new TreeMap<>();
+    private volatile Outcome outcome;
+    private long wallNanos;
 
     /// Checks the description and builds the machine.
     ///
@@ -10,26 +31,148 @@ public final class Machine implements AutoCloseable {
     public Machine(MachineConfig config) {
         config.check();
         this.config = config;
+        var layout = new GuestLayout(config.memoryBytes);
+        var image = config.kernel == null ? null : GuestImage.linux(config, layout);
+        boolean td = config.vmType == VmType.TDX;
+        config.observer.progress("making the platform");
+        host = Host.create(config);
+        vm = host.kvm().createVm(td ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
+        enableCapabilities(td);
+        board = new Board(config, host.clock(), new Interrupts(), new Ends());
+        memory = new GuestMemory(vm, host.kvm().userMemory(), td);
+        if (td) {
+            buildTrustDomain(layout, image);
+        } else {
+            buildOrdinaryVm(layout, image);
+        }
+    }
+
+    private void enableCapabilities(boolean td) {
+        vm.enableCap(KvmCap.SPLIT_IRQCHIP, IoApic.PINS);
+        vm.enableCap(KvmCap.X2APIC_API, KvmAbi.X2APIC_API_USE_32BIT_IDS | KvmAbi.X2APIC_API_DISABLE_BROADCAST_QUIRK);
+        if (td) {
+            vm.enableCap(KvmCap.MAX_VCPUS, config.cpus);
+            vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);
+        }
+    }
+
+    private void addRam(GuestLayout layout) {
+        memory.add(0, layout.lowEnd());
+        if (layout.highBytes() > 0) {
+            memory.add(GuestLayout.HIGH_RAM_START, layout.highBytes());
+        }
+    }
+
+    private void buildOrdinaryVm(GuestLayout layout, GuestImage image) {
+        addRam(layout);
+        for (var chunk : image.chunks()) {
+            memory.write(chunk.gpa(), chunk.content());
+        }
+        for (int id = 0; id < config.cpus; id++) {
+            var vcpu = vm.createVcpu(id);
+            vcpu.setCpuid2(GuestCpuid.forVcpu(host.kvm().supportedCpuid(), id, config.cpus));
+            vcpus.add(vcpu);
+        }
+        OrdinaryVm.prepare(memory, vcpus.getFirst(), image.entryGpa());
+    }
+
+    private void buildTrustDomain(GuestLayout layout, GuestImage image) {
+        config.observer.progress("building the trust domain");
+        TrustDomain.init(host.kvm(), vm);
+        for (int id = 0; id < config.cpus; id++) {
+            var vcpu = vm.createVcpu(id);
+            TrustDomain.initVcpu(vcpu, config.cpus);
+            vcpus.add(vcpu);
+        }
+        addRam(layout);
+        memory.add(TdFirmware.BASE_GPA, TdFirmware.BYTES);
+        TdFirmware.addTo(image, layout);
+        config.observer.progress("measuring the initial image");
+        TrustDomain.load(vcpus.getFirst(), host.kvm().userMemory(), image);
+        vm.memoryEncryptOp(cloister.kvm.KvmTdxCmd.finalizeVm());
     }
 
     /// Runs the guest until it ends. Called once, by an ordinary thread.
     public Outcome run() {
-        return new Outcome.InternalError("the machine cannot run " + config.vmType + " guests yet");
+        config.observer.progress("starting the guest");
+        long started = System.nanoTime();
+        var scheduler = host.scheduler();
+        for (var vcpu : vcpus) {
+            scheduler.spawn("vcpu" + vcpu.id(), new VcpuThread(this, vcpu, board, memory, config.observer));
+        }
+        scheduler.expectOutside(config.interactive);
+        try {
+            scheduler.run();
+        } finally {
+            wallNanos = System.nanoTime() - started;
+        }
+        if (outcome == null) {
+            outcome = scheduler.stalled() ? new Outcome.Stalled()
+                    : new Outcome.InternalError("the host threads ended without a reason");
+        }
+        return outcome;
     }
 
     /// Ends the run as [Outcome.TimedOut] at the next opportunity. Any thread may call it.
     public void requestStop() {
+        host.scheduler().post(() -> end(new Outcome.TimedOut()));
     }
 
     /// Hands input to the first serial port. Any thread may call it.
     public void consoleInput(byte[] bytes) {
+        host.scheduler().post(() -> board.com1.receive(bytes));
     }
 
     /// What the run cost so far; complete after [#run].
     public MachineStats stats() {
-        return new MachineStats(0, 0, 0, java.util.Map.of(), java.util.Map.of(), 0, 0, 0);
+        var kvm = vm.stats();
+        var seamcalls = new HashMap<>(kvm.seamcalls());
+        kvm.busySeamcalls().forEach((leaf, count) -> seamcalls.put(leaf + " BUSY", count));
+        return new MachineStats(host.instructions(), host.clock().nanos(), wallNanos, kvm.exits(), seamcalls,
+                kvm.pagesAugmented(), kvm.pagesConverted(), host.traceHash());
     }
 
+    /// Tears the guest down and frees the platform's memory.
     @Override public void close() {
+        vm.close();
+        host.close();
+    }
+
+    boolean ended() {
+        return outcome != null;
+    }
+
+    /// Ends the run; the first reason counts.
+    void end(Outcome reason) {
+        if (outcome == null) {
+            outcome = reason;
+            vcpus.forEach(KvmVcpu::kick);
+        }
+    }
+
+    private final class Ends implements SystemControl {
+        @Override public void powerOff() {
+            end(new Outcome.PowerOff());
+        }
+
+        @Override public void reset(String mechanism) {
+            end(new Outcome.Reset(mechanism));
+        }
+    }
+
+    /// The IOAPIC's messages go straight to the local APICs; KVM learns the routes to know which EOIs to report.
+    private final class Interrupts implements IoApic.Messages {
+        @Override public void send(int pin, long address, int data) {
+            vm.signalMsi(address, data);
+        }
+
+        @Override public void routed(int pin, long address, int data, boolean enabled) {
+            if (enabled) {
+                routes.put(pin, new MsiRoute(pin, address, data));
+            } else {
+                routes.remove(pin);
+            }
+            vm.setGsiRouting(List.copyOf(routes.values()));
+        }
     }
 }

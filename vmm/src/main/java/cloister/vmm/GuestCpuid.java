@@ -1,0 +1,47 @@
+package cloister.vmm;
+
+import cloister.spec.kvm.CpuidEntry;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Fits CPUID leaves to one vCPU of a machine: APIC ids and topology (one package, one thread per core).
+/// [SDM Vol. 2 "CPUID-CPU Identification"]
+final class GuestCpuid {
+    private static final int HYPERVISOR = 1 << 31;
+    private static final int X2APIC = 1 << 21;
+    private static final int HTT = 1 << 28;
+    private static final int LEVEL_SMT = 1;
+    private static final int LEVEL_CORE = 2;
+
+    private GuestCpuid() {
+    }
+
+    /// The leaves of vCPU `id` of `cpus`, from what is supported.
+    static List<CpuidEntry> forVcpu(List<CpuidEntry> supported, int id, int cpus) {
+        var result = new ArrayList<CpuidEntry>();
+        for (var entry : supported) {
+            switch (entry.function()) {
+                case 1 -> result.add(features(entry, id, cpus));
+                case 0xb, 0x1f -> { }
+                default -> result.add(entry);
+            }
+        }
+        if (supported.stream().anyMatch(e -> e.function() == 0 && Integer.compareUnsigned(e.eax(), 0xb) >= 0)) {
+            int shift = coreShift(cpus);
+            result.add(CpuidEntry.subLeaf(0xb, 0, 0, 1, LEVEL_SMT << 8, id));
+            result.add(CpuidEntry.subLeaf(0xb, 1, shift, cpus, LEVEL_CORE << 8 | 1, id));
+            result.add(CpuidEntry.subLeaf(0xb, 2, 0, 0, 2, id));
+        }
+        return result;
+    }
+
+    private static CpuidEntry features(CpuidEntry entry, int id, int cpus) {
+        int ebx = entry.ebx() & 0xffff | 1 << coreShift(cpus) + 16 | id << 24;
+        int edx = cpus > 1 ? entry.edx() | HTT : entry.edx() & ~HTT;
+        return CpuidEntry.leaf(1, entry.eax(), ebx, entry.ecx() | HYPERVISOR | X2APIC, edx);
+    }
+
+    private static int coreShift(int cpus) {
+        return 32 - Integer.numberOfLeadingZeros(cpus - 1);
+    }
+}

@@ -1,0 +1,75 @@
+package cloister.vmm;
+
+import cloister.kvm.Kvm;
+import cloister.kvm.KvmTdxCmd;
+import cloister.kvm.KvmVcpu;
+import cloister.kvm.KvmVm;
+import cloister.kvm.UserMemory;
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.KvmAbi;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Builds a trust domain through the KVM_TDX_ life cycle. [LINUX Documentation/virt/kvm/x86/intel-tdx.rst]
+final class TrustDomain {
+    private static final long SEPT_VE_DISABLE = 1L << 28;
+    private static final int PHYSICAL_ADDRESS_LEAF = 0x80000008;
+    private static final int GUEST_PHYSICAL_BITS_SHIFT = 16;
+    private static final int GPAW = 48;
+
+    private TrustDomain() {
+    }
+
+    /// KVM_TDX_INIT_VM: every feature that can be had, EPT violations on pending pages reported to the VMM's side.
+    static void init(Kvm kvm, KvmVm vm) {
+        var capabilities = new KvmTdxCmd.Capabilities();
+        vm.memoryEncryptOp(KvmTdxCmd.capabilities(capabilities));
+        var cpuid = configured(capabilities.cpuid.entries, kvm.supportedCpuid());
+        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(SEPT_VE_DISABLE & capabilities.supportedAttrs,
+                capabilities.supportedXfam, new byte[48], new byte[48], new byte[48], cpuid)));
+    }
+
+    private static List<CpuidEntry> configured(List<CpuidEntry> configurable, List<CpuidEntry> supported) {
+        var result = new ArrayList<CpuidEntry>();
+        boolean addressSizes = false;
+        for (var bits : configurable) {
+            for (var value : supported) {
+                boolean same = value.function() == bits.function()
+                        && ((bits.flags() & CpuidEntry.SIGNIFICANT_INDEX) == 0 || value.index() == bits.index());
+                if (same) {
+                    int eax = value.eax() & bits.eax();
+                    if (bits.function() == PHYSICAL_ADDRESS_LEAF) {
+                        eax = eax & ~(0xff << GUEST_PHYSICAL_BITS_SHIFT) | GPAW << GUEST_PHYSICAL_BITS_SHIFT;
+                        addressSizes = true;
+                    }
+                    result.add(new CpuidEntry(bits.function(), bits.index(), bits.flags(), eax, value.ebx() & bits.ebx(),
+                            value.ecx() & bits.ecx(), value.edx() & bits.edx()));
+                    break;
+                }
+            }
+        }
+        if (!addressSizes) {
+            result.add(CpuidEntry.leaf(PHYSICAL_ADDRESS_LEAF, GPAW << GUEST_PHYSICAL_BITS_SHIFT, 0, 0, 0));
+        }
+        return result;
+    }
+
+    /// KVM_SET_CPUID2 with what the TDX module virtualises, then KVM_TDX_INIT_VCPU.
+    static void initVcpu(KvmVcpu vcpu, int cpus) {
+        var table = new KvmTdxCmd.CpuidTable(256);
+        vcpu.memoryEncryptOp(KvmTdxCmd.getCpuid(table));
+        vcpu.setCpuid2(GuestCpuid.forVcpu(table.entries, vcpu.id(), cpus));
+        vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
+    }
+
+    /// Adds and measures the initial image, in order of address.
+    static void load(KvmVcpu vcpu, UserMemory user, GuestImage image) {
+        for (var chunk : image.chunks()) {
+            long source = user.map(chunk.content().length);
+            user.write(source, chunk.content(), 0, chunk.content().length);
+            vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION,
+                    new KvmTdxCmd.MemRegion(source, chunk.gpa(), chunk.content().length / GuestLayout.PAGE)));
+            user.unmap(source);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+package cloister.vmm;
+
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmExit;
+import cloister.kvm.KvmVcpu;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
+import java.nio.charset.StandardCharsets;
+
+/// The loop of one vCPU's host thread: runs it and answers its exits.
+final class VcpuThread implements Runnable {
+    private static final long SUBFUNC_UNSUPPORTED = 0x8000000000000003L;
+    private static final int[] FATAL_MESSAGE_REGISTERS = {14, 15, 3, 7, 6, 8, 9, 2}; // R14 R15 RBX RDI RSI R8 R9 RDX
+
+    private final Machine machine;
+    private final KvmVcpu vcpu;
+    private final Board board;
+    private final GuestMemory memory;
+    private final MachineObserver observer;
+
+    VcpuThread(Machine machine, KvmVcpu vcpu, Board board, GuestMemory memory, MachineObserver observer) {
+        this.machine = machine;
+        this.vcpu = vcpu;
+        this.board = board;
+        this.memory = memory;
+        this.observer = observer;
+    }
+
+    @Override public void run() {
+        try {
+            while (!machine.ended()) {
+                handle(vcpu.run());
+            }
+        } catch (KvmException e) {
+            machine.end(new Outcome.InternalError("KVM_RUN of vCPU " + vcpu.id() + " failed: " + e.getMessage() + "\n"
+                    + RegisterDump.of(vcpu)));
+        } catch (RuntimeException | Error e) {
+            machine.end(new Outcome.InternalError(Failures.describe(e, vcpu)));
+        }
+    }
+
+    private void handle(KvmExit exit) {
+        switch (exit) {
+            case KvmExit.Io io -> io(io);
+            case KvmExit.Mmio mmio -> mmio(mmio);
+            case KvmExit.IoapicEoi(int vector) -> board.ioApic.endOfInterrupt(vector);
+            case KvmExit.MapGpaRange map -> map(map);
+            case KvmExit.MemoryFault fault -> memoryFault(fault);
+            case KvmExit.SystemEvent event -> systemEvent(event);
+            case KvmExit.Shutdown() -> {
+                observer.userExit(vcpu.id(), "SHUTDOWN", "triple fault");
+                machine.end(new Outcome.TripleFault("vCPU " + vcpu.id() + "\n" + RegisterDump.of(vcpu)));
+            }
+            case KvmExit.InternalError(int suberror, String text) -> machine.end(new Outcome.InternalError(
+                    "KVM internal error " + suberror + " on vCPU " + vcpu.id() + ": " + text + "\n" + RegisterDump.of(vcpu)));
+            case KvmExit.FailEntry(long reason, int processor) -> machine.end(new Outcome.InternalError(
+                    "VM entry of vCPU %d failed on LP %d: 0x%x\n%s".formatted(vcpu.id(), processor, reason,
+                            RegisterDump.of(vcpu))));
+            case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
+            case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
+            case KvmExit.TdxGetTdVmCallInfo info -> {
+                java.util.Arrays.fill(vcpu.kvmRun().data, 0, 32, (byte) 0);
+                vcpu.kvmRun().ret = 0;
+            }
+            // User-space MSR exits are not enabled, so the guest must see a fault if one comes.
+            case KvmExit.Rdmsr rdmsr -> vcpu.kvmRun().msrError = true;
+            case KvmExit.Wrmsr wrmsr -> vcpu.kvmRun().msrError = true;
+            case KvmExit.Intr() -> { } // the loop looks whether the machine ended
+        }
+    }
+
+    private void io(KvmExit.Io io) {
+        byte[] data = vcpu.kvmRun().data;
+        for (int i = 0; i < io.count(); i++) {
+            int at = i * io.size();
+            if (io.out()) {
+                board.ports.write(io.port(), io.size(), (int) load(data, at, io.size()));
+            } else {
+                store(data, at, io.size(), board.ports.read(io.port(), io.size()));
+            }
+        }
+        if (observer != MachineObserver.NONE) {
+            observer.userExit(vcpu.id(), "IO", "%s 0x%x size %d count %d value 0x%x".formatted(io.out() ? "out" : "in",
+                    io.port(), io.size(), io.count(), load(data, 0, io.size())));
+        }
+    }
+
+    private void mmio(KvmExit.Mmio mmio) {
+        byte[] data = vcpu.kvmRun().data;
+        if (mmio.write()) {
+            board.mmio.write(mmio.gpa(), mmio.length(), load(data, 0, mmio.length()));
+        } else {
+            store(data, 0, mmio.length(), board.mmio.read(mmio.gpa(), mmio.length()));
+        }
+        if (observer != MachineObserver.NONE) {
+            observer.userExit(vcpu.id(), "MMIO", "%s 0x%x length %d value 0x%x".formatted(mmio.write() ? "write" : "read",
+                    mmio.gpa(), mmio.length(), load(data, 0, mmio.length())));
+        }
+    }
+
+    private void map(KvmExit.MapGpaRange map) {
+        observer.userExit(vcpu.id(), "HYPERCALL", "map 0x%x pages %d %s".formatted(map.gpa(), map.pages(),
+                map.toPrivate() ? "private" : "shared"));
+        boolean done = memory.convert(map.gpa(), map.pages() * GuestLayout.PAGE, map.toPrivate());
+        vcpu.kvmRun().ret = done ? 0 : Errno.EINVAL.number();
+    }
+
+    /// The guest used a page as what it is not. As QEMU does, take the access as an implicit conversion.
+    private void memoryFault(KvmExit.MemoryFault fault) {
+        boolean wantsPrivate = (fault.flags() & KvmAbi.MEMORY_EXIT_FLAG_PRIVATE) != 0;
+        observer.userExit(vcpu.id(), "MEMORY_FAULT", "0x%x size 0x%x %s".formatted(fault.gpa(), fault.size(),
+                wantsPrivate ? "private" : "shared"));
+        if (!memory.convert(fault.gpa(), fault.size(), wantsPrivate)) {
+            machine.end(new Outcome.InternalError("vCPU %d used %s memory at 0x%x, where the machine has none\n%s".formatted(
+                    vcpu.id(), wantsPrivate ? "private" : "shared", fault.gpa(), RegisterDump.of(vcpu))));
+        }
+    }
+
+    private void systemEvent(KvmExit.SystemEvent event) {
+        observer.userExit(vcpu.id(), "SYSTEM_EVENT", "type " + event.type());
+        machine.end(switch (event.type()) {
+            case KvmAbi.SYSTEM_EVENT_SHUTDOWN -> new Outcome.PowerOff();
+            case KvmAbi.SYSTEM_EVENT_RESET -> new Outcome.Reset("system event");
+            case KvmAbi.SYSTEM_EVENT_TDX_FATAL -> new Outcome.GuestPanic(fatalError(event.data()));
+            case KvmAbi.SYSTEM_EVENT_CRASH -> new Outcome.GuestPanic("crash event");
+            default -> new Outcome.InternalError("unknown system event " + event.type());
+        });
+    }
+
+    /// [GHCI "TDG.VP.VMCALL<ReportFatalError>"]: R12 holds a code; the text is in up to eight registers.
+    static String fatalError(long[] registers) {
+        var text = new StringBuilder();
+        for (int register : FATAL_MESSAGE_REGISTERS) {
+            byte[] letters = new byte[Long.BYTES];
+            for (int i = 0; i < letters.length; i++) {
+                letters[i] = (byte) (registers[register] >>> 8 * i);
+            }
+            text.append(new String(letters, StandardCharsets.ISO_8859_1));
+        }
+        String message = text.toString().replaceAll("[^\\x20-\\x7e]", " ").strip();
+        return "fatal error 0x%x reported by the TD%s".formatted(registers[12], message.isEmpty() ? "" : ": " + message);
+    }
+
+    private static long load(byte[] data, int at, int size) {
+        long value = 0;
+        for (int i = 0; i < size; i++) {
+            value |= (data[at + i] & 0xffL) << 8 * i;
+        }
+        return value;
+    }
+
+    private static void store(byte[] data, int at, int size, long value) {
+        for (int i = 0; i < size; i++) {
+            data[at + i] = (byte) (value >>> 8 * i);
+        }
+    }
+}
