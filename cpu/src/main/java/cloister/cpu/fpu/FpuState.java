@@ -162,8 +162,13 @@ public final class FpuState {
 
     /// XSAVE's XINUSE for component 1: the XMM registers, not MXCSR.
     public boolean sseInUse() {
+        return sseInUse(16);
+    }
+
+    /// XINUSE for component 1 where only the first `registers` exist.
+    boolean sseInUse(int registers) {
         long any = 0;
-        for (int n = 0; n < 32; n++) {
+        for (int n = 0; n < 2 * registers; n++) {
             any |= xmm[n];
         }
         return any != 0;
