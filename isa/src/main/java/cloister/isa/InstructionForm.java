@@ -38,14 +38,14 @@ final class InstructionForm {
     int opcode;
     /// How many consecutive opcodes the row covers: 8 for `+r`, 16 for `+cc`.
     int opcodes = 1;
-    private int prefix = ANY;
+    int prefix = ANY;
     /// 0, 1, 2: only with a 16-, 32-, 64-bit operand size.
-    private int operandSize = ANY;
-    private boolean rexBClear;
-    private int digit = ANY;
-    private int modRmFirst = ANY;
-    private int modRmLast = ANY;
-    private final int longMode;
+    int operandSize = ANY;
+    boolean rexBClear;
+    int digit = ANY;
+    int modRmFirst = ANY;
+    int modRmLast = ANY;
+    final int longMode;
     private final boolean memoryOnly;
     private final boolean registerOnly;
 
