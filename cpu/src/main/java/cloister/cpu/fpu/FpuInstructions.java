@@ -25,6 +25,8 @@ public final class FpuInstructions {
             return SseInteger::execute;
         } else if (MmxInstructions.handles(op)) {
             return MmxInstructions::execute;
+        } else if (SseFloatInstructions.handles(op)) {
+            return SseFloatInstructions::execute;
         } else if (CryptoInstructions.handles(op)) {
             return CryptoInstructions::execute;
         } else if (XsaveInstructions.handles(op)) {

@@ -47,6 +47,8 @@ public final class FpuState {
     /// SSE control and status.
     public int mxcsr;
 
+    /// Workspace of the arithmetic.
+    final SoftFloat soft = new SoftFloat();
     /// Scratch for one FXSAVE or XSAVE image in compacted format.
     final long[] image = new long[LegacyImage.WORDS + 9];
 
