@@ -7,7 +7,10 @@ package cloister.tdx.port;
 /// IA32_WBINVDP (98H) and IA32_WBNOINVDP (99H) - reads give the number of cache sub-blocks, a write of handle n writes
 /// sub-block n back (and invalidates it) -, IA32_INTR_PENDING (9AH, non-zero while an interrupt waits for the host),
 /// IA32_MISC_PACKAGE_CTLS (BCH), IA32_XAPIC_DISABLE_STATUS (BDH), IA32_TME_CAPABILITY (981H), IA32_TME_ACTIVATE (982H),
-/// IA32_SEAMRR_BASE/MASK (1400H/1401H), IA32_SMRR (1F2H/1F3H), IA32_VMX_* (480H..492H).
+/// IA32_SEAMRR_BASE/MASK (1400H/1401H), IA32_SMRR (1F2H/1F3H), IA32_VMX_* (480H..492H), IA32_FIXED_CTR0 (309H:
+/// instructions retired by the guest since it was last written), IA32_FIXED_CTR_CTRL (38DH), IA32_PERF_GLOBAL_STATUS and its
+/// reset and set commands (38EH, 390H, 391H), IA32_X2APIC_* (802H.., for IPIs to itself), CR8 as IA32_X2APIC_TPR (808H).
+/// An MSR that an LP does not have reads 0 and ignores writes here.
 public interface Processor {
     /// The index of this LP, 0..n-1, stable.
     int lp();
@@ -25,8 +28,8 @@ public interface Processor {
     /// Loads guest state from `vmcs` and runs the guest until its next VM exit; exit information and guest state are then
     /// in `vmcs`. The general registers of [#registers] are the guest's before and after; CR2, DR0-3, DR6, XCR0, the
     /// extended state and MSRs that VMX does not switch are simply live on the LP. The first entry since [#clear] is a
-    /// VMLAUNCH. The guest's memory accesses carry the KeyID in the field HKID (4026H); a GPA with the SHARED bit is
-    /// walked from the field "shared EPTP" (203CH), a private one from EPTP (201AH).
+    /// VMLAUNCH. The guest's memory accesses carry the KeyID in the field GUEST_TD_HKID; a GPA with the SHARED bit is
+    /// walked from SHARED_EPTP, a private one from EPTP.
     void enter(Vmcs vmcs);
 
     /// VMCLEAR: the LP writes back what it caches of `vmcs`.

@@ -1,0 +1,99 @@
+package cloister.tdx.core;
+
+/// Operations on entries of an L2 VM's Secure EPT. [TDX-BASE "L2 Secure EPT Entry"]
+///
+/// The state is R, IPAT, PS and bit 55 (blocked). A blocked leaf keeps its R, Xs and Xu permissions in the memory-type bits
+/// and W in bit 59.
+final class L2SeptEntry {
+    static final long VGP = 1L << 57;
+    static final long PWA = 1L << 58;
+    static final long SAVED_W = 1L << 59;
+    static final long SSS = 1L << 60;
+    private static final long STATE = SeptEntry.R | SeptEntry.IPAT | SeptEntry.LEAF | SeptEntry.BLOCKED;
+    private static final long LEAF_STATE = STATE & ~SeptEntry.R;
+    private static final long MAPPED_LEAF = SeptEntry.IPAT | SeptEntry.LEAF;
+    private static final long BLOCKED_LEAF = MAPPED_LEAF | SeptEntry.BLOCKED;
+    private static final long ATTRIBUTES = SeptEntry.RW_XS_XU | VGP | PWA | SSS | SeptEntry.SUPPRESS_VE;
+    private static final long ARCHITECTURAL_LEAF = SeptEntry.MEMORY_TYPE | SeptEntry.HPA | SeptEntry.IPAT | SeptEntry.LEAF
+            | SeptEntry.SUPPRESS_VE;
+
+    private L2SeptEntry() {
+    }
+
+    static boolean isFree(long entry) {
+        return (entry & STATE) == 0;
+    }
+
+    static boolean isMapped(long entry) {
+        return (entry & LEAF_STATE) == MAPPED_LEAF;
+    }
+
+    static boolean isBlockedLeaf(long entry) {
+        return (entry & LEAF_STATE) == BLOCKED_LEAF;
+    }
+
+    static boolean isBlockedNonLeaf(long entry) {
+        return (entry & STATE) == SeptEntry.BLOCKED;
+    }
+
+    static long nonLeaf(long pa) {
+        return SeptEntry.RW_XS_XU | pa;
+    }
+
+    /// Blocks an entry; an L1 page that is blocked for writing has its W saved already.
+    static long blocked(long entry, boolean l1Blockedw) {
+        long result = entry;
+        if (SeptEntry.isLeaf(entry)) {
+            if (!l1Blockedw) {
+                result = result & ~SAVED_W | (entry & SeptEntry.W) << 58;
+            }
+            result = result & ~SeptEntry.MEMORY_TYPE | (entry & SeptEntry.R) << 3 | (entry & SeptEntry.X) << 2
+                    | (entry & SeptEntry.XU) >>> 5;
+            result = result & ~LEAF_STATE | BLOCKED_LEAF;
+        } else {
+            result = result & ~STATE | SeptEntry.BLOCKED;
+        }
+        return result & ~SeptEntry.RW_XS_XU;
+    }
+
+    static long unblocked(long entry) {
+        if (isBlockedNonLeaf(entry)) {
+            return (entry & ~STATE | SeptEntry.RW_XS_XU) & ~SeptEntry.MEMORY_TYPE & ~SAVED_W;
+        }
+        if (!isBlockedLeaf(entry)) {
+            return entry;
+        }
+        long result = entry & ~LEAF_STATE & ~SeptEntry.RW_XS_XU | MAPPED_LEAF;
+        result |= entry >>> 3 & SeptEntry.R | entry >>> 58 & SeptEntry.W | entry >>> 2 & SeptEntry.X | entry << 5 & SeptEntry.XU;
+        return result & ~SeptEntry.MEMORY_TYPE & ~SAVED_W | SeptEntry.WB;
+    }
+
+    /// The state number that interface functions report.
+    static int architecturalState(long entry) {
+        long state = entry & STATE;
+        if (state == 0) {
+            return 64;
+        }
+        if (isMapped(entry)) {
+            return 68;
+        }
+        if (isBlockedLeaf(entry)) {
+            return 65;
+        }
+        return isBlockedNonLeaf(entry) ? 193 : 196;
+    }
+
+    /// The entry as interface functions report it; a debug TD shows attributes.
+    static long architectural(long entry, boolean debug) {
+        if (isFree(entry)) {
+            return SeptEntry.SUPPRESS_VE;
+        }
+        if (!SeptEntry.isLeaf(entry)) {
+            return entry & (SeptEntry.RW_XS_XU | SeptEntry.LEAF);
+        }
+        if (debug) {
+            return entry & (ARCHITECTURAL_LEAF | ATTRIBUTES);
+        }
+        return entry & ARCHITECTURAL_LEAF | (isMapped(entry) ? SeptEntry.RW_XS_XU : 0);
+    }
+}

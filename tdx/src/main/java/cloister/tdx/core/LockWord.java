@@ -1,0 +1,36 @@
+package cloister.tdx.core;
+
+import cloister.memory.PhysicalMemory;
+
+/// The 16 bits of a lock: in a control structure, in a PAMT entry, or in the module's own data.
+sealed interface LockWord {
+    int get();
+
+    void set(int value);
+
+    /// A lock in memory.
+    ///
+    /// @param hpa address with KeyID
+    record InMemory(PhysicalMemory memory, long hpa) implements LockWord {
+        @Override public int get() {
+            return (int) memory.read(hpa, 2);
+        }
+
+        @Override public void set(int value) {
+            memory.write(hpa, 2, value);
+        }
+    }
+
+    /// A lock of the module's data region.
+    final class Own implements LockWord {
+        private int value;
+
+        @Override public int get() {
+            return value;
+        }
+
+        @Override public void set(int value) {
+            this.value = value & 0xffff;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+package cloister.tdx.core;
+
+import cloister.memory.PhysicalMemory;
+import cloister.spec.tdx.OperandId;
+import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.port.ExtendedState;
+import cloister.tdx.port.PlatformInfo;
+import cloister.tdx.port.Vmcs;
+import java.security.MessageDigest;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/// The module's data region: everything that is not per LP and not in pages of a TD.
+final class ModuleState {
+    /// Module states. [TDX-BASE "Intel TDX Module Lifecycle"]
+    enum SysState { INIT_PENDING, INIT_DONE, CONFIG_DONE, READY, SHUTDOWN }
+
+    static final int MAX_PACKAGES = 8;
+    static final int MAX_PA = 52;
+    /// "No physical address".
+    static final long NULL_PA = -1L;
+
+    final PhysicalMemory memory;
+    final PlatformInfo platform;
+    final LockWord.Own globalLock = new LockWord.Own();
+    final KeyOwnership keys = new KeyOwnership();
+    final CacheWriteBack[] writeBack = new CacheWriteBack[MAX_PACKAGES];
+    final PlatformConfig config = new PlatformConfig();
+    final Pamt pamt = new Pamt(this);
+    SysState sysState = SysState.INIT_PENDING;
+    List<Tdmr> tdmrs = new ArrayList<>();
+    int initializedLps;
+    int initializedPackages;
+    int packageConfigBitmap;
+    int globalKeyId;
+
+    /// What a TD keeps outside memory: the running hash of its build. Keyed by TDR page.
+    private final Map<Long, MessageDigest> tdDigests = new HashMap<>();
+    /// What a VCPU keeps outside memory: its VMCSs and extended state. Keyed by TDVPR page.
+    private final Map<Long, VcpuObjects> vcpus = new HashMap<>();
+
+    /// @param vmcs     the VMCS of each VM, 0 the L1
+    /// @param extended XBUFF
+    record VcpuObjects(Vmcs[] vmcs, ExtendedState extended) {
+    }
+
+    ModuleState(PhysicalMemory memory, PlatformInfo platform) {
+        this.memory = memory;
+        this.platform = platform;
+        for (int i = 0; i < MAX_PACKAGES; i++) {
+            writeBack[i] = new CacheWriteBack();
+        }
+    }
+
+    MessageDigest tdDigest(long tdrPa) {
+        return tdDigests.get(tdrPa);
+    }
+
+    void tdDigest(long tdrPa, MessageDigest digest) {
+        tdDigests.put(tdrPa, digest);
+    }
+
+    VcpuObjects vcpu(long tdvprPa) {
+        return vcpus.get(tdvprPa);
+    }
+
+    void vcpu(long tdvprPa, VcpuObjects objects) {
+        vcpus.put(tdvprPa, objects);
+    }
+
+    /// The page left its TD.
+    void forget(long pa) {
+        tdDigests.remove(pa);
+        vcpus.remove(pa);
+    }
+
+    // Addresses
+
+    boolean isPrivateKeyId(int keyId) {
+        return keyId >= config.privateKeyIdMin && keyId <= config.privateKeyIdMax;
+    }
+
+    int keyId(long hpa) {
+        return (int) ((hpa & config.keyIdMask) >>> config.keyIdShift);
+    }
+
+    static boolean belowMaxPa(long pa) {
+        return pa >>> MAX_PA == 0;
+    }
+
+    /// Whether `pa` may be the address of a private page: aligned, no KeyID, within the address width.
+    boolean isPageAddress(long pa, long alignment) {
+        return (pa & alignment - 1) == 0 && keyId(pa) == 0 && belowMaxPa(pa);
+    }
+
+    /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory.
+    boolean isSharedHpa(long hpa, long bytes) {
+        return belowMaxPa(hpa) && !overlaps(hpa & (1L << MAX_PA) - 1, bytes, config.seamrrBase, config.seamrrSize)
+                && keyId(hpa) < config.privateKeyIdMin;
+    }
+
+    /// Checks an operand that must be a shared physical address with a power-of-two alignment and size.
+    void requireShared(long hpa, long bytes, int operand) throws LeafFailure {
+        if ((hpa & bytes - 1) != 0 || !isSharedHpa(hpa, bytes)) {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
+        }
+    }
+
+    static boolean overlaps(long base, long size, long base2, long size2) {
+        return Long.compareUnsigned(base, base2 + size2) < 0 && Long.compareUnsigned(base2, base + size) < 0;
+    }
+
+    static boolean wraps(long base, long size) {
+        return Long.compareUnsigned(base, -1L - size) > 0;
+    }
+
+    // Structures
+
+    /// The TDR at `pa`.
+    Tdr tdr(long pa) {
+        return new Tdr(memory, pa, globalKeyId);
+    }
+
+    /// Locks the TDR page named by an operand.
+    LockedPage lockTdr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+        return pamt.lock(lp, pa, Pamt.SIZE_4K, mode, PageType.TDR, operand);
+    }
+
+    /// Locks the TDR of a page that a leaf already holds.
+    LockedPage lockOwner(LpState lp, LockedPage page, LockMode mode) throws LeafFailure {
+        return pamt.lockImplicit(lp, page.entry().ownerPa(), Pamt.SIZE_4K, mode, OperandId.TDR);
+    }
+
+    /// Locks a free 4 KiB page named by an operand.
+    LockedPage lockFree(LpState lp, long pa, int operand) throws LeafFailure {
+        return pamt.lock(lp, pa, Pamt.SIZE_4K, LockMode.EXCLUSIVE, PageType.NDA, operand);
+    }
+
+    /// Locks the TDVPR page named by an operand.
+    LockedPage lockTdvpr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+        return pamt.lock(lp, pa, Pamt.SIZE_4K, mode, PageType.TDVPR, operand);
+    }
+
+    /// Fills a page with a repeated 64-bit word, as MOVDIR64B does: no old content is read.
+    void fillPage(long hpa, long word) {
+        var line = new byte[PhysicalMemory.LINE_SIZE];
+        for (int i = 0; i < line.length; i++) {
+            line[i] = (byte) (word >>> 8 * (i & 7));
+        }
+        for (long at = hpa; at < hpa + PhysicalMemory.FRAME_SIZE; at += PhysicalMemory.LINE_SIZE) {
+            memory.movdir64b(at, line, 0);
+        }
+    }
+
+    void zeroPage(long hpa) {
+        memory.fill(hpa, PhysicalMemory.FRAME_SIZE, (byte) 0);
+    }
+}

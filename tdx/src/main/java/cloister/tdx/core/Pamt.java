@@ -1,0 +1,197 @@
+package cloister.tdx.core;
+
+import cloister.memory.PhysicalMemory;
+import cloister.spec.tdx.TdxStatus;
+
+/// The physical address metadata tables: three arrays per TDMR, walked from 1 GiB to 4 KiB. [TDX-BASE "PAMT"]
+final class Pamt {
+    static final int SIZE_4K = 0;
+    static final int SIZE_2M = 1;
+    static final int SIZE_1G = 2;
+    private static final long GIB = 1L << 30;
+
+    private final ModuleState module;
+
+    Pamt(ModuleState module) {
+        this.module = module;
+    }
+
+    static long bytes(int size) {
+        return 1L << 12 + 9 * size;
+    }
+
+    /// The TDMR whose initialised part covers `pa`, or null.
+    private Tdmr covering(long pa) {
+        Tdmr found = null;
+        for (var tdmr : module.tdmrs) {
+            if (Long.compareUnsigned(tdmr.info.base(), pa) > 0) {
+                break;
+            }
+            found = tdmr;
+        }
+        return found == null || pa >= found.info.base() + found.info.size()
+                || pa >= (found.lastInitialized & -GIB) ? null : found;
+    }
+
+    private PamtEntry entry(Tdmr tdmr, long pa, int size) {
+        long index = pa - tdmr.info.base() >>> 12 + 9 * size;
+        return new PamtEntry(module.memory, PhysicalMemory.hpa(tdmr.info.pamtBase()[size], module.globalKeyId)
+                + PamtEntry.BYTES * index);
+    }
+
+    /// The entry of a page that the module knows to be in use, unlocked.
+    PamtEntry implicit(long pa, int size) {
+        var tdmr = covering(pa);
+        if (tdmr == null) {
+            throw new ModuleHalt(String.format("no PAMT for page 0x%x", pa));
+        }
+        var entry = entry(tdmr, pa, size);
+        if (entry.type() == PageType.NDA || entry.type() == PageType.RSVD) {
+            throw new ModuleHalt(String.format("page 0x%x in use is free in the PAMT", pa));
+        }
+        return entry;
+    }
+
+    /// Locks only the leaf entry of a page that the module knows to be in use.
+    LockedPage lockImplicit(LpState lp, long pa, int size, LockMode mode, int operand) throws LeafFailure {
+        var entry = implicit(pa, size);
+        long busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, entry.lock(), false)
+                : SharexHp.tryShared(lp, entry.lock(), false);
+        if (busy != 0) {
+            throw new LeafFailure(busy | operand);
+        }
+        return new LockedPage(pa, size, mode, entry, null, null);
+    }
+
+    /// Walks to the leaf, whatever its size, and locks it.
+    LockedPage walkToLeaf(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+        return walk(lp, pa, SIZE_4K, false, mode, operand);
+    }
+
+    /// Locks the entry of a `size` page and checks its type.
+    LockedPage lock(LpState lp, long pa, int size, LockMode mode, int type, int operand) throws LeafFailure {
+        if (!module.isPageAddress(pa, bytes(size))) {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
+        }
+        var page = walk(lp, pa, size, true, mode, operand);
+        if (page.size() != size || page.entry().type() != type) {
+            page.close();
+            throw new LeafFailure(TdxStatus.PAGE_METADATA_INCORRECT, operand);
+        }
+        return page;
+    }
+
+    /// Locks a free 4 KiB or 2 MiB range exclusively.
+    LockedPage lockFree(LpState lp, long pa, int size, int operand) throws LeafFailure {
+        var page = lock(lp, pa, size, LockMode.EXCLUSIVE, PageType.NDA, operand);
+        if (size == SIZE_2M && !isRangeFree(pa)) {
+            page.close();
+            throw new LeafFailure(TdxStatus.PAGE_METADATA_INCORRECT, operand);
+        }
+        return page;
+    }
+
+    private boolean isRangeFree(long pa) {
+        var tdmr = covering(pa);
+        for (long at = pa; at < pa + bytes(SIZE_2M); at += bytes(SIZE_4K)) {
+            if (entry(tdmr, at, SIZE_4K).type() != PageType.NDA) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    private LockedPage walk(LpState lp, long pa, int target, boolean stopAtTarget, LockMode mode, int operand)
+            throws LeafFailure {
+        var tdmr = covering(pa);
+        if (tdmr == null) {
+            throw new LeafFailure(TdxStatus.OPERAND_ADDR_RANGE_ERROR, operand);
+        }
+        PamtEntry[] above = new PamtEntry[2];
+        int held = 0;
+        for (int size = SIZE_1G; size > SIZE_4K; size--) {
+            var entry = entry(tdmr, pa, size);
+            long busy = SharexHp.tryShared(lp, entry.lock(), false);
+            if (busy == 0 && (entry.type() == PageType.REG || stopAtTarget && target == size)) {
+                busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryPromote(lp, entry.lock()) : 0;
+                if (busy == 0) {
+                    return new LockedPage(pa, size, mode, entry, above[0], above[1]);
+                }
+                SharexHp.releaseShared(entry.lock());
+            }
+            if (busy != 0) {
+                release(above, held);
+                throw new LeafFailure(busy | operand);
+            }
+            above[held++] = entry;
+        }
+        var entry = entry(tdmr, pa, SIZE_4K);
+        long busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, entry.lock(), false)
+                : SharexHp.tryShared(lp, entry.lock(), false);
+        if (busy != 0) {
+            release(above, held);
+            throw new LeafFailure(busy | operand);
+        }
+        return new LockedPage(pa, SIZE_4K, mode, entry, above[0], above[1]);
+    }
+
+    private static void release(PamtEntry[] entries, int count) {
+        for (int i = 0; i < count; i++) {
+            SharexHp.releaseShared(entries[i].lock());
+        }
+    }
+
+    /// Initialises the entries of `pages` 4 KiB pages from `tdmr.lastInitialized`, a multiple of 2 MiB.
+    void initialize(Tdmr tdmr, int pages) {
+        long from = tdmr.lastInitialized;
+        long end = from + pages * bytes(SIZE_4K);
+        for (int size = SIZE_4K; size <= SIZE_1G; size++) {
+            long count = Math.max(end - from >>> 12 + 9 * size, (from & bytes(size) - 1) == 0 ? 1 : 0);
+            if (count != 0) {
+                module.memory.fill(entry(tdmr, from, size).hpa(), count * PamtEntry.BYTES, (byte) 0);
+            }
+        }
+        for (int i = 0; i < TdmrInfo.MAX_RESERVED && tdmr.info.rsvdSize()[i] != 0; i++) {
+            long first = Math.max(from, tdmr.info.base() + tdmr.info.rsvdOffset()[i]);
+            long last = Math.min(end, tdmr.info.base() + tdmr.info.rsvdOffset()[i] + tdmr.info.rsvdSize()[i]);
+            for (long pa = first; pa < last; pa += bytes(SIZE_4K)) {
+                entry(tdmr, pa, SIZE_4K).type(PageType.RSVD);
+            }
+        }
+    }
+
+    /// Merges 512 child entries into one leaf of size `size`; they are all alike.
+    void promote(LpState lp, long pa, int size, int operand) throws LeafFailure {
+        var tdmr = covering(pa);
+        var parent = entry(tdmr, pa, size);
+        long busy = SharexHp.tryExclusive(lp, parent.lock(), false);
+        if (busy != 0) {
+            throw new LeafFailure(busy | operand);
+        }
+        var first = entry(tdmr, pa, size - 1);
+        parent.type(first.type());
+        parent.ownerPa(first.ownerPa());
+        for (int i = 0; i < 512; i++) {
+            entry(tdmr, pa + i * bytes(size - 1), size - 1).type(PageType.NDA);
+        }
+        SharexHp.releaseExclusive(parent.lock());
+    }
+
+    /// Splits the leaf of size `size` at `pa` into 512 children.
+    void demote(LpState lp, long pa, int size, int operand) throws LeafFailure {
+        var tdmr = covering(pa);
+        var parent = entry(tdmr, pa, size);
+        long busy = SharexHp.tryExclusive(lp, parent.lock(), false);
+        if (busy != 0) {
+            throw new LeafFailure(busy | operand);
+        }
+        for (int i = 0; i < 512; i++) {
+            var child = entry(tdmr, pa + i * bytes(size - 1), size - 1);
+            child.type(parent.type());
+            child.ownerPa(parent.ownerPa());
+            child.bepoch(0);
+        }
+        parent.type(PageType.NDA);
+        SharexHp.releaseExclusive(parent.lock());
+    }
+}

@@ -1,0 +1,85 @@
+package cloister.tdx.core;
+
+import cloister.spec.tdx.CpuidTable;
+
+/// What TDH.SYS.INIT sampled of the platform.
+final class PlatformConfig {
+    long tscAdjust;
+    long coreCapabilities;
+    long archCapabilities;
+    long xapicDisableStatus;
+    long miscPackageCtls;
+    long perfCapabilities;
+    long mtrrcap;
+    final long[] smrrBase = new long[2];
+    final long[] smrrMask = new long[2];
+    long tmeCapability;
+    long tmeActivate;
+    long keyIdPartitioning;
+    long cacheSubBlocks;
+    long vmxBasic;
+    long vmxTruePinbased;
+    long vmxTrueProcbased;
+    long vmxProcbased2;
+    long vmxProcbased3;
+    long vmxTrueExit;
+    long vmxTrueEntry;
+    long vmxMisc;
+    long vmxEptVpidCap;
+    long vmxCr0Fixed0;
+    long vmxCr0Fixed1;
+    long vmxCr4Fixed0;
+    long vmxCr4Fixed1;
+
+    int keyIdShift = 46;
+    long keyIdMask;
+    int maxPa;
+    int privateKeyIdMin;
+    int privateKeyIdMax;
+    long seamrrBase;
+    long seamrrSize;
+
+    /// Initial controls of a TD VMCS and of an L2 VMCS.
+    final VmcsControls td = new VmcsControls();
+    final VmcsControls l2 = new VmcsControls();
+
+    int coreIdShift;
+    int coreIdMask;
+    int packageIdShift;
+    int platformFms;
+    int lastExtendedLeaf;
+    boolean waitpkg;
+    boolean hle;
+    boolean rtm;
+    boolean la57;
+    boolean lam;
+    boolean lass;
+    boolean ddpd;
+    boolean perfmonExtLeaf;
+    boolean xfd;
+    int xfdFaultingMask;
+    int xcr0Supported;
+    int xssSupported;
+    final int[] xsaveSize = new int[32];
+    final boolean[] xsaveAlign = new boolean[32];
+    long crystalHz;
+    long tscHz;
+    int fixedCounters;
+    int fixedCounterBitmap;
+    int coreType;
+    int maxLbrDepth;
+    long attributesFixed0;
+    long configFlagsFixed0;
+    /// Native CPUID by row of [CpuidTable]; after TDH.SYS.CONFIG with fixed bits applied.
+    final int[][] cpuid = new int[CpuidTable.rows().size()][4];
+
+    /// Control fields of a VMCS.
+    static final class VmcsControls {
+        int pinbased;
+        int procbased;
+        int procbased2;
+        long procbased3;
+        int exit;
+        int entry;
+    }
+}

@@ -1,0 +1,74 @@
+package cloister.tdx.core;
+
+import cloister.spec.tdx.TdxStatus;
+
+/// Shared/exclusive try-lock with host priority: bit 0 exclusive, bit 1 host priority, bits 15:2 readers. A host that fails
+/// sets host priority; a guest that meets it backs off. [TDX-BASE "Host Priority"]
+final class SharexHp {
+    private static final int EXCLUSIVE = 1;
+    private static final int HOST_PRIORITY = 2;
+    private static final int READER = 4;
+
+    private SharexHp() {
+    }
+
+    /// @return 0, or the busy status without operand
+    static long tryShared(LpState lp, LockWord word, boolean guest) {
+        lp.cpu.switchPoint();
+        int old = word.get();
+        word.set(old + READER);
+        if (guest) {
+            if ((old & HOST_PRIORITY) != 0) {
+                word.set(word.get() - READER);
+                return TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
+            }
+            return (old & EXCLUSIVE) != 0 ? TdxStatus.OPERAND_BUSY.code() : 0;
+        }
+        if ((old & EXCLUSIVE) != 0) {
+            word.set(word.get() | HOST_PRIORITY);
+            return TdxStatus.OPERAND_BUSY.code();
+        }
+        if ((old & HOST_PRIORITY) != 0) {
+            word.set(word.get() & ~HOST_PRIORITY);
+        }
+        return 0;
+    }
+
+    /// @return 0, or the busy status without operand
+    static long tryExclusive(LpState lp, LockWord word, boolean guest) {
+        lp.cpu.switchPoint();
+        int old = word.get();
+        if (old == 0 || old == HOST_PRIORITY && !guest) {
+            word.set(EXCLUSIVE);
+            return 0;
+        }
+        if (guest) {
+            return old == HOST_PRIORITY ? TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code() : TdxStatus.OPERAND_BUSY.code();
+        }
+        word.set(old | HOST_PRIORITY);
+        return TdxStatus.OPERAND_BUSY.code();
+    }
+
+    /// Turns the caller's shared lock into an exclusive one when it is the only reader.
+    ///
+    /// @return 0, or the busy status without operand
+    static long tryPromote(LpState lp, LockWord word) {
+        lp.cpu.switchPoint();
+        int old = word.get();
+        if ((old & ~HOST_PRIORITY) == READER) {
+            word.set(EXCLUSIVE);
+            return 0;
+        }
+        word.set(old | HOST_PRIORITY);
+        return TdxStatus.OPERAND_BUSY.code();
+    }
+
+    static void releaseShared(LockWord word) {
+        word.set(word.get() - READER);
+    }
+
+    /// Keeps host priority, wipes the rest.
+    static void releaseExclusive(LockWord word) {
+        word.set(word.get() & HOST_PRIORITY);
+    }
+}

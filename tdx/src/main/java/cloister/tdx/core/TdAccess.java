@@ -1,0 +1,49 @@
+package cloister.tdx.core;
+
+import cloister.spec.tdx.OperandId;
+import cloister.spec.tdx.SeamcallLeaf;
+import cloister.spec.tdx.TdxStatus;
+
+/// A TD's TDCS, checked to be in a state that allows the leaf; the operation-state lock is held until close, if it was asked for.
+record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseable {
+    /// @throws LeafFailure in the order fatal, keys, pages, lock, state
+    static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
+        if (tdr.fatal()) {
+            throw new LeafFailure(TdxStatus.TD_FATAL);
+        }
+        if (tdr.lifecycleState() != Tdr.KEYS_CONFIGURED) {
+            throw new LeafFailure(TdxStatus.TD_KEYS_NOT_CONFIGURED);
+        }
+        if (tdr.numTdcx() < Tdcs.MIN_PAGES) {
+            throw new LeafFailure(TdxStatus.TDCS_NOT_ALLOCATED);
+        }
+        var tdcs = new Tdcs(lp.module.memory, tdr);
+        if (lock != LockMode.NONE) {
+            var word = tdcs.lock(Tdcs.OP_STATE_LOCK);
+            long busy = lock == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, word, false)
+                    : SharexHp.tryShared(lp, word, false);
+            if (busy != 0) {
+                throw new LeafFailure(busy | OperandId.OP_STATE);
+            }
+        }
+        var access = new TdAccess(tdr, tdcs, lock);
+        if (!tdcs.opState().allows(leaf)) {
+            access.close();
+            throw new LeafFailure(TdxStatus.OP_STATE_INCORRECT);
+        }
+        return access;
+    }
+
+    @Override public void close() {
+        switch (opStateLock) {
+            case NONE -> {
+            }
+            case SHARED -> SharexHp.releaseShared(tdcs.lock(Tdcs.OP_STATE_LOCK));
+            case EXCLUSIVE -> SharexHp.releaseExclusive(tdcs.lock(Tdcs.OP_STATE_LOCK));
+        }
+    }
+
+    Sept sept() {
+        return new Sept(tdcs.memory, tdr.keyId());
+    }
+}
