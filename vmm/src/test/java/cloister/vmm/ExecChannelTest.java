@@ -17,7 +17,7 @@ final class ExecChannelTest {
         "@cloister-exit 1234@                   | @cloister-exit 1234@   | -1",
         "@cloister-exit @                       | @cloister-exit @       | -1",
         "@cloister-exit 9@x                     | @cloister-exit 9@x     | -1",
-        "cut@cloister-e                         | cut                    | -1",
+        "cut@cloister-e                         | cut@cloister-e         | -1",
     })
     void separatesOutputFromStatus(String sent, String expectedOutput, int expectedStatus) {
         var output = new StringBuilder();

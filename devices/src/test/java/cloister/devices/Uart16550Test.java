@@ -1,0 +1,126 @@
+package cloister.devices;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.ByteArrayOutputStream;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+final class Uart16550Test {
+    private static final int BASE = 0x3f8;
+    private static final int DATA = 0;
+    private static final int IER = 1;
+    private static final int IIR = 2;
+    private static final int FCR = 2;
+    private static final int LCR = 3;
+    private static final int MCR = 4;
+    private static final int LSR = 5;
+    private static final int MSR = 6;
+    private static final int SCR = 7;
+
+    private final ByteArrayOutputStream sent = new ByteArrayOutputStream();
+    private boolean irq;
+    private int edges;
+    private Uart16550 uart;
+
+    @BeforeEach void powerOn() {
+        uart = new Uart16550(BASE, level -> {
+            edges += level && !irq ? 1 : 0;
+            irq = level;
+        }, sent::write);
+    }
+
+    private int in(int register) {
+        return uart.readPort(BASE + register, 1);
+    }
+
+    private void out(int register, int value) {
+        uart.writePort(BASE + register, 1, value);
+    }
+
+    /// What Linux's 8250 driver does to recognise a 16550A.
+    @Test void linuxRecognisesA16550a() {
+        out(IER, 0);
+        assertThat(in(IER)).isZero();
+        out(IER, 0xf);
+        assertThat(in(IER)).isEqualTo(0xf);
+        out(IER, 0x40);
+        assertThat(in(IER)).as("no XScale UUE bit").isZero();
+        out(MCR, 0x10 | 0x0a);
+        assertThat(in(MSR) & 0xf0).as("loopback: OUT2 to DCD, RTS to CTS").isEqualTo(0x90);
+        out(MCR, 0);
+        out(FCR, 0);
+        assertThat(in(IIR) >> 6).isZero();
+        out(FCR, 1);
+        assertThat(in(IIR) >> 6).as("working FIFOs").isEqualTo(3);
+        out(SCR, 0x5a);
+        assertThat(in(SCR)).isEqualTo(0x5a);
+        out(LCR, 0x80);
+        out(0, 0x34);
+        out(1, 0x12);
+        assertThat(in(0) | in(1) << 8).isEqualTo(0x1234);
+        out(LCR, 3);
+        assertThat(in(1)).as("the divisor is hidden again").isZero();
+    }
+
+    @Test void transmitsAtOnceAndAsksForMore() {
+        out(MCR, 8);
+        assertThat(in(LSR)).isEqualTo(0x60);
+        out(IER, 2);
+        assertThat(irq).as("enabling with an empty transmitter").isTrue();
+        assertThat(in(IIR)).isEqualTo(2);
+        assertThat(irq).as("reading IIR acknowledges").isFalse();
+        assertThat(in(IIR)).isEqualTo(1);
+        int before = edges;
+        out(DATA, 'A');
+        out(DATA, 'B');
+        assertThat(sent.toString()).isEqualTo("AB");
+        assertThat(irq).isTrue();
+        assertThat(edges - before).as("an edge per byte").isEqualTo(2);
+    }
+
+    @Test void receivesThroughTheFifoWithoutLoss() {
+        out(FCR, 0x41); // trigger at 4
+        out(IER, 1);
+        out(MCR, 8);
+        byte[] input = "0123456789abcdefghij".getBytes();
+        uart.receive(input);
+        assertThat(irq).isTrue();
+        assertThat(in(IIR)).isEqualTo(0xc4);
+        var got = new StringBuilder();
+        while ((in(LSR) & 1) != 0) {
+            got.append((char) in(DATA));
+        }
+        assertThat(got).hasToString(new String(input));
+        assertThat(irq).isFalse();
+        uart.receive(new byte[] {'x'});
+        assertThat(in(IIR)).as("fewer than the trigger level").isEqualTo(0xcc);
+    }
+
+    @Test void interruptNeedsOut2AsOnAPc() {
+        out(IER, 1);
+        uart.receive(new byte[] {1});
+        assertThat(irq).isFalse();
+        out(MCR, 8);
+        assertThat(irq).isTrue();
+    }
+
+    @Test void loopbackReturnsDataAndReportsOverrun() {
+        out(MCR, 0x10);
+        out(DATA, 7);
+        assertThat(sent.size()).isZero();
+        out(DATA, 8);
+        assertThat(in(LSR)).isEqualTo(0x63);
+        assertThat(in(LSR)).as("reading clears the overrun").isEqualTo(0x61);
+        assertThat(in(DATA)).isEqualTo(7);
+    }
+
+    @Test void modemStatusDeltasClearOnRead() {
+        in(MSR);
+        out(MCR, 0x10); // all inputs drop
+        assertThat(in(MSR)).isEqualTo(0x0b);
+        assertThat(in(MSR)).isZero();
+        out(MCR, 0);
+        assertThat(in(MSR)).isEqualTo(0xbb);
+    }
+}
