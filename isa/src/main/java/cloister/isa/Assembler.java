@@ -190,11 +190,14 @@ public final class Assembler {
         Encoder best = null;
         int memorySize = -1;
         boolean ambiguous = false;
+        // A 16-bit branch would be shorter, but it cuts EIP to 16 bits.
+        boolean branch = mode != CodeMode.BITS64 && operands.length == 1 && operands[0] instanceof Target;
+        int natural = mode == CodeMode.BITS32 ? 4 : 2;
         for (InstructionForm form : FORMS.getOrDefault(op, List.of())) {
             for (int size : SIZES[mode.ordinal()]) {
                 size = size == 4 && mode == CodeMode.BITS64 && (form.default64 || form.force64) ? 8
                     : size == 8 && (form.default64 || form.force64) ? 4 : size;
-                if (operandSize != 0 && size != operandSize) {
+                if (operandSize != 0 && size != operandSize || branch && size != natural) {
                     continue;
                 }
                 Encoder attempt = new Encoder(mode, form, size, operands, shortTarget);
