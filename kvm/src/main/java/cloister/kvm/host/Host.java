@@ -1,0 +1,98 @@
+package cloister.kvm.host;
+
+import cloister.cpu.LogicalProcessor;
+import cloister.cpu.vmx.Vmcs;
+import cloister.cpu.vmx.VmxStatus;
+import cloister.kvm.HostEnvironment;
+import cloister.memory.PhysicalMemory;
+import cloister.sim.Scheduler;
+import cloister.sim.VirtualClock;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import cloister.sim.HostThread;
+
+/// The host kernel's resources in one place.
+public final class Host {
+    /// The vector that makes a processor look at its requests. [LINUX arch/x86/include/asm/irq_vectors.h]
+    public static final int RESCHEDULE_VECTOR = 0xfd;
+    /// The notification vector of posted interrupts.
+    public static final int POSTED_INTR_VECTOR = 0xf2;
+
+    private final HostEnvironment environment;
+    private final FrameAllocator frames;
+    private final AnonymousMemory userMemory;
+    private final Map<HostThread, LogicalProcessor> pinned = new HashMap<>();
+    private boolean vmxOn;
+
+    public Host(HostEnvironment environment) {
+        this.environment = environment;
+        this.frames = new FrameAllocator(environment.memory(), environment.freeStartPa(), environment.freeEndPa());
+        this.userMemory = new AnonymousMemory(environment.memory(), frames);
+    }
+
+    public PhysicalMemory memory() {
+        return environment.memory();
+    }
+
+    public Scheduler scheduler() {
+        return environment.scheduler();
+    }
+
+    public VirtualClock clock() {
+        return environment.scheduler().clock();
+    }
+
+    public FrameAllocator frames() {
+        return frames;
+    }
+
+    public AnonymousMemory userMemory() {
+        return userMemory;
+    }
+
+    public List<LogicalProcessor> processors() {
+        return environment.processors();
+    }
+
+    /// The processor of vCPU `id`.
+    public LogicalProcessor processorFor(int id) {
+        return processors().get(id % processors().size());
+    }
+
+    /// The current host thread runs on `lp` from now on.
+    public void pin(LogicalProcessor lp) {
+        var self = scheduler().current();
+        if (self != null) {
+            pinned.put(self, lp);
+        }
+    }
+
+    /// The processor on which the current host thread runs: where it was pinned, else the first.
+    public LogicalProcessor currentProcessor() {
+        var self = scheduler().current();
+        var lp = self == null ? null : pinned.get(self);
+        return lp == null ? processors().getFirst() : lp;
+    }
+
+    /// VMXON on every processor, once.
+    public void enableVirtualization() {
+        if (vmxOn) {
+            return;
+        }
+        for (var lp : processors()) {
+            var status = lp.vmxon(allocateVmcsRegion());
+            if (status != VmxStatus.SUCCEED) {
+                throw new IllegalStateException("VMXON failed on processor " + lp.index() + ": " + status);
+            }
+        }
+        vmxOn = true;
+    }
+
+    /// A frame with the revision identifier, for VMXON or VMCLEAR.
+    public long allocateVmcsRegion() {
+        long pa = frames.allocate();
+        memory().write(pa, 4, Vmcs.REVISION);
+        return pa;
+    }
+}

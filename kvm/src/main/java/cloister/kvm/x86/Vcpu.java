@@ -1,0 +1,475 @@
+package cloister.kvm.x86;
+
+import cloister.cpu.LogicalProcessor;
+import cloister.kvm.GpaRange;
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmExit;
+import cloister.kvm.KvmRun;
+import cloister.kvm.KvmTdxCmd;
+import cloister.kvm.KvmVcpu;
+import cloister.kvm.MpState;
+import cloister.kvm.MsrEntry;
+import cloister.kvm.host.Host;
+import cloister.kvm.mmu.FaultResult;
+import cloister.kvm.mmu.TdpMmu;
+import cloister.sim.HostThread;
+import cloister.sim.SwitchPoint;
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.Errno;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.List;
+
+/// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run,
+/// vcpu_enter_guest]
+abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
+    static final int REQUEST_TLB_FLUSH = 1;
+    static final int REQUEST_EVENT = 1 << 1;
+    static final int REQUEST_SCAN_IOAPIC = 1 << 2;
+    static final int REQUEST_IOAPIC_EOI = 1 << 3;
+    static final int REQUEST_TRIPLE_FAULT = 1 << 4;
+    private static final int EVENT_INIT = 1;
+    private static final int EVENT_SIPI = 2;
+    private static final KvmExit INTR = new KvmExit.Intr();
+
+    /// Finishes an exit with the VMM's answer.
+    @FunctionalInterface
+    interface Completion {
+        /// @return a further exit, or null to run on
+        KvmExit complete();
+    }
+
+    final Vm vm;
+    final Host host;
+    final LogicalProcessor lp;
+    final LocalApic apic;
+    final GuestCpuid cpuid = new GuestCpuid();
+    final GuestMsrs msrs;
+    final KvmRun run = new KvmRun();
+    final int[] cpuidResult = new int[4];
+    private final int id;
+    private final BitSet eoiVectors = new BitSet(256);
+    private final ArrayDeque<HostThread> exitWaiters = new ArrayDeque<>();
+    MpState mpState;
+    Completion completion;
+    int nmiPending;
+    boolean hasRun;
+    private int requests = REQUEST_SCAN_IOAPIC;
+    private int pendingApicEvents;
+    private int sipiVector;
+    private int eoiVector;
+    private HostThread thread;
+    private boolean inGuest;
+    private boolean blocked;
+    private boolean kicked;
+
+    Vcpu(Vm vm, int id) {
+        this.vm = vm;
+        this.id = id;
+        this.host = vm.host;
+        this.lp = host.processorFor(id);
+        this.apic = new LocalApic(this, vm.bus, host.clock());
+        this.msrs = new GuestMsrs(this, apic, cpuid, lp.rdmsr(cloister.spec.x86.Msr.IA32_ARCH_CAPABILITIES));
+        apic.userspaceIoapic(vm.splitIrqchip);
+        apic.busCycleNs(vm.apicBusCycleNs);
+        this.mpState = id == 0 ? MpState.RUNNABLE : MpState.UNINITIALIZED;
+    }
+
+    // --- what the kinds of vCPU do themselves
+
+    /// Checks before KVM_RUN does anything.
+    abstract void preRun();
+
+    /// Makes the processor the vCPU's: called when the vCPU thread begins to run it.
+    abstract void load();
+
+    /// The vCPU thread leaves KVM_RUN.
+    abstract void put();
+
+    /// Prepares events for the next entry. No switch points.
+    abstract void injectEvents();
+
+    /// Enters the guest and returns after its exit.
+    abstract void enter();
+
+    /// Handles the exit.
+    ///
+    /// @return null to run on
+    abstract KvmExit handleExit();
+
+    /// Whether the guest would take an interrupt that its local APIC offers.
+    abstract boolean interruptAllowed();
+
+    /// Whether an interrupt waits that the guest would take, wherever it is kept.
+    abstract boolean hasInterrupt();
+
+    /// Drops translations of this vCPU on its processor.
+    abstract void flushTlb();
+
+    /// Resets registers, as INIT does.
+    abstract void reset(boolean init);
+
+    /// Starts at `vector` in real mode.
+    abstract void startAt(int vector);
+
+    /// INIT and SIPI wait while this is false.
+    boolean initSipiAllowed() {
+        return true;
+    }
+
+    // --- KVM_RUN
+
+    @Override public final KvmExit run() {
+        vm.requireAlive();
+        preRun();
+        thread = host.scheduler().current();
+        host.pin(lp);
+        load();
+        try {
+            var exit = runLoaded();
+            run.exit(exit);
+            return exit;
+        } finally {
+            put();
+        }
+    }
+
+    private KvmExit runLoaded() {
+        if (completion != null) {
+            var finish = completion;
+            completion = null;
+            var exit = finish.complete();
+            if (exit != null) {
+                return exit;
+            }
+        }
+        if (run.immediateExit) {
+            return INTR;
+        }
+        hasRun = true;
+        while (true) {
+            if (kicked) {
+                kicked = false;
+                return INTR;
+            }
+            if (vm.isDead()) {
+                throw new KvmException(Errno.EIO, "the VM is dead");
+            }
+            apic.injectPendingTimer();
+            if (pendingApicEvents != 0 && initSipiAllowed()) {
+                acceptApicEvents();
+            }
+            if (mpState == MpState.RUNNABLE) {
+                var exit = enterGuest();
+                if (exit != null) {
+                    return exit;
+                }
+            } else {
+                block();
+            }
+        }
+    }
+
+    private KvmExit enterGuest() {
+        var exit = handleRequests();
+        if (exit != null) {
+            return exit;
+        }
+        host.scheduler().switchPoint(SwitchPoint.VM_ENTRY);
+        if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || pendingApicEvents != 0 && initSipiAllowed()) {
+            requests &= ~REQUEST_EVENT;
+            return null;
+        }
+        injectEvents();
+        inGuest = true;
+        enter();
+        inGuest = false;
+        for (var waiter = exitWaiters.poll(); waiter != null; waiter = exitWaiters.poll()) {
+            host.scheduler().unpark(waiter);
+        }
+        while (lp.takeInterrupt() >= 0) {
+            // Kicks have done their work by causing the exit.
+        }
+        host.scheduler().switchPoint(SwitchPoint.VM_EXIT);
+        return handleExit();
+    }
+
+    private KvmExit handleRequests() {
+        int now = requests;
+        requests = 0;
+        if ((now & REQUEST_TLB_FLUSH) != 0) {
+            flushTlb();
+        }
+        if ((now & REQUEST_SCAN_IOAPIC) != 0) {
+            vm.bus.scanIoapicRoutes(apic, eoiVectors);
+        }
+        if ((now & REQUEST_IOAPIC_EOI) != 0) {
+            return new KvmExit.IoapicEoi(eoiVector);
+        }
+        if ((now & REQUEST_TRIPLE_FAULT) != 0) {
+            return new KvmExit.Shutdown();
+        }
+        return null;
+    }
+
+    /// Waits until something happens for a vCPU that does not run. [LINUX vcpu_block]
+    private void block() {
+        while (!kicked && !vm.isDead()) {
+            apic.injectPendingTimer();
+            if (pendingApicEvents != 0 && initSipiAllowed()) {
+                return;
+            }
+            if (mpState == MpState.HALTED && hasEvents()) {
+                mpState = MpState.RUNNABLE;
+                return;
+            }
+            if (mpState == MpState.RUNNABLE) {
+                return;
+            }
+            blocked = true;
+            host.scheduler().park();
+            blocked = false;
+        }
+    }
+
+    /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
+    boolean hasEvents() {
+        return nmiPending > 0 || hasInterrupt() && interruptAllowed();
+    }
+
+    /// HLT was executed: the vCPU waits.
+    void halt() {
+        mpState = MpState.HALTED;
+    }
+
+    private void acceptApicEvents() {
+        int events = pendingApicEvents;
+        if ((events & EVENT_INIT) != 0) {
+            pendingApicEvents &= ~EVENT_INIT;
+            apic.reset(true);
+            msrs.reset();
+            nmiPending = 0;
+            reset(true);
+            mpState = id == 0 ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
+        }
+        if ((events & EVENT_SIPI) != 0) {
+            pendingApicEvents &= ~EVENT_SIPI;
+            if (mpState == MpState.INIT_RECEIVED) {
+                startAt(sipiVector);
+                mpState = MpState.RUNNABLE;
+            }
+        }
+    }
+
+    // --- requests and kicks
+
+    void request(int bits) {
+        requests |= bits;
+    }
+
+    /// Makes the vCPU thread look at its requests.
+    void wake() {
+        if (inGuest) {
+            lp.sendInterrupt(Host.RESCHEDULE_VECTOR);
+        } else if (blocked) {
+            host.scheduler().unpark(thread);
+        }
+    }
+
+    boolean isInGuest() {
+        return inGuest;
+    }
+
+    void kickOutOfGuest() {
+        if (inGuest) {
+            lp.sendInterrupt(Host.RESCHEDULE_VECTOR);
+        }
+    }
+
+    void awaitOutsideGuest() {
+        var self = host.scheduler().current();
+        while (inGuest && self != null && self != thread) {
+            exitWaiters.add(self);
+            host.scheduler().park();
+        }
+    }
+
+    @Override public final void kick() {
+        kicked = true;
+        wake();
+    }
+
+    // --- ApicOwner
+
+    @Override public final int id() {
+        return id;
+    }
+
+    @Override public final void apicEvent() {
+        requests |= REQUEST_EVENT;
+        wake();
+    }
+
+    @Override public final void nmi() {
+        nmiPending = Math.min(2, nmiPending + 1);
+        apicEvent();
+    }
+
+    @Override public final void init() {
+        pendingApicEvents = pendingApicEvents & ~EVENT_SIPI | EVENT_INIT;
+        apicEvent();
+    }
+
+    @Override public final void startup(int vector) {
+        sipiVector = vector;
+        pendingApicEvents |= EVENT_SIPI;
+        apicEvent();
+    }
+
+    @Override public final void levelEoi(int vector) {
+        if (eoiVectors.get(vector)) {
+            eoiVector = vector;
+            request(REQUEST_IOAPIC_EOI);
+        }
+    }
+
+    /// The vectors whose EOI the VMM wants to hear of.
+    BitSet eoiVectors() {
+        return eoiVectors;
+    }
+
+    // --- ioctls that all kinds share
+
+    @Override public final KvmRun kvmRun() {
+        return run;
+    }
+
+    @Override public void setCpuid2(List<CpuidEntry> entries) {
+        vm.requireAlive();
+        Vm.require(entries.size() <= GuestCpuid.MAX_ENTRIES, Errno.E2BIG, entries.size() + " CPUID entries");
+        Vm.require(!hasRun || entries.equals(cpuid.entries()), Errno.EINVAL, "the vCPU has run");
+        cpuid.replace(entries);
+    }
+
+    @Override public final List<CpuidEntry> getCpuid2() {
+        return cpuid.entries();
+    }
+
+    /// Whether the VMM may access `msr` of this vCPU.
+    boolean hostMayAccess(int msr) {
+        return true;
+    }
+
+    @Override public final List<MsrEntry> getMsrs(int... indices) {
+        vm.requireAlive();
+        var result = new ArrayList<MsrEntry>();
+        try {
+            for (int index : indices) {
+                if (!hostMayAccess(index)) {
+                    break;
+                }
+                result.add(new MsrEntry(index, msrs.read(index)));
+            }
+        } catch (GuestGp refused) {
+            return result;
+        }
+        return result;
+    }
+
+    @Override public final int setMsrs(List<MsrEntry> entries) {
+        vm.requireAlive();
+        int done = 0;
+        try {
+            for (var entry : entries) {
+                if (!hostMayAccess(entry.index())) {
+                    break;
+                }
+                msrs.write(entry.index(), entry.data(), true);
+                done++;
+            }
+        } catch (GuestGp refused) {
+            return done;
+        }
+        return done;
+    }
+
+    @Override public byte[] getLapic() {
+        Vm.require(vm.splitIrqchip, Errno.EINVAL, "no in-kernel local APIC");
+        return apic.save();
+    }
+
+    @Override public void setLapic(byte[] registers) {
+        Vm.require(vm.splitIrqchip && registers.length == 1024, Errno.EINVAL, "no in-kernel local APIC");
+        apic.restore(registers);
+    }
+
+    @Override public final MpState getMpState() {
+        return mpState;
+    }
+
+    @Override public void setMpState(MpState state) {
+        mpState = state;
+    }
+
+    @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
+        throw new KvmException(Errno.ENOTTY, "not a TD");
+    }
+
+    /// How KVM_PRE_FAULT_MEMORY goes through the tables; throws what makes it impossible.
+    abstract boolean preFaultIsPrivate(long gpa);
+
+    @Override public final void preFaultMemory(GpaRange range) {
+        vm.requireAlive();
+        Vm.require(((range.gpa | range.size) & 0xfff) == 0 && range.size > 0 && range.gpa + range.size > range.gpa,
+                Errno.EINVAL, "range is not whole pages");
+        boolean any = false;
+        while (range.size != 0) {
+            var error = preFaultPage(range.gpa);
+            if (error != null) {
+                if (!any) {
+                    throw new KvmException(error, "cannot populate 0x" + Long.toHexString(range.gpa));
+                }
+                return;
+            }
+            any = true;
+            range.gpa += 0x1000;
+            range.size -= 0x1000;
+        }
+    }
+
+    private Errno preFaultPage(long gpa) {
+        boolean isPrivate = preFaultIsPrivate(gpa);
+        while (true) {
+            switch (vm.mmu.fault(gpa, TdpMmu.ACCESS_READ, isPrivate)) {
+                case FIXED, SPURIOUS -> {
+                    return null;
+                }
+                case RETRY -> {
+                    if (kicked) {
+                        return Errno.EINTR;
+                    }
+                    host.scheduler().switchPoint(SwitchPoint.SPTE_CHANGE);
+                }
+                case EMULATE -> {
+                    return Errno.ENOENT;
+                }
+                case MEMORY_FAULT -> {
+                    return Errno.EFAULT;
+                }
+                case INVALID_SLOT -> {
+                    return Errno.EAGAIN;
+                }
+                case BUGGED -> {
+                    vm.bug();
+                    return Errno.EIO;
+                }
+            }
+        }
+    }
+
+    /// Whether a fault result needs no more than going back to the guest.
+    static boolean isDone(FaultResult result) {
+        return result == FaultResult.FIXED || result == FaultResult.SPURIOUS || result == FaultResult.RETRY;
+    }
+}
