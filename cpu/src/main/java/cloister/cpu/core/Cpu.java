@@ -128,6 +128,8 @@ public final class Cpu {
 
     /// x87, MMX and SSE registers.
     public final FpuState fpu = new FpuState();
+    /// Work of the current instruction beyond one tick of its slice's budget (long string instructions).
+    public long spent;
 
     public final PhysicalMemory memory;
     public final VirtualClock clock;

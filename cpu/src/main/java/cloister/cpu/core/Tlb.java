@@ -277,6 +277,28 @@ public final class Tlb {
         writeEntry(entry(linear, Walker.WRITE, right), linear, size, value);
     }
 
+    /// Reads what the same instruction is going to write: faults as a write would.
+    long readForWrite(long linear, int size) {
+        int word = entryWord(linear, context);
+        if (((linear + size - 1) & PAGE_MASK | context) == fast[word + 1]) {
+            return plain(linear + fast[word + 2], size);
+        }
+        probe(linear, size, Walker.WRITE, right());
+        return read(linear, size);
+    }
+
+    /// The offset of `linear` in the window when its page may be read directly, else -1. May fault.
+    long directRead(long linear) {
+        int entry = entry(linear, Walker.READ, right());
+        return fast[entry * WORDS] == tags[entry] ? linear + fast[entry * WORDS + 2] : -1;
+    }
+
+    /// The offset of `linear` in the window when its page may be written directly, else -1. May fault.
+    long directWrite(long linear) {
+        int entry = entry(linear, Walker.WRITE, right());
+        return fast[entry * WORDS + 1] == tags[entry] ? linear + fast[entry * WORDS + 2] : -1;
+    }
+
     private void writeBytes(long linear, int count, long value, int right) {
         int entry = entry(linear, Walker.WRITE, right);
         for (int i = 0; i < count; i++) {
