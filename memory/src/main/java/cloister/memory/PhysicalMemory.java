@@ -43,6 +43,8 @@ public final class PhysicalMemory implements AutoCloseable {
     private final char[] owner;
     private final Map<Long, char[]> mixed = new HashMap<>();
     private final List<OwnerListener> listeners = new ArrayList<>();
+    private final byte[] watched;
+    private final List<WriteListener> writeListeners = new ArrayList<>();
 
     /// @param size              bytes, a positive multiple of 4096 below 2^46
     /// @param firstPrivateKeyId the lowest KeyID that is private to the TDX module, 1..64 (64: none)
@@ -54,6 +56,7 @@ public final class PhysicalMemory implements AutoCloseable {
         this.firstPrivateKeyId = firstPrivateKeyId;
         this.window = ReservedWindow.reserve(size, arena);
         this.owner = new char[Math.toIntExact(size >> FRAME_SHIFT)];
+        this.watched = new byte[owner.length];
     }
 
     /// Bytes of physical memory.
@@ -106,6 +109,34 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Registers a processor for owner changes.
     public void addOwnerListener(OwnerListener listener) {
         listeners.add(listener);
+    }
+
+    /// Registers for writes to watched frames.
+    public void addWriteListener(WriteListener listener) {
+        writeListeners.add(listener);
+    }
+
+    /// Starts or stops telling write listeners about frame `frame`: it holds decoded code. Writes through this class are
+    /// told; who writes through [#window] says so with [#written].
+    public void watch(long frame, boolean on) {
+        watched[(int) frame] = (byte) (on ? 1 : 0);
+    }
+
+    /// Whether writes to `frame` are told.
+    public boolean watched(long frame) {
+        return watched[(int) frame] != 0;
+    }
+
+    /// `[pa, pa + length)` is about to change, or has just changed, behind this class's back.
+    public void written(long pa, long length) {
+        for (long frame = pa >> FRAME_SHIFT; frame <= pa + length - 1 >> FRAME_SHIFT; frame++) {
+            if (watched[(int) frame] != 0) {
+                for (int i = 0; i < writeListeners.size(); i++) {
+                    writeListeners.get(i).written(pa, length);
+                }
+                return;
+            }
+        }
     }
 
     /// Reads `bytes` (1, 2, 4 or 8; not across a line unless all lines have one owner) at `hpa`.
@@ -174,6 +205,7 @@ public final class PhysicalMemory implements AutoCloseable {
     /// @param source 64 bytes from `offset`
     public void movdir64b(long hpa, byte[] source, int offset) {
         long pa = pa(hpa);
+        written(pa, LINE_SIZE);
         setOwner(pa, LINE_SIZE, keyId(hpa));
         MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, LINE_SIZE);
     }
@@ -192,6 +224,7 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Makes `keyId` the owner of the lines that `[pa, pa + length)` touches, content untouched where it is whole
     /// lines; a line covered in part by a new owner keeps what that owner would have read.
     public void takeOwnership(long pa, long length, int keyId) {
+        written(pa, length);
         long last = pa + length - 1 >> FRAME_SHIFT;
         for (long frame = pa >> FRAME_SHIFT; frame <= last; frame++) {
             if (owner[(int) frame] != keyId) {

@@ -130,11 +130,16 @@ public final class Cpu {
     public final FpuState fpu = new FpuState();
     /// Work of the current instruction beyond one tick of its slice's budget (long string instructions).
     public long spent;
+    /// Set by [#repeatInstruction].
+    boolean repeat;
 
     public final PhysicalMemory memory;
     public final VirtualClock clock;
     public final Entropy entropy;
     public final Tlb tlb;
+    final JumpCache jumps = new JumpCache();
+    final CodeCache code;
+    final Fetch fetch = new Fetch(this);
     public Walker walker;
     public PoisonHandler poisonHandler = (cpu, poison) -> cpu.fault(ExceptionVector.MC, 0);
 
@@ -157,6 +162,13 @@ public final class Cpu {
 
     /// @param entropy answers RDRAND and RDSEED
     public Cpu(PhysicalMemory memory, VirtualClock clock, Entropy entropy, Walker walker) {
+        this(memory, clock, entropy, walker, new CodeCache(memory));
+    }
+
+    /// @param code shared by processors of which one runs at a time
+    public Cpu(PhysicalMemory memory, VirtualClock clock, Entropy entropy, Walker walker, CodeCache code) {
+        this.code = code;
+        code.add(this);
         this.memory = memory;
         this.clock = clock;
         this.entropy = entropy;
@@ -255,6 +267,7 @@ public final class Cpu {
     /// them; changes of rights inside an address space (CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NXE, PKRU) also need
     /// `tlb.flushAll()`.
     public void updateMode() {
+        CodeMode before = codeMode;
         longMode = (efer & 1 << 10) != 0;
         int ar = segAr[CS];
         if (realOrVirtual8086()) {
@@ -264,7 +277,16 @@ public final class Cpu {
         } else {
             codeMode = (ar & AR_BIG) != 0 ? CodeMode.BITS32 : CodeMode.BITS16;
         }
+        if (codeMode != before) {
+            jumps.clear(); // its keys do not carry the mode
+        }
         tlb.selectSpace();
+    }
+
+    /// Ends a part of a repeated string instruction (REP MOVS, REP INS ...): it goes on at the same RIP and has not retired.
+    public void repeatInstruction() {
+        nextRip = rip;
+        repeat = true;
     }
 
     /// Starts the one-instruction shadow after the current instruction (call inside a slow method).

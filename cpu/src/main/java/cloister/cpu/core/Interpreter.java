@@ -1,6 +1,13 @@
 package cloister.cpu.core;
 
-/// Executes guest code.
+import cloister.isa.Instruction;
+import cloister.spec.x86.ExceptionVector;
+import java.lang.foreign.MemorySegment;
+
+/// Executes guest code: one loop over the micro-ops of the [CodeCache], slow methods for the rest.
+///
+/// The loop counts its budget down in *run coordinates*: an instruction's number within its run. A branch from number x to
+/// number e costs x + 1 - e, so that the budget less the current number is always the exact rest.
 public final class Interpreter {
     private Interpreter() {
     }
@@ -8,17 +15,955 @@ public final class Interpreter {
     /// Runs from [Cpu#rip] for about `budget` instructions (block ends decide), or until [Cpu#attention] is non-zero; not one
     /// instruction when it already is. Afterwards `rip` is the next instruction.
     ///
-    /// [GuestFault] and [VmExitSignal] pass through: `rip` is then the instruction that raised them, `retired` does
-    /// not count it. With single-stepping or hardware breakpoints in force, use [#step] instead.
-    public static void run(Cpu cpu, long budget) {
-        long end = cpu.retired + budget;
-        while (cpu.retired < end && cpu.attention == 0) {
-            step(cpu);
+    /// [GuestFault] and [VmExitSignal] pass through: `rip` is then the instruction that raised them (or the target of a transfer that
+    /// cannot be fetched), `retired` does not count it. With single-stepping or hardware breakpoints in force, use
+    /// [#step] instead.
+    public static void run(Cpu cpu, long slice) {
+        CodeCache cache = cpu.code;
+        long[] r = cpu.r;
+        long[] tlb = cpu.tlb.fast;
+        long[] jumps = cpu.jumps.words;
+        MemorySegment window = cpu.memory.window();
+        long budget = slice;
+        long base = cpu.retired + slice;
+        long target = resume(cpu);
+        transfer:
+        while (true) {
+            if (budget <= 0 || cpu.attention != 0) {
+                leave(cpu, target, base - budget);
+                return;
+            }
+            long ctx = cpu.tlb.context;
+            int pc;
+            int jump = JumpCache.index(target);
+            if (jumps[jump] == JumpCache.key(target, (int) ctx)) {
+                pc = (int) jumps[jump + 1];
+            } else {
+                leave(cpu, target, base - budget);
+                pc = cache.locate(cpu, target);
+                if (pc < 0) {
+                    step(cpu);
+                    target = resume(cpu);
+                    budget = base - cpu.retired;
+                    continue;
+                }
+                cpu.jumps.put(target, (int) ctx, pc);
+            }
+            long[] code = cache.code;
+            int[] info = cache.info;
+            r[Slot.PAGE] = target & -4096L;
+            budget += info[pc] >>> CodeCache.INDEX_SHIFT;
+            while (true) {
+                long u = code[pc];
+                switch ((int) u & 0x7f) {
+                    case MicroOp.MOV64 -> {
+                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        pc++;
+                    }
+                    case MicroOp.MOV32 -> {
+                        r[(int) u >>> 8 & 0xff] = (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.MOVI -> {
+                        r[(int) u >>> 8 & 0xff] = code[pc + 1];
+                        pc += 2;
+                    }
+                    case MicroOp.INSERT16 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = r[a] & ~0xffffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff;
+                        pc++;
+                    }
+                    case MicroOp.INSERT8 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = r[a] & ~0xffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xff;
+                        pc++;
+                    }
+                    case MicroOp.ZERO16 -> {
+                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff;
+                        pc++;
+                    }
+                    case MicroOp.ZERO8 -> {
+                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xff;
+                        pc++;
+                    }
+                    case MicroOp.SIGN8_64 -> {
+                        r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff];
+                        pc++;
+                    }
+                    case MicroOp.SIGN16_64 -> {
+                        r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff];
+                        pc++;
+                    }
+                    case MicroOp.SIGN32_64 -> {
+                        r[(int) u >>> 8 & 0xff] = (int) r[(int) u >>> 16 & 0xff];
+                        pc++;
+                    }
+                    case MicroOp.SIGN8_32 -> {
+                        r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.SIGN16_32 -> {
+                        r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.LEA64 -> {
+                        r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]);
+                        pc += 2;
+                    }
+                    case MicroOp.LEA32 -> {
+                        r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]) & 0xffff_ffffL;
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD8 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffL;
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD16 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffffL;
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD32 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base - budget) & 0xffff_ffffL;
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD64 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 7) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base - budget);
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD_S8_64 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) : (byte) slowLoad(cpu, va, 1, pc, base - budget);
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD_S16_64 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) : (short) slowLoad(cpu, va, 2, pc, base - budget);
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD_S32_64 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base - budget);
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD_S8_32 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffff_ffffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffff_ffffL;
+                        pc += 2;
+                    }
+                    case MicroOp.LOAD_S16_32 -> {
+                        long va = address(r, code[pc + 1]);
+                        int t = Tlb.entryWord(va, ctx);
+                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffff_ffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffff_ffffL;
+                        pc += 2;
+                    }
+                    case MicroOp.STORE8 -> {
+                        long va = address(r, code[pc + 1]);
+                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int t = Tlb.entryWord(va, ctx);
+                        if ((va & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.BYTE, va + tlb[t + 2], (byte) value);
+                        } else {
+                            slowStore(cpu, va, 1, value, pc, base - budget);
+                        }
+                        pc += 2;
+                    }
+                    case MicroOp.STORE16 -> {
+                        long va = address(r, code[pc + 1]);
+                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int t = Tlb.entryWord(va, ctx);
+                        if (((va + 1) & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.SHORT, va + tlb[t + 2], (short) value);
+                        } else {
+                            slowStore(cpu, va, 2, value, pc, base - budget);
+                        }
+                        pc += 2;
+                    }
+                    case MicroOp.STORE32 -> {
+                        long va = address(r, code[pc + 1]);
+                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int t = Tlb.entryWord(va, ctx);
+                        if (((va + 3) & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.INT, va + tlb[t + 2], (int) value);
+                        } else {
+                            slowStore(cpu, va, 4, value, pc, base - budget);
+                        }
+                        pc += 2;
+                    }
+                    case MicroOp.STORE64 -> {
+                        long va = address(r, code[pc + 1]);
+                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int t = Tlb.entryWord(va, ctx);
+                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.LONG, va + tlb[t + 2], value);
+                        } else {
+                            slowStore(cpu, va, 8, value, pc, base - budget);
+                        }
+                        pc += 2;
+                    }
+                    case MicroOp.ADD64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long x = r[a];
+                        long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.ADD;
+                        pc++;
+                    }
+                    case MicroOp.ADD32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long x = r[a];
+                        long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = x << 32;
+                        r[Slot.KIND] = Flags.ADD | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.SUB64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long x = r[a];
+                        long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB;
+                        pc++;
+                    }
+                    case MicroOp.SUB32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long x = r[a];
+                        long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = x << 32;
+                        r[Slot.KIND] = Flags.SUB | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.AND64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.AND32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.OR64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.OR32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.XOR64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.XOR32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.CMP -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        r[Slot.RESULT] = x - ((r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift);
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        pc++;
+                    }
+                    case MicroOp.TEST -> {
+                        int shift = (int) u >>> 24;
+                        r[Slot.RESULT] = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        pc++;
+                    }
+                    case MicroOp.WITH_CARRY -> {
+                        withCarry(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff] + (u >> 32), (int) u >>> 24);
+                        pc++;
+                    }
+                    case MicroOp.INC64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] + 1;
+                        r[a] = y;
+                        IntegerInstructions.incFlags(r, y, 8);
+                        pc++;
+                    }
+                    case MicroOp.INC32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = (r[a] + 1) & 0xffff_ffffL;
+                        r[a] = y;
+                        IntegerInstructions.incFlags(r, y, 4);
+                        pc++;
+                    }
+                    case MicroOp.DEC64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = r[a] - 1;
+                        r[a] = y;
+                        IntegerInstructions.decFlags(r, y, 8);
+                        pc++;
+                    }
+                    case MicroOp.DEC32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = (r[a] - 1) & 0xffff_ffffL;
+                        r[a] = y;
+                        IntegerInstructions.decFlags(r, y, 4);
+                        pc++;
+                    }
+                    case MicroOp.NEG64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = -r[a];
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.SUB;
+                        pc++;
+                    }
+                    case MicroOp.NEG32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        long y = -r[a];
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.SUB | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.NOT64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = ~r[a];
+                        pc++;
+                    }
+                    case MicroOp.NOT32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = ~r[a] & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.SHL64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = r[a];
+                        long y = x << n;
+                        long carry = x >>> -n & 1;
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = carry | (y >>> 63 ^ carry) << 11;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.SHL32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = r[a];
+                        long y = x << n & 0xffff_ffffL;
+                        long carry = x >>> 32 - n & 1;
+                        r[a] = y;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = carry | (y >>> 31 ^ carry) << 11;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.SHR64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = r[a];
+                        long y = x >>> n;
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 63) << 11;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.SHR32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = r[a] & 0xffff_ffffL;
+                        long y = x >>> n;
+                        r[a] = y;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 31) << 11;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.SAR64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = r[a];
+                        long y = x >> n;
+                        r[a] = y;
+                        r[Slot.RESULT] = y;
+                        r[Slot.OPERAND] = x >> n - 1 & 1;
+                        r[Slot.KIND] = Flags.RES;
+                        pc++;
+                    }
+                    case MicroOp.SAR32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        int n = (int) u >>> 24;
+                        long x = (int) r[a];
+                        long y = x >> n;
+                        r[a] = y & 0xffff_ffffL;
+                        r[Slot.RESULT] = y << 32;
+                        r[Slot.OPERAND] = x >> n - 1 & 1;
+                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        pc++;
+                    }
+                    case MicroOp.IMUL64 -> {
+                        imul64(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff], r[(int) u >>> 24] + (u >> 32));
+                        pc++;
+                    }
+                    case MicroOp.IMUL32 -> {
+                        imul32(r, (int) u >>> 8 & 0xff, (int) r[(int) u >>> 16 & 0xff], (int) (r[(int) u >>> 24] + (u >> 32)));
+                        pc++;
+                    }
+                    case MicroOp.SMALL -> {
+                        small(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff] + (u >> 32), (int) u >>> 24);
+                        pc++;
+                    }
+                    case MicroOp.SETCC -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = r[a] & ~0xffL | (Flags.condition(r, (int) u >>> 24) ? 1 : 0);
+                        pc++;
+                    }
+                    case MicroOp.CMOV64 -> {
+                        if (Flags.condition(r, (int) u >>> 24)) {
+                            r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff];
+                        }
+                        pc++;
+                    }
+                    case MicroOp.CMOV32 -> {
+                        r[(int) u >>> 8 & 0xff] = r[Flags.condition(r, (int) u >>> 24) ? (int) u >>> 16 & 0xff : (int) u >>> 8 & 0xff] & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.XCHG64 -> {
+                        long x = r[(int) u >>> 8 & 0xff];
+                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff];
+                        r[(int) u >>> 16 & 0xff] = x;
+                        pc++;
+                    }
+                    case MicroOp.XCHG32 -> {
+                        long x = r[(int) u >>> 8 & 0xff] & 0xffff_ffffL;
+                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
+                        r[(int) u >>> 16 & 0xff] = x;
+                        pc++;
+                    }
+                    case MicroOp.BSWAP64 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = Long.reverseBytes(r[a]);
+                        pc++;
+                    }
+                    case MicroOp.BSWAP32 -> {
+                        int a = (int) u >>> 8 & 0xff;
+                        r[a] = Long.reverseBytes(r[a]) >>> 32;
+                        pc++;
+                    }
+                    case MicroOp.CQO -> {
+                        r[Cpu.RDX] = r[Cpu.RAX] >> 63;
+                        pc++;
+                    }
+                    case MicroOp.CDQ -> {
+                        r[Cpu.RDX] = (int) r[Cpu.RAX] >> 31 & 0xffff_ffffL;
+                        pc++;
+                    }
+                    case MicroOp.NOP -> {
+                        pc++;
+                    }
+                    case MicroOp.RMW -> {
+                        readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base - budget);
+                        pc += 2;
+                    }
+                    case MicroOp.PUSH -> {
+                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        long va = r[Cpu.RSP] - 8;
+                        int t = Tlb.entryWord(va, ctx);
+                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.LONG, va + tlb[t + 2], value);
+                        } else {
+                            slowPush(cpu, va, value, pc, base - budget);
+                        }
+                        r[Cpu.RSP] = va;
+                        pc++;
+                    }
+                    case MicroOp.POP -> {
+                        long va = r[Cpu.RSP];
+                        int t = Tlb.entryWord(va, ctx);
+                        long value = ((va + 7) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base - budget);
+                        r[Cpu.RSP] = va + 8;
+                        r[(int) u >>> 8 & 0xff] = value;
+                        pc++;
+                    }
+                    case MicroOp.LEAVE -> {
+                        long va = r[Cpu.RBP];
+                        r[Cpu.RBP] = slowPop(cpu, va, pc, base - budget);
+                        r[Cpu.RSP] = va + 8;
+                        pc++;
+                    }
+                    case MicroOp.JMP -> {
+                        budget -= (int) u << 8 >> 16;
+                        pc = (int) (u >>> 32);
+                        if (budget <= 0) {
+                            target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                            budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                            continue transfer;
+                        }
+                    }
+                    case MicroOp.JZ -> {
+                        if (r[Slot.RESULT] == 0) {
+                            budget -= (int) u << 8 >> 16;
+                            pc = (int) (u >>> 32);
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc++;
+                        }
+                    }
+                    case MicroOp.JNZ -> {
+                        if (r[Slot.RESULT] != 0) {
+                            budget -= (int) u << 8 >> 16;
+                            pc = (int) (u >>> 32);
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc++;
+                        }
+                    }
+                    case MicroOp.JCC -> {
+                        if (Flags.condition(r, (int) u >>> 24)) {
+                            budget -= (int) u << 8 >> 16;
+                            pc = (int) (u >>> 32);
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc++;
+                        }
+                    }
+                    case MicroOp.CMPJ_Z -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x - y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x == y) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.CMPJ_B -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x - y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x + Long.MIN_VALUE < y + Long.MIN_VALUE) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.CMPJ_BE -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x - y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x + Long.MIN_VALUE <= y + Long.MIN_VALUE) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.CMPJ_L -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x - y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x < y) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.CMPJ_LE -> {
+                        int shift = (int) u >>> 24;
+                        long x = r[(int) u >>> 8 & 0xff] << shift;
+                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x - y;
+                        r[Slot.OPERAND] = x;
+                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x <= y) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.TESTJ_Z -> {
+                        int shift = (int) u >>> 24;
+                        long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x == 0) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.TESTJ_S -> {
+                        int shift = (int) u >>> 24;
+                        long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = x;
+                        r[Slot.OPERAND] = 0;
+                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        long link = code[pc + 1];
+                        if ((x < 0) == (link << 15 >= 0)) {
+                            budget -= (short) (link >>> 32);
+                            pc = (int) link;
+                            if (budget <= 0) {
+                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                                continue transfer;
+                            }
+                        } else {
+                            pc += 2;
+                        }
+                    }
+                    case MicroOp.LINK -> {
+                        int to = cache.link(pc);
+                        code = cache.code;
+                        info = cache.info;
+                        if (to == 0) {
+                            target = r[Slot.PAGE] + (u >> 32);
+                            budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                            continue transfer;
+                        }
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) - (info[to] >>> CodeCache.INDEX_SHIFT);
+                        pc = to;
+                    }
+                    case MicroOp.JMP_PAGE -> {
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + ((int) u >>> 24);
+                        target = r[Slot.PAGE] + (u >> 32);
+                        continue transfer;
+                    }
+                    case MicroOp.CALL -> {
+                        long value = r[Slot.PAGE] + code[pc + 1];
+                        long va = r[Cpu.RSP] - 8;
+                        int t = Tlb.entryWord(va, ctx);
+                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                            window.set(Tlb.LONG, va + tlb[t + 2], value);
+                        } else {
+                            slowPush(cpu, va, value, pc, base - budget);
+                        }
+                        r[Cpu.RSP] = va;
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
+                        target = r[Slot.PAGE] + (u >> 32);
+                        continue transfer;
+                    }
+                    case MicroOp.CALL_REG -> {
+                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base - budget);
+                        long va = r[Cpu.RSP] - 8;
+                        slowPush(cpu, va, r[Slot.PAGE] + code[pc + 1], pc, base - budget);
+                        r[Cpu.RSP] = va;
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
+                        continue transfer;
+                    }
+                    case MicroOp.JMP_REG -> {
+                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base - budget);
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
+                        continue transfer;
+                    }
+                    case MicroOp.RET -> {
+                        long va = r[Cpu.RSP];
+                        int t = Tlb.entryWord(va, ctx);
+                        long value = ((va + 7) & -4096L | ctx) == tlb[t]
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base - budget);
+                        target = checkedTarget(cpu, value, pc, base - budget);
+                        r[Cpu.RSP] = va + 8 + (u >> 32);
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
+                        continue transfer;
+                    }
+                    case MicroOp.GENERIC -> {
+                        if (generic(cpu, (int) (u >>> 32), pc, base - budget)) {
+                            pc++;
+                        } else {
+                            target = resume(cpu);
+                            budget = base - cpu.retired;
+                            continue transfer;
+                        }
+                    }
+                    case MicroOp.GENERIC_END -> {
+                        generic(cpu, (int) (u >>> 32), pc, base - budget);
+                        target = resume(cpu);
+                        base -= spent(cpu);
+                        budget = base - cpu.retired;
+                        continue transfer;
+                    }
+                    case MicroOp.CROSS -> {
+                        sync(cpu, pc, base - budget);
+                        step(cpu);
+                        target = resume(cpu);
+                        budget = base - cpu.retired;
+                        continue transfer;
+                    }
+                    default -> {
+                        target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                        budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                        continue transfer;
+                    }
+                }
+            }
         }
     }
 
-    /// Executes exactly one instruction, whatever [Cpu#attention] says.
+
+    private static long address(long[] r, long form) {
+        return r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24] + (form >> 32);
+    }
+
+    // Between the loop and the architectural state
+
+    /// The linear address of [Cpu#rip]; takes over what slow methods may have changed.
+    private static long resume(Cpu cpu) {
+        cpu.r[Slot.FS] = cpu.segBase[Cpu.FS];
+        cpu.r[Slot.GS] = cpu.segBase[Cpu.GS];
+        return cpu.is64Bit() ? cpu.rip : cpu.rip + cpu.segBase[Cpu.CS] & 0xffff_ffffL;
+    }
+
+    private static void leave(Cpu cpu, long target, long retired) {
+        cpu.rip = cpu.is64Bit() ? target : target - cpu.segBase[Cpu.CS] & 0xffff_ffffL;
+        cpu.retired = retired;
+    }
+
+    /// Makes [Cpu#rip] and [Cpu#retired] those of the micro-op at `pc`; `counted` is the count at number 0 of its run.
+    private static void sync(Cpu cpu, int pc, long counted) {
+        int info = cpu.code.info[pc];
+        leave(cpu, cpu.r[Slot.PAGE] + (info & CodeCache.OFFSET_MASK), counted + (info >>> CodeCache.INDEX_SHIFT));
+    }
+
+    /// What the last instruction takes from the slice beyond its tick.
+    private static long spent(Cpu cpu) {
+        long spent = cpu.spent;
+        cpu.spent = 0;
+        return spent;
+    }
+
+    /// Executes a kept instruction. True when the next micro-op follows; otherwise `rip` says where to go on.
+    private static boolean generic(Cpu cpu, int index, int pc, long counted) {
+        sync(cpu, pc, counted);
+        CodeCache cache = cpu.code;
+        return execute(cpu, cache.instructions[index], cache.handlers[index]);
+    }
+
+    private static boolean execute(Cpu cpu, Instruction insn, Handler handler) {
+        long next = cpu.rip + insn.length;
+        cpu.nextRip = cpu.is64Bit() ? next : next & 0xffff_ffffL;
+        next = cpu.nextRip;
+        handler.execute(cpu, insn);
+        cpu.rip = cpu.nextRip;
+        if (cpu.repeat) {
+            cpu.repeat = false;
+        } else {
+            cpu.retired++;
+        }
+        return cpu.rip == next && cpu.attention == 0;
+    }
+
+    /// Executes exactly one instruction, whatever [Cpu#attention] says. `rip` and `retired` are afterwards as [#run] leaves them.
     public static void step(Cpu cpu) {
-        throw new ModelLimit("execution engine not in place yet");
+        long linear = resume(cpu);
+        Instruction insn = cpu.fetch.at(linear);
+        execute(cpu, insn, Semantics.handler(insn.op));
+    }
+
+    // Rare cases of micro-ops
+
+    private static long slowLoad(Cpu cpu, long linear, int size, int pc, long counted) {
+        sync(cpu, pc, counted);
+        checkCanonical(cpu, linear, size, (int) cpu.code.code[pc + 1]);
+        return cpu.tlb.read(linear, size);
+    }
+
+    private static void slowStore(Cpu cpu, long linear, int size, long value, int pc, long counted) {
+        sync(cpu, pc, counted);
+        checkCanonical(cpu, linear, size, (int) cpu.code.code[pc + 1]);
+        cpu.tlb.write(linear, size, value);
+    }
+
+    /// #SS(0) instead of #GP(0) when the address form is based on RSP or RBP without an FS or GS override.
+    private static void checkCanonical(Cpu cpu, long linear, int size, int form) {
+        if (!cpu.canonical(linear) || !cpu.canonical(linear + size - 1)) {
+            int base = form & 0xff;
+            boolean stack = (base == Cpu.RSP || base == Cpu.RBP) && form >>> 24 == Slot.ZERO;
+            throw cpu.fault(stack ? ExceptionVector.SS : ExceptionVector.GP, 0);
+        }
+    }
+
+    private static void slowPush(Cpu cpu, long linear, long value, int pc, long counted) {
+        sync(cpu, pc, counted);
+        checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
+        cpu.tlb.write(linear, 8, value);
+    }
+
+    private static long slowPop(Cpu cpu, long linear, int pc, long counted) {
+        sync(cpu, pc, counted);
+        checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
+        return cpu.tlb.read(linear, 8);
+    }
+
+    private static void readModifyWrite(Cpu cpu, long linear, long u, int pc, long counted) {
+        sync(cpu, pc, counted);
+        checkCanonical(cpu, linear, 8, (int) cpu.code.code[pc + 1]);
+        ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, (int) u >>> 16 & 0xff, u >> 32);
+    }
+
+    private static long checkedTarget(Cpu cpu, long target, int pc, long counted) {
+        if (target << 16 >> 16 != target && !cpu.canonical(target)) {
+            sync(cpu, pc, counted);
+            throw cpu.gp(0);
+        }
+        return target;
+    }
+
+    private static void withCarry(long[] r, int a, long b, int code) {
+        int carry = Flags.carry(r) ? 1 : 0;
+        int size = (code & 2) != 0 ? 4 : 8;
+        long result = (code & 1) != 0 ? Flags.subtract(r, r[a], b, carry, size) : Flags.add(r, r[a], b, carry, size);
+        r[a] = size == 8 ? result : result & 0xffff_ffffL;
+    }
+
+    private static void imul64(long[] r, int a, long x, long y) {
+        long low = x * y;
+        r[a] = low;
+        Flags.result(r, low, 8, Math.multiplyHigh(x, y) != low >> 63 ? Flags.CF | Flags.OF : 0);
+    }
+
+    private static void imul32(long[] r, int a, int x, int y) {
+        long product = (long) x * y;
+        r[a] = product & 0xffff_ffffL;
+        Flags.result(r, product, 4, product != (int) product ? Flags.CF | Flags.OF : 0);
+    }
+
+    /// ADD, OR, AND, SUB, XOR on registers of one or two bytes.
+    private static void small(long[] r, int a, long b, int code) {
+        int size = (code & 8) != 0 ? 2 : 1;
+        long x = r[a];
+        long y = switch (code & 7) {
+            case 0 -> Flags.add(r, x, b, 0, size);
+            case 3 -> Flags.subtract(r, x, b, 0, size);
+            default -> {
+                long logical = (code & 7) == 1 ? x | b : (code & 7) == 2 ? x & b : x ^ b;
+                Flags.result(r, logical, size, 0);
+                yield logical;
+            }
+        };
+        long mask = size == 2 ? 0xffff : 0xff;
+        r[a] = x & ~mask | y & mask;
     }
 }

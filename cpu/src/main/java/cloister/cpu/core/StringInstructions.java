@@ -49,7 +49,7 @@ final class StringInstructions {
         }
         cpu.spent += done / ELEMENTS_PER_TICK;
         if (count != 0) {
-            cpu.nextRip = cpu.rip;
+            cpu.repeatInstruction();
         }
     }
 

@@ -98,6 +98,7 @@ public final class Tlb {
     }
 
     private void clear() {
+        cpu.jumps.clear();
         Arrays.fill(fast, NONE);
         Arrays.fill(tags, NONE);
         spaces.clear();
@@ -136,6 +137,7 @@ public final class Tlb {
     /// Drops the translations for `linear` in every address space (INVLPG, INVVPID and INVPCID of one address), all of the
     /// page that it lies in, if that is a large page.
     public void flushPage(long linear) {
+        cpu.jumps.clear();
         for (int i = 0; i < ENTRIES; i++) {
             if (tags[i] != NONE && ((tags[i] ^ linear) & -1L << shifts[i]) == 0) {
                 drop(i);
@@ -161,8 +163,8 @@ public final class Tlb {
 
     // Look-up
 
-    static int entryWord(long linear, int context) {
-        return (int) (linear >>> 10 ^ (long) context << 10) & INDEX_MASK;
+    static int entryWord(long linear, long context) {
+        return (int) (linear >>> 10 ^ context << 10) & INDEX_MASK;
     }
 
     /// The entry that translates `linear` for `access`; walks if need be.
@@ -203,7 +205,7 @@ public final class Tlb {
         int word = entry * WORDS;
         long tag = tags[entry];
         fast[word] = tag;
-        if (writable[entry]) {
+        if (writable[entry] && !memory.watched(pa >> PhysicalMemory.FRAME_SHIFT)) {
             fast[word + 1] = tag;
         }
         fast[word + 2] = pa - (tag & PAGE_MASK);
@@ -335,6 +337,20 @@ public final class Tlb {
         for (long page = linear & PAGE_MASK; page <= (linear + size - 1 & PAGE_MASK); page += PhysicalMemory.FRAME_SIZE) {
             entry(page < linear ? linear : page, access, right);
         }
+    }
+
+    /// `frame` now holds decoded code: writes must ask.
+    void closeWrites(long frame) {
+        for (int i = 0; i < ENTRIES; i++) {
+            if (tags[i] != NONE && PhysicalMemory.pa(frames[i]) >> PhysicalMemory.FRAME_SHIFT == frame) {
+                fast[i * WORDS + 1] = NONE;
+            }
+        }
+    }
+
+    /// Whether the last [#fetchHpa] found memory that may be read directly.
+    boolean fetchDirect() {
+        return walk.direct && walk.hook == null;
     }
 
     /// The platform address, KeyID included, of `linear` for a fetch at the current CPL.

@@ -1,0 +1,187 @@
+package cloister.cpu.core;
+
+import cloister.isa.Instruction;
+import cloister.memory.PhysicalMemory;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/// Decoded code, by physical page. Shared by the processors that share a memory, of which one runs at a time.
+///
+/// A page of which code was decoded is watched: a write to its lines, by whomever, erases it. Code is allocated
+/// upwards in one array; when that is full, everything goes.
+public final class CodeCache {
+    private static final int MAX_WORDS = 1 << 23;
+    private static final int MARGIN = 4096;
+    /// [#info]: page offset of the instruction in the low bits (one past the page for its end), above it the instruction's number in
+    /// its run.
+    static final int OFFSET_MASK = 0x1fff;
+    static final int INDEX_SHIFT = 13;
+
+    long[] code = new long[1 << 15];
+    int[] info = new int[1 << 15];
+    int next = 1;
+    Instruction[] instructions = new Instruction[1 << 12];
+    Handler[] handlers = new Handler[1 << 12];
+    private int instructionCount;
+    /// Incremented whenever code that existed went away.
+    int generation;
+
+    final PhysicalMemory memory;
+    private final Map<Long, CodePage> pages = new HashMap<>();
+    private final List<CodePage> byId = new ArrayList<>();
+    private final List<Cpu> cpus = new ArrayList<>();
+    private final Translator translator = new Translator(this);
+
+    public CodeCache(PhysicalMemory memory) {
+        this.memory = memory;
+        memory.addWriteListener(this::written);
+        memory.addOwnerListener(frame -> dropFrame(frame, -1L));
+    }
+
+    void add(Cpu cpu) {
+        cpus.add(cpu);
+    }
+
+    /// Where the code at `linear` stands for the mode and rights that `cpu` has; decodes it if need be. -1 when it must be
+    /// executed without the cache. May fault.
+    int locate(Cpu cpu, long linear) {
+        long hpa = cpu.tlb.fetchHpa(linear);
+        long pa = PhysicalMemory.pa(hpa);
+        if (!cpu.tlb.fetchDirect() || !memory.contains(pa & -PhysicalMemory.FRAME_SIZE, PhysicalMemory.FRAME_SIZE)
+                || !memory.ownedWhollyBy(pa, PhysicalMemory.keyId(hpa))) {
+            return -1;
+        }
+        makeRoom();
+        CodePage page = page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.codeMode.ordinal());
+        int offset = (int) pa & (int) PhysicalMemory.FRAME_SIZE - 1;
+        int pc = page.entry(offset);
+        return pc != 0 ? pc : translator.translate(page, offset);
+    }
+
+    /// Resolves the stub at `pc`: patches the branch that led there. Returns where the target stands, or 0 when
+    /// the cache had to be emptied.
+    int link(int pc) {
+        int before = generation;
+        makeRoom();
+        if (generation != before) {
+            return 0;
+        }
+        CodePage page = byId.get((int) (code[pc + 1] >>> 32));
+        int offset = (int) (code[pc] >>> 32);
+        int branch = (int) code[pc + 1];
+        int target = page.entry(offset);
+        if (target == 0) {
+            target = translator.translate(page, offset);
+        }
+        int difference = (info[pc] >>> INDEX_SHIFT) - (info[target] >>> INDEX_SHIFT);
+        if (branch == pc) {
+            code[pc] = MicroOp.branch(MicroOp.JMP, 0, target, difference);
+        } else if (MicroOp.fused((int) code[branch] & 0x7f)) {
+            code[branch + 1] = code[branch + 1] & 1L << 48 | (difference & 0xffffL) << 32 | target;
+        } else {
+            code[branch] = code[branch] & 0xff0000ffL | (difference & 0xffffL) << 8 | (long) target << 32;
+        }
+        return target;
+    }
+
+    private CodePage page(long frame, int mode) {
+        Long key = frame << 2 | mode;
+        CodePage page = pages.get(key);
+        if (page == null) {
+            page = new CodePage(byId.size(), frame, mode);
+            pages.put(key, page);
+            byId.add(page);
+            memory.watch(frame, true);
+            for (Cpu cpu : cpus) {
+                cpu.tlb.closeWrites(frame);
+            }
+        }
+        return page;
+    }
+
+    private void makeRoom() {
+        if (next + MARGIN > MAX_WORDS) {
+            clear();
+        }
+        if (next + MARGIN > code.length) {
+            code = Arrays.copyOf(code, 2 * code.length);
+            info = Arrays.copyOf(info, 2 * info.length);
+        }
+    }
+
+    private void clear() {
+        for (CodePage page : pages.values()) {
+            memory.watch(page.frame, false);
+        }
+        pages.clear();
+        byId.clear();
+        Arrays.fill(code, MicroOp.REFETCH);
+        Arrays.fill(instructions, null);
+        next = 1;
+        instructionCount = 0;
+        changed();
+    }
+
+    private void changed() {
+        generation++;
+        for (Cpu cpu : cpus) {
+            cpu.jumps.clear();
+        }
+    }
+
+    /// Keeps an instruction for a slow micro-op; returns its index.
+    int keep(Instruction insn) {
+        if (instructionCount == instructions.length) {
+            instructions = Arrays.copyOf(instructions, 2 * instructionCount);
+            handlers = Arrays.copyOf(handlers, 2 * instructionCount);
+        }
+        instructions[instructionCount] = insn;
+        handlers[instructionCount] = Semantics.handler(insn.op);
+        return instructionCount++;
+    }
+
+    private void written(long pa, long length) {
+        long last = pa + length - 1 >> PhysicalMemory.FRAME_SHIFT;
+        for (long frame = pa >> PhysicalMemory.FRAME_SHIFT; frame <= last; frame++) {
+            if (memory.watched(frame)) {
+                long start = frame << PhysicalMemory.FRAME_SHIFT;
+                long from = Math.max(pa, start);
+                long to = Math.min(pa + length, start + PhysicalMemory.FRAME_SIZE);
+                dropFrame(frame, CodePage.lineMask((int) (from - start), to - from));
+            }
+        }
+    }
+
+    /// Erases the code that was decoded from the lines in `mask` of a frame: the whole page's, as blocks are linked.
+    private void dropFrame(long frame, long mask) {
+        if (!memory.watched(frame)) {
+            return;
+        }
+        boolean kept = false;
+        boolean dropped = false;
+        for (int mode = 0; mode < 3; mode++) {
+            Long key = frame << 2 | mode;
+            CodePage page = pages.get(key);
+            if (page == null) {
+                continue;
+            }
+            if ((page.lines & mask) == 0) {
+                kept = true;
+                continue;
+            }
+            page.erase(code);
+            pages.remove(key);
+            byId.set(page.id, null);
+            dropped = true;
+        }
+        if (!kept) {
+            memory.watch(frame, false);
+        }
+        if (dropped) {
+            changed();
+        }
+    }
+}
