@@ -125,7 +125,7 @@ public interface NonRoot {
     default void interceptTaskSwitch(Cpu cpu, int selector, int source) {
     }
 
-    // --- events; [EventDelivery#vectoringInfo] tells what was being delivered
+    // --- events; [PendingEvents#vectoringInfo] tells what was being delivered
 
     /// An exception or NMI is about to be delivered: the exception bitmap.
     ///
@@ -168,14 +168,18 @@ public interface NonRoot {
         return true;
     }
 
+    /// Whether setting RFLAGS.IF makes [#beforeInterrupts] act: interrupt window, pending virtual interrupt.
+    default boolean waitsForInterruptFlag(Cpu cpu) {
+        return false;
+    }
+
     /// IRET is about to unblock NMIs. @return whether it unblocks real NMIs (else virtual ones, which this does)
     default boolean iretUnblocksNmi(Cpu cpu) {
         return true;
     }
 
-    /// Whether any reason exists for which [#beforeTraps], [#beforeNmi] or [#beforeInterrupts] would act while the processor waits
-    /// in HLT; they have been called, so normally false.
-    default boolean wakesFromHalt(Cpu cpu) {
+    /// Whether [#beforeTraps] must be asked after every single instruction (monitor trap flag).
+    default boolean singleSteps(Cpu cpu) {
         return false;
     }
 }

@@ -1,6 +1,7 @@
 package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
+import cloister.spec.vmx.Interruption;
 
 /// What waits for an instruction boundary of one logical processor, and what the processor does meanwhile.
 /// [SDM Vol. 3 "Priority Among Concurrent Events", "Guest Non-Register State" activity state]
@@ -15,6 +16,8 @@ public final class PendingEvents {
     public static final int SHUTDOWN = 2;
     public static final int WAIT_FOR_SIPI = 3;
 
+    private static final int SPINS = 64;
+
     private final Cpu cpu;
     /// One of the constants above.
     public int activity;
@@ -27,8 +30,20 @@ public final class PendingEvents {
     public long pendingDebug;
     /// Vectors of external interrupts at the processor's own interrupt input, one bit each. Taken highest first.
     public final long[] external = new long[4];
-    /// UMWAIT, TPAUSE and MWAIT: the TSC at which waiting ends by itself; 0 when not waiting so.
-    public long waitUntil;
+    /// The guest seems to spin: the run loop lets others run and time pass.
+    boolean spinning;
+    private int spins;
+    /// Counts what transfers control through the IDT, or otherwise swallows the single-step trap.
+    int deliveries;
+    /// Called by [#raise] while the run loop waits in an inactive state.
+    Runnable waker;
+
+    /// What is being delivered, in the format of the IDT-vectoring information; 0 when nothing is. For VM exits.
+    public int vectoringInfo;
+    /// Valid when [#vectoringInfo] has an error code.
+    public int vectoringErrorCode;
+    /// Instruction length of a software event in delivery.
+    public int vectoringLength;
 
     /// For `cpu`, nothing pending.
     public PendingEvents(Cpu cpu) {
@@ -38,6 +53,17 @@ public final class PendingEvents {
     /// Makes the run loop look at events at the next instruction boundary.
     public void raise() {
         cpu.attention |= ATTENTION;
+        if (waker != null) {
+            waker.run();
+        }
+    }
+
+    /// PAUSE and the like: after some in one slice the slice ends.
+    void spin() {
+        if (++spins % SPINS == 0) {
+            spinning = true;
+            raise();
+        }
     }
 
     /// An NMI arrives.
@@ -65,5 +91,22 @@ public final class PendingEvents {
     /// Acknowledges `vector`.
     public void acknowledge(int vector) {
         external[vector >>> 6] &= ~(1L << vector);
+    }
+
+    /// Something that only RFLAGS.IF holds back may be deliverable now.
+    void interruptFlagSet() {
+        if ((external[0] | external[1] | external[2] | external[3]) != 0 || cpu.vmx.waitsForInterruptFlag(cpu)) {
+            raise();
+        }
+    }
+
+    void startVectoring(int type, int vector, int errorCode, boolean hasErrorCode, int length) {
+        vectoringInfo = Interruption.VALID | type << 8 | vector | (hasErrorCode ? Interruption.DELIVER_ERROR_CODE : 0);
+        vectoringErrorCode = errorCode;
+        vectoringLength = length;
+    }
+
+    void endVectoring() {
+        vectoringInfo = 0;
     }
 }

@@ -1,11 +1,25 @@
 package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.core.GuestFault;
+import cloister.cpu.core.Interpreter;
 import cloister.cpu.core.ModelLimit;
 import cloister.sim.Scheduler;
+import cloister.sim.SwitchPoint;
+import cloister.spec.vmx.Interruption;
+import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Rflags;
 
 /// Runs one logical processor: events between instructions, slices, time.
 public final class RunLoop {
+    /// Instructions between two looks at the clock and the scheduler.
+    private static final long SLICE = 30_000;
+    /// No slice is shorter, however near the next timer.
+    private static final long SHORTEST_SLICE = 200;
+    private static final int TF = (int) Rflags.TF;
+    private static final int RF = (int) Rflags.RF;
+    private static final int IF = (int) Rflags.IF;
+
     /// Why [#run] returned.
     public enum Stop {
         /// HLT outside VMX, and nothing is armed that could end it.
@@ -17,23 +31,164 @@ public final class RunLoop {
     }
 
     private final Cpu cpu;
+    private final PendingEvents events;
     private final Scheduler scheduler;
     private volatile boolean stopRequested;
+    private long sliceEnd;
 
     /// @param scheduler null for a processor that runs alone
     public RunLoop(Cpu cpu, Scheduler scheduler) {
         this.cpu = cpu;
+        this.events = cpu.events;
         this.scheduler = scheduler;
+        this.sliceEnd = cpu.retired;
     }
 
     /// Runs until a VM exit (thrown as [cloister.cpu.core.VmExitSignal], which ends VMX non-root operation) or until `Stop`.
     public Stop run() {
-        throw new ModelLimit("run loop not in place yet");
+        events.raise();
+        while (true) {
+            if (stopRequested) {
+                stopRequested = false;
+                return Stop.REQUESTED;
+            }
+            if (cpu.retired >= sliceEnd || events.spinning) {
+                endSlice();
+            }
+            if (cpu.attention != 0) {
+                atBoundary();
+            }
+            if (events.activity == PendingEvents.ACTIVE) {
+                execute();
+            } else if (events.activity == PendingEvents.SHUTDOWN && !cpu.vmx.active()) {
+                return Stop.SHUTDOWN;
+            } else if (cpu.attention == 0 && !await()) {
+                return Stop.HALTED_FOREVER;
+            }
+        }
     }
 
     /// Makes [#run] return at the next instruction boundary.
     public void requestStop() {
         stopRequested = true;
-        cpu.events.raise();
+        events.raise();
+    }
+
+    private void endSlice() {
+        events.spinning = false;
+        cpu.advanceClock();
+        if (scheduler != null) {
+            scheduler.switchPoint(SwitchPoint.GUEST_SLICE);
+            cpu.advanceClock();
+        }
+        long untilTimer = cpu.clock.nextDeadline() - cpu.clock.now();
+        sliceEnd = cpu.retired + Math.max(SHORTEST_SLICE, Math.min(SLICE, untilTimer));
+    }
+
+    // Events
+
+    /// Takes at most one event. [SDM Vol. 3 "Priority Among Concurrent Events"]
+    private void atBoundary() {
+        cpu.attention &= ~PendingEvents.ATTENTION;
+        cpu.vmx.beforeTraps(cpu);
+        int shadow = cpu.shadow();
+        if (events.pendingDebug != 0 && shadow != Cpu.SHADOW_MOV_SS) {
+            long bits = events.pendingDebug;
+            events.pendingDebug = 0;
+            EventDelivery.deliver(cpu, Interruption.HARDWARE_EXCEPTION, ExceptionVector.DB, 0, false, cpu.rip, bits, false);
+            events.raise();
+            return;
+        }
+        cpu.vmx.beforeNmi(cpu);
+        if (events.nmiPending && !events.nmiBlocked && shadow == 0 && cpu.vmx.nmi(cpu)) {
+            events.nmiPending = false;
+            events.nmiBlocked = true;
+            EventDelivery.deliver(cpu, Interruption.NMI, ExceptionVector.NMI, 0, false, cpu.rip, 0, false);
+            events.raise();
+            return;
+        }
+        if (cpu.vmx.beforeInterrupts(cpu)) {
+            events.raise();
+            return;
+        }
+        int vector = events.highestExternal();
+        if (vector >= 0 && cpu.vmx.externalInterrupt(cpu) && shadow == 0 && (cpu.systemFlags & IF) != 0) {
+            events.acknowledge(vector);
+            EventDelivery.deliver(cpu, Interruption.EXTERNAL, vector, 0, false, cpu.rip, 0, false);
+            events.raise();
+        }
+    }
+
+    /// HLT and the other inactive states: time passes until something is raised.
+    ///
+    /// @return false when nothing can come
+    private boolean await() {
+        cpu.advanceClock();
+        if (cpu.attention != 0) {
+            return true;
+        }
+        if (scheduler == null || scheduler.current() == null) {
+            return cpu.clock.skipToNextDeadline();
+        }
+        var thread = scheduler.current();
+        events.waker = () -> scheduler.unpark(thread);
+        scheduler.park();
+        events.waker = null;
+        return true;
+    }
+
+    // Instructions
+
+    private void execute() {
+        try {
+            if (mustStep()) {
+                step();
+            } else {
+                cpu.systemFlags &= ~RF; // only instruction breakpoints care, and none is armed
+                Interpreter.run(cpu, Math.max(1, sliceEnd - cpu.retired));
+            }
+        } catch (GuestFault fault) {
+            EventDelivery.deliverFault(cpu, fault);
+            if (cpu.shadow() != 0) {
+                cpu.shadowAt = -1;
+            }
+        }
+    }
+
+    private boolean mustStep() {
+        return (cpu.systemFlags & TF) != 0 || DebugRegisters.armed(cpu) || cpu.shadow() != 0 || cpu.vmx.singleSteps(cpu);
+    }
+
+    private void step() {
+        DebugRegisters.requireModelled(cpu);
+        if (DebugRegisters.armed(cpu) && (cpu.systemFlags & RF) == 0) {
+            long hits = DebugRegisters.instructionHits(cpu, linearRip());
+            if (hits != 0) {
+                throw cpu.debug(hits);
+            }
+        }
+        boolean trap = (cpu.systemFlags & TF) != 0;
+        if (trap && (cpu.debugctl & 2) != 0) {
+            throw new ModelLimit("single-stepping on branches (IA32_DEBUGCTL.BTF)");
+        }
+        boolean hadRf = (cpu.systemFlags & RF) != 0;
+        int deliveries = events.deliveries;
+        cpu.systemFlags &= ~RF;
+        try {
+            Interpreter.step(cpu);
+        } catch (GuestFault fault) {
+            if (hadRf) {
+                cpu.systemFlags |= RF;
+            }
+            throw fault;
+        }
+        if (trap && events.deliveries == deliveries) {
+            events.pendingDebug |= DebugRegisters.DR6_BS;
+        }
+        events.raise();
+    }
+
+    private long linearRip() {
+        return cpu.is64Bit() ? cpu.rip : cpu.segBase[Cpu.CS] + cpu.rip & 0xffff_ffffL;
     }
 }
