@@ -45,6 +45,14 @@ final class GuestImage {
         return image;
     }
 
+    /// Lays out a flat program at 1 MiB.
+    static GuestImage program(byte[] program) {
+        var image = new GuestImage();
+        image.entryGpa = GuestLayout.HIGH_LOADING_START;
+        image.add("program", GuestLayout.HIGH_LOADING_START, program);
+        return image;
+    }
+
     /// Adds content, padded with zeros to whole pages.
     void add(String name, long gpa, byte[] content) {
         int padded = content.length + (int) GuestLayout.PAGE - 1 & (int) -GuestLayout.PAGE;

@@ -32,7 +32,7 @@ public final class Machine implements AutoCloseable {
         config.check();
         this.config = config;
         var layout = new GuestLayout(config.memoryBytes);
-        var image = config.kernel == null ? null : GuestImage.linux(config, layout);
+        var image = config.program != null ? GuestImage.program(config.program) : GuestImage.linux(config, layout);
         boolean td = config.vmType == VmType.TDX;
         config.observer.progress("making the platform");
         host = Host.create(config);

@@ -14,6 +14,7 @@ public final class MachineConfig {
     VmType vmType = VmType.TDX;
     byte[] kernel;
     String kernelName = "kernel";
+    byte[] program;
     byte[] initrd = new byte[0];
     String commandLine = "console=ttyS0";
     long memoryBytes = 512L << 20;
@@ -33,12 +34,19 @@ public final class MachineConfig {
         return this;
     }
 
-    /// The bzImage. Required.
+    /// The bzImage. Required unless there is a [#program].
     ///
     /// @param name how messages call it, usually the path
     public MachineConfig kernel(byte[] image, String name) {
         kernel = image;
         kernelName = name;
+        return this;
+    }
+
+    /// A flat 64-bit program instead of a kernel, such as [TinyGuest]'s: loaded at 1 MiB and entered at its first byte, on
+    /// an identity map of the first 4 GiB, without a stack.
+    public MachineConfig program(byte[] image) {
+        program = image;
         return this;
     }
 
@@ -124,7 +132,7 @@ public final class MachineConfig {
         if (memoryBytes > 1L << 38) {
             throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");
         }
-        if (kernel == null) {
+        if (kernel == null && program == null) {
             throw UserError.usage("no kernel: name a bzImage");
         }
     }
