@@ -1,11 +1,29 @@
 package cloister.cpu;
 
+import cloister.cpu.core.Cpu;
+import cloister.cpu.core.GuestFault;
 import cloister.cpu.fpu.FpuState;
+import cloister.cpu.sys.Cpuid;
+import cloister.cpu.sys.Msrs;
+import cloister.cpu.sys.PageWalker;
+import cloister.cpu.sys.RunLoop;
 import cloister.cpu.vmx.Vmcs;
+import cloister.cpu.vmx.VmcsRegions;
+import cloister.cpu.vmx.VmxCapabilities;
+import cloister.cpu.vmx.VmxOperation;
 import cloister.cpu.vmx.VmxStatus;
 import cloister.memory.PhysicalMemory;
+import cloister.sim.Entropy;
+import cloister.sim.Scheduler;
+import cloister.sim.SwitchPoint;
 import cloister.spec.tdx.SeamRegs;
+import cloister.spec.vmx.Ept;
+import cloister.spec.vmx.VmInstructionError;
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Efer;
+import cloister.spec.x86.ExceptionVector;
 
 /// A logical processor (LP) as host software uses it: the privileged instructions, as Java calls. One host thread at a time
 /// drives it, the one that is pinned to it; only [#sendInterrupt] and [#sendNmi] are for others.
@@ -13,191 +31,417 @@ import cloister.spec.vmx.VmcsField;
 /// Registers that VMX does not switch (general registers but RSP, CR2, DR0-3, DR6, XCR0, XSS, PKRU, FPU, most MSRs) are real:
 /// what the host leaves in them is what the guest finds, and the other way round.
 public final class LogicalProcessor {
+    private static final long NO_VMCS = -1;
+    private static final long REVISION_MASK = 0xffff_ffffL;
+    private static final long MAX_PHYSICAL = 1L << 52;
+
+    private final Cpu cpu;
+    private final Scheduler scheduler;
+    private final VmcsRegions regions;
+    private final VmxOperation vmx;
+
+    private boolean vmxOn;
+    private long vmxonPa = NO_VMCS;
+    private Vmcs current;
+    private SeamFirmware seam;
+    private PlatformObserver observer;
+    private Runnable waker = () -> { };
+
+    /// A processor as the host's own boot leaves it: 64-bit mode, CR4.VMXE set, caches and paging on.
+    ///
+    /// @param index     the index and (x2)APIC id
+    /// @param memory    shared by all processors
+    /// @param scheduler gives the clock; every SEAMCALL, VM entry and VM exit is one of its switch points
+    /// @param entropy   answers RDRAND and RDSEED
+    /// @param cpuid     what CPUID says
+    /// @param regions   the platform's VMCS regions, shared by all processors
+    public LogicalProcessor(int index, PhysicalMemory memory, Scheduler scheduler, Entropy entropy, Cpuid cpuid,
+            VmcsRegions regions) {
+        this.scheduler = scheduler;
+        this.regions = regions;
+        this.cpu = new Cpu(memory, scheduler.clock(), entropy, new PageWalker());
+        cpu.index = index;
+        cpu.cpuid = cpuid;
+        cpu.cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.PG;
+        cpu.cr4 = Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE | Cr4.VMXE;
+        cpu.efer = Efer.LME | Efer.LMA | Efer.NXE | Efer.SCE;
+        cpu.xcr0 = 1;
+        this.vmx = new VmxOperation(cpu, new RunLoop(cpu, scheduler), new VmxOperation.Transitions() {
+            @Override public void entered(Vmcs vmcs) {
+                if (observer != null) {
+                    observer.vmEntry(LogicalProcessor.this, vmcs);
+                }
+            }
+
+            @Override public void exited(Vmcs vmcs) {
+                if (observer != null) {
+                    observer.vmExit(LogicalProcessor.this, vmcs);
+                }
+            }
+        });
+    }
+
     // --- identity
 
     /// The index, 0..n-1; also the (x2)APIC id.
     public int index() {
-        throw new UnsupportedOperationException();
+        return cpu.index;
     }
 
     /// The memory that this LP sees.
     public PhysicalMemory memory() {
-        throw new UnsupportedOperationException();
+        return cpu.memory;
+    }
+
+    /// The scheduler of the host threads that drive the platform.
+    public Scheduler scheduler() {
+        return scheduler;
+    }
+
+    /// Instructions that guests have retired here since power-on.
+    public long retired() {
+        return cpu.retired;
+    }
+
+    /// The registers, for messages.
+    public String dump() {
+        return cpu.dump();
     }
 
     // --- VMX instructions [SDM Vol. 3 "VMX Instruction Reference"]
 
-    /// VMXON with the region at `hpa`, whose first word holds the revision identifier (IA32_VMX_BASIC bits 30:0). CR4.VMXE and
-    /// IA32_FEATURE_CONTROL are as the host left them.
+    /// VMXON with the region at `hpa`, whose first word holds the revision identifier (IA32_VMX_BASIC bits 30:0).
+    ///
+    /// @throws HostFault #UD when CR4.VMXE is clear
     public VmxStatus vmxon(long hpa) {
-        throw new UnsupportedOperationException();
+        if ((cpu.cr4 & Cr4.VMXE) == 0) {
+            throw new HostFault(ExceptionVector.UD, 0);
+        }
+        if (vmxOn) {
+            return fail(VmInstructionError.VMXON_IN_ROOT);
+        }
+        if (!validRegion(hpa) || !hasRevision(hpa)) {
+            return VmxStatus.FAIL_INVALID;
+        }
+        vmxOn = true;
+        vmxonPa = PhysicalMemory.pa(hpa);
+        current = null;
+        return VmxStatus.SUCCEED;
     }
 
+    /// VMXOFF.
     public VmxStatus vmxoff() {
-        throw new UnsupportedOperationException();
+        requireVmx();
+        vmxOn = false;
+        vmxonPa = NO_VMCS;
+        current = null;
+        return VmxStatus.SUCCEED;
     }
 
     /// VMCLEAR of the region at `hpa`: inactive, not current, launch state clear. Its fields survive.
     public VmxStatus vmclear(long hpa) {
-        throw new UnsupportedOperationException();
+        requireVmx();
+        if (!validRegion(hpa)) {
+            return fail(VmInstructionError.VMCLEAR_INVALID_ADDRESS);
+        }
+        if (PhysicalMemory.pa(hpa) == vmxonPa) {
+            return fail(VmInstructionError.VMCLEAR_VMXON_POINTER);
+        }
+        var vmcs = regions.at(hpa);
+        vmcs.clear();
+        if (vmcs == current) {
+            current = null;
+        }
+        return VmxStatus.SUCCEED;
     }
 
     /// VMPTRLD of the region at `hpa`, whose first word holds the revision identifier.
+    ///
+    /// @throws IllegalStateException when the VMCS is active on another LP, which the SDM forbids without VMCLEAR there
     public VmxStatus vmptrld(long hpa) {
-        throw new UnsupportedOperationException();
+        requireVmx();
+        if (!validRegion(hpa)) {
+            return fail(VmInstructionError.VMPTRLD_INVALID_ADDRESS);
+        }
+        if (PhysicalMemory.pa(hpa) == vmxonPa) {
+            return fail(VmInstructionError.VMPTRLD_VMXON_POINTER);
+        }
+        if (!hasRevision(hpa)) {
+            return fail(VmInstructionError.VMPTRLD_WRONG_REVISION);
+        }
+        current = regions.activate(hpa, cpu.index);
+        return VmxStatus.SUCCEED;
     }
 
     /// VMPTRST: the current VMCS pointer, -1 when there is none.
     public long vmptrst() {
-        throw new UnsupportedOperationException();
+        return current == null ? NO_VMCS : current.pa();
     }
 
     /// The current VMCS or null: typed access without the field checks of VMREAD and VMWRITE, for the host's hot paths.
     public Vmcs currentVmcs() {
-        throw new UnsupportedOperationException();
+        return current;
     }
 
     /// VMREAD of the current VMCS.
     ///
     /// @throws IllegalStateException when there is none
     public long vmread(VmcsField field) {
-        throw new UnsupportedOperationException();
+        return requireCurrent().read(field);
     }
 
     /// VMWRITE to the current VMCS. Read-only data fields are writable (IA32_VMX_MISC bit 29).
     ///
     /// @throws IllegalStateException when there is none
     public void vmwrite(VmcsField field, long value) {
-        throw new UnsupportedOperationException();
+        requireCurrent().write(field, value);
     }
 
     /// VMLAUNCH: runs the guest until a VM exit, then returns. SUCCEED: look at EXIT_REASON (bit 31: the entry failed late).
     public VmxStatus vmlaunch() {
-        throw new UnsupportedOperationException();
+        return enter(true);
     }
 
     /// VMRESUME, likewise.
     public VmxStatus vmresume() {
-        throw new UnsupportedOperationException();
+        return enter(false);
     }
 
-    /// INVEPT of type [cloister.spec.vmx.Ept#INVEPT_SINGLE_CONTEXT] or `INVEPT_ALL_CONTEXTS`.
+    private VmxStatus enter(boolean launch) {
+        requireVmx();
+        if (current == null) {
+            return VmxStatus.FAIL_INVALID;
+        }
+        return enter(current, launch);
+    }
+
+    /// VM entry with a VMCS that only the caller knows: the TDX module's, which are never the host's current one.
+    public VmxStatus enter(Vmcs vmcs, boolean launch) {
+        scheduler.switchPoint(SwitchPoint.VM_ENTRY);
+        var status = vmx.enter(vmcs, launch);
+        scheduler.switchPoint(SwitchPoint.VM_EXIT);
+        return status;
+    }
+
+    /// INVEPT of type [Ept#INVEPT_SINGLE_CONTEXT] or `INVEPT_ALL_CONTEXTS`.
     public VmxStatus invept(int type, long eptp) {
-        throw new UnsupportedOperationException();
+        if (type != Ept.INVEPT_SINGLE_CONTEXT && type != Ept.INVEPT_ALL_CONTEXTS) {
+            return fail(VmInstructionError.INVALID_INVEPT_INVVPID_OPERAND);
+        }
+        vmx.invept(type == Ept.INVEPT_SINGLE_CONTEXT, eptp);
+        return VmxStatus.SUCCEED;
     }
 
     /// INVVPID of type `Ept.INVVPID_*`.
     public VmxStatus invvpid(int type, int vpid, long linear) {
-        throw new UnsupportedOperationException();
+        boolean all = type == Ept.INVVPID_ALL_CONTEXTS;
+        if (type < Ept.INVVPID_ADDRESS || type > Ept.INVVPID_RETAINING_GLOBALS || !all && vpid == 0
+                || type == Ept.INVVPID_ADDRESS && !Msrs.canonical(linear)) {
+            return fail(VmInstructionError.INVALID_INVEPT_INVVPID_OPERAND);
+        }
+        if (type == Ept.INVVPID_ADDRESS) {
+            vmx.invvpid(vpid, linear);
+        } else {
+            vmx.invvpid(all ? -1 : vpid);
+        }
+        return VmxStatus.SUCCEED;
+    }
+
+    private void requireVmx() {
+        if (!vmxOn) {
+            throw new HostFault(ExceptionVector.UD, 0);
+        }
+    }
+
+    private Vmcs requireCurrent() {
+        if (current == null) {
+            throw new IllegalStateException("no current VMCS on LP " + cpu.index);
+        }
+        return current;
+    }
+
+    private VmxStatus fail(int error) {
+        if (current == null) {
+            return VmxStatus.FAIL_INVALID;
+        }
+        current.write(VmcsField.VM_INSTRUCTION_ERROR, error);
+        return VmxStatus.FAIL_VALID;
+    }
+
+    private boolean validRegion(long hpa) {
+        return (hpa & PhysicalMemory.FRAME_SIZE - 1) == 0 && hpa >= 0 && hpa < MAX_PHYSICAL
+                && cpu.memory.contains(PhysicalMemory.pa(hpa), PhysicalMemory.FRAME_SIZE);
+    }
+
+    private boolean hasRevision(long hpa) {
+        return (cpu.readPhysical(hpa, 4) & REVISION_MASK) == Vmcs.REVISION;
     }
 
     // --- registers
 
     /// The sixteen general registers in encoding order, live; elements beyond 15 are not the host's. RSP of a guest is a VMCS field.
     public long[] gprs() {
-        throw new UnsupportedOperationException();
+        return cpu.r;
     }
 
     public long cr2() {
-        throw new UnsupportedOperationException();
+        return cpu.cr2;
     }
 
     public void cr2(long value) {
-        throw new UnsupportedOperationException();
+        cpu.cr2 = value;
     }
 
     /// CR8 of the host: the LP's own TPR, not a guest's.
     public long cr8() {
-        throw new UnsupportedOperationException();
+        return cpu.cr8;
     }
 
     /// DR0-DR3, DR6 or DR7.
     public long dr(int number) {
-        throw new UnsupportedOperationException();
+        return switch (number) {
+            case 0 -> cpu.dr0;
+            case 1 -> cpu.dr1;
+            case 2 -> cpu.dr2;
+            case 3 -> cpu.dr3;
+            case 6 -> cpu.dr6;
+            case 7 -> cpu.dr7;
+            default -> throw new IllegalArgumentException("DR" + number);
+        };
     }
 
+    /// Sets DR0-DR3, DR6 or DR7.
     public void dr(int number, long value) {
-        throw new UnsupportedOperationException();
+        switch (number) {
+            case 0 -> cpu.dr0 = value;
+            case 1 -> cpu.dr1 = value;
+            case 2 -> cpu.dr2 = value;
+            case 3 -> cpu.dr3 = value;
+            case 6 -> cpu.dr6 = value;
+            case 7 -> cpu.dr7 = value;
+            default -> throw new IllegalArgumentException("DR" + number);
+        }
     }
 
     public long xcr0() {
-        throw new UnsupportedOperationException();
+        return cpu.xcr0;
     }
 
     /// XSETBV.
     ///
     /// @throws HostFault #GP
     public void xcr0(long value) {
-        throw new UnsupportedOperationException();
+        if ((value & 1) == 0 || (value & ~Cpuid.XCR0_SUPPORTED) != 0) {
+            throw new HostFault(ExceptionVector.GP, 0);
+        }
+        cpu.xcr0 = value;
     }
 
     public int pkru() {
-        throw new UnsupportedOperationException();
+        return cpu.pkru;
     }
 
     public void pkru(int value) {
-        throw new UnsupportedOperationException();
+        if (cpu.pkru != value) {
+            cpu.pkru = value;
+            cpu.tlb.flushAll();
+        }
     }
 
     /// The x87, MMX and SSE registers, live: copy with [FpuState#copyFrom], or save and restore with
     /// [cloister.cpu.fpu.XsaveArea].
     public FpuState fpu() {
-        throw new UnsupportedOperationException();
+        return cpu.fpu;
     }
 
     /// RDMSR.
     ///
     /// @throws HostFault #GP
     public long rdmsr(int msr) {
-        throw new UnsupportedOperationException();
+        if (VmxCapabilities.handles(msr)) {
+            return VmxCapabilities.read(msr);
+        }
+        try {
+            return cpu.msrs.read(msr);
+        } catch (GuestFault f) {
+            throw new HostFault(f.vector, f.errorCode);
+        }
     }
 
     /// WRMSR.
     ///
     /// @throws HostFault #GP
     public void wrmsr(int msr, long value) {
-        throw new UnsupportedOperationException();
+        try {
+            cpu.msrs.write(msr, value);
+        } catch (GuestFault f) {
+            throw new HostFault(f.vector, f.errorCode);
+        }
+    }
+
+    /// Sets an MSR without any check, as reset and firmware do.
+    public void presetMsr(int msr, long value) {
+        cpu.msrs.preset(msr, value);
     }
 
     /// CPUID of the silicon into `out`: EAX, EBX, ECX, EDX.
     public void cpuid(int leaf, int subleaf, int[] out) {
-        throw new UnsupportedOperationException();
+        cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(cpu.index, true, true, cpu.cr4, cpu.xcr0, cpu.xss), out);
     }
 
     /// RDTSC in VMX root operation.
     public long rdtsc() {
-        throw new UnsupportedOperationException();
+        return Msrs.hostTsc(cpu);
+    }
+
+    /// RDRAND and RDSEED, 64 bits.
+    public long rdrand() {
+        return cpu.entropy.nextLong();
     }
 
     // --- memory
 
     /// MOVDIR64B of 64 bytes to the line at `hpa`: takes ownership for the KeyID in it and clears poison.
     public void movdir64b(long hpa, byte[] source, int offset) {
-        throw new UnsupportedOperationException();
+        cpu.memory.movdir64b(hpa, source, offset);
     }
 
-    /// CLFLUSH of the line at `hpa`.
+    /// CLFLUSH of the line at `hpa`. Caches are not modelled: nothing to do.
     public void clflush(long hpa) {
-        throw new UnsupportedOperationException();
+        cpu.memory.contains(PhysicalMemory.pa(hpa), PhysicalMemory.LINE_SIZE);
     }
 
+    /// WBINVD. Caches are not modelled: nothing to do.
     public void wbinvd() {
-        throw new UnsupportedOperationException();
+        // Memory is always up to date.
     }
 
     // --- SEAM
 
     /// Installs the module that SEAMCALL enters.
     public void installSeam(SeamFirmware firmware) {
-        throw new UnsupportedOperationException();
+        seam = firmware;
     }
 
-    /// SEAMCALL: `regs` hold the leaf in RAX and receive the results. While TDH.VP.ENTER runs its TD, the TD's registers are in
-    /// the LP; [#gprs] are untouched for the caller otherwise.
+    /// SEAMCALL: `regs` hold the leaf in RAX and receive the results. The LP's own general registers are lost, as they pass through
+    /// the TD.
     ///
     /// @return FAIL_INVALID when no module is installed (CF set, registers unchanged), else SUCCEED
     public VmxStatus seamcall(SeamRegs regs) {
-        throw new UnsupportedOperationException();
+        if (seam == null) {
+            return VmxStatus.FAIL_INVALID;
+        }
+        scheduler.switchPoint(SwitchPoint.SEAMCALL_ENTRY);
+        long leaf = regs.get(SeamRegs.RAX);
+        if (observer != null) {
+            observer.seamcallEntry(this, regs);
+        }
+        seam.seamcall(this, regs);
+        if (observer != null) {
+            observer.seamcallExit(this, leaf, regs);
+        }
+        scheduler.switchPoint(SwitchPoint.SEAMCALL_EXIT);
+        return VmxStatus.SUCCEED;
     }
 
     // --- interrupts
@@ -206,40 +450,48 @@ public final class LogicalProcessor {
     /// exit, or, when `vector` is its posted-interrupt notification vector, evaluates its posted interrupts. In the host it stays
     /// pending. Wakes the LP's waker (see [#waker]).
     public void sendInterrupt(int vector) {
-        throw new UnsupportedOperationException();
+        cpu.events.raiseExternal(vector);
+        waker.run();
     }
 
     /// An NMI arrives at this LP.
     public void sendNmi() {
-        throw new UnsupportedOperationException();
+        cpu.events.raiseNmi();
+        waker.run();
     }
 
     /// Takes the highest pending interrupt, as a host with interrupts enabled would.
     ///
     /// @return its vector, or -1 when none is pending
     public int takeInterrupt() {
-        throw new UnsupportedOperationException();
+        int vector = cpu.events.highestExternal();
+        if (vector >= 0) {
+            cpu.events.acknowledge(vector);
+        }
+        return vector;
     }
 
     /// Takes a pending NMI.
     public boolean takeNmi() {
-        throw new UnsupportedOperationException();
+        boolean pending = cpu.events.nmiPending;
+        cpu.events.nmiPending = false;
+        return pending;
     }
 
     /// Whether an interrupt or NMI waits.
     public boolean interruptPending() {
-        throw new UnsupportedOperationException();
+        return cpu.events.nmiPending || cpu.events.highestExternal() >= 0;
     }
 
     /// Runs `action` whenever an interrupt or NMI arrives, on the sender's host thread: the host unparks the thread that waits here.
     public void waker(Runnable action) {
-        throw new UnsupportedOperationException();
+        waker = action;
     }
 
     // --- observation
 
     /// Sets the observer; null for none.
     public void observer(PlatformObserver observer) {
-        throw new UnsupportedOperationException();
+        this.observer = observer;
     }
 }

@@ -1,6 +1,5 @@
 package cloister.cpu.core;
 
-import cloister.cpu.fpu.FpuInstructions;
 import cloister.cpu.sys.SystemInstructions;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -39,9 +38,6 @@ final class Semantics {
         if (SystemInstructions.handles(op)) {
             return SystemInstructions::execute;
         }
-        if (FpuInstructions.handles(op)) {
-            return FpuInstructions.handler(op);
-        }
         Handler integer = IntegerInstructions.handler(op);
         return integer != null ? integer : Semantics::missing;
     }
@@ -62,7 +58,7 @@ final class Semantics {
             case LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW, CLDEMOTE,
                  NOP, ENDBR32, ENDBR64, PAUSE, FXSAVE, XSAVE, XSAVEC, XSAVEOPT -> false;
             case UNKNOWN, TOO_LONG, TRUNCATED, JMP, JCC, JCXZ, LOOP, LOOPE, LOOPNE, CALL, RET,
-                 MOVS, STOS, LODS, CMPS, SCAS, RDRAND, RDSEED, XRSTOR, XRSTORS -> true;
+                 MOVS, STOS, LODS, CMPS, SCAS, RDRAND, RDSEED -> true;
             default -> SystemInstructions.handles(op);
         };
     }
