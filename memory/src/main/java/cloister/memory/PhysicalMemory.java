@@ -116,10 +116,15 @@ public final class PhysicalMemory implements AutoCloseable {
         writeListeners.add(listener);
     }
 
-    /// Starts or stops telling write listeners about frame `frame`: it holds decoded code. Writes through this class are
-    /// told; who writes through [#window] says so with [#written].
+    /// Starts or stops telling write listeners about frame `frame`: it holds decoded code. Each start has its stop. Writes
+    /// through this class are told; who writes through [#window] says so with [#written].
     public void watch(long frame, boolean on) {
-        watched[(int) frame] = (byte) (on ? 1 : 0);
+        watched[(int) frame] += (byte) (on ? 1 : -1);
+        if (on) {
+            for (int i = 0; i < writeListeners.size(); i++) {
+                writeListeners.get(i).watchStarted(frame);
+            }
+        }
     }
 
     /// Whether writes to `frame` are told.

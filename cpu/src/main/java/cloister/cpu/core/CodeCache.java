@@ -2,13 +2,16 @@ package cloister.cpu.core;
 
 import cloister.isa.Instruction;
 import cloister.memory.PhysicalMemory;
+import cloister.memory.WriteListener;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/// Decoded code, by physical page. Shared by the processors that share a memory, of which one runs at a time.
+/// Decoded code, by physical page. May be shared by processors of one memory of which one runs at a
+/// time.
 ///
 /// A page of which code was decoded is watched: a write to its lines, by whomever, erases it. Code is allocated
 /// upwards in one array; when that is full, everything goes.
@@ -31,14 +34,26 @@ public final class CodeCache {
 
     final PhysicalMemory memory;
     private final Map<Long, CodePage> pages = new HashMap<>();
+    /// Frames that [PhysicalMemory#watch] watches for us.
+    private final BitSet watching = new BitSet();
     private final List<CodePage> byId = new ArrayList<>();
     private final List<Cpu> cpus = new ArrayList<>();
     private final Translator translator = new Translator(this);
 
     public CodeCache(PhysicalMemory memory) {
         this.memory = memory;
-        memory.addWriteListener(this::written);
         memory.addOwnerListener(frame -> dropFrame(frame, -1L));
+        memory.addWriteListener(new WriteListener() {
+            @Override public void written(long pa, long length) {
+                CodeCache.this.written(pa, length);
+            }
+
+            @Override public void watchStarted(long frame) {
+                for (Cpu cpu : cpus) {
+                    cpu.tlb.closeWrites(frame);
+                }
+            }
+        });
     }
 
     void add(Cpu cpu) {
@@ -94,9 +109,9 @@ public final class CodeCache {
             page = new CodePage(byId.size(), frame, mode);
             pages.put(key, page);
             byId.add(page);
-            memory.watch(frame, true);
-            for (Cpu cpu : cpus) {
-                cpu.tlb.closeWrites(frame);
+            if (!watching.get((int) frame)) {
+                watching.set((int) frame);
+                memory.watch(frame, true);
             }
         }
         return page;
@@ -113,9 +128,8 @@ public final class CodeCache {
     }
 
     private void clear() {
-        for (CodePage page : pages.values()) {
-            memory.watch(page.frame, false);
-        }
+        watching.stream().forEach(frame -> memory.watch(frame, false));
+        watching.clear();
         pages.clear();
         byId.clear();
         Arrays.fill(code, MicroOp.REFETCH);
@@ -146,7 +160,7 @@ public final class CodeCache {
     private void written(long pa, long length) {
         long last = pa + length - 1 >> PhysicalMemory.FRAME_SHIFT;
         for (long frame = pa >> PhysicalMemory.FRAME_SHIFT; frame <= last; frame++) {
-            if (memory.watched(frame)) {
+            if (watching.get((int) frame)) {
                 long start = frame << PhysicalMemory.FRAME_SHIFT;
                 long from = Math.max(pa, start);
                 long to = Math.min(pa + length, start + PhysicalMemory.FRAME_SIZE);
@@ -157,7 +171,7 @@ public final class CodeCache {
 
     /// Erases the code that was decoded from the lines in `mask` of a frame: the whole page's, as blocks are linked.
     private void dropFrame(long frame, long mask) {
-        if (!memory.watched(frame)) {
+        if (!watching.get((int) frame)) {
             return;
         }
         boolean kept = false;
@@ -178,6 +192,7 @@ public final class CodeCache {
             dropped = true;
         }
         if (!kept) {
+            watching.clear((int) frame);
             memory.watch(frame, false);
         }
         if (dropped) {

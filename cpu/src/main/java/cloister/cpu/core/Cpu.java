@@ -143,6 +143,9 @@ public final class Cpu {
     public Walker walker;
     public PoisonHandler poisonHandler = (cpu, poison) -> cpu.fault(ExceptionVector.MC, 0);
 
+    /// Set to have execution recorded; null costs nothing.
+    public ExecutionTrace trace;
+
     // What `cpu.sys` and `cpu.vmx` keep here, see there
 
     /// What VMX non-root operation changes.
@@ -593,7 +596,7 @@ public final class Cpu {
 
     // Diagnosis
 
-    /// Registers and mode for messages, several lines.
+    /// Registers and mode for messages, several lines, and the trace if there is one.
     public String dump() {
         return RegisterDump.of(this);
     }

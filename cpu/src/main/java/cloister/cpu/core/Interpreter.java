@@ -24,6 +24,7 @@ public final class Interpreter {
         long[] tlb = cpu.tlb.fast;
         long[] jumps = cpu.jumps.words;
         MemorySegment window = cpu.memory.window();
+        ExecutionTrace trace = cpu.trace;
         long budget = slice;
         long base = cpu.retired + slice;
         long target = resume(cpu);
@@ -48,6 +49,9 @@ public final class Interpreter {
                     continue;
                 }
                 cpu.jumps.put(target, (int) ctx, pc);
+            }
+            if (trace != null) {
+                trace.record(target, base - budget);
             }
             long[] code = cache.code;
             int[] info = cache.info;

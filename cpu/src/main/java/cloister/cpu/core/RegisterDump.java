@@ -24,6 +24,9 @@ final class RegisterDump {
         out.append(String.format("CR0 %x  CR2 %x  CR3 %x  CR4 %x  CR8 %x  EFER %x  XCR0 %x%n",
                 cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, cpu.xcr0));
         out.append(String.format("DR6 %x  DR7 %x  VPID %d  EPTP %x%n", cpu.dr6, cpu.dr7, cpu.vpid, cpu.eptp));
+        if (cpu.trace != null) {
+            out.append(cpu.trace);
+        }
         return out.toString();
     }
 }
