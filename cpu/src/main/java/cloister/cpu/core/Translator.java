@@ -154,7 +154,8 @@ final class Translator {
             case XCHG, XADD, CMPXCHG -> exchange();
             case BSWAP -> bswap();
             case CWDE, CDQE, CDQ, CQO -> widen();
-            case NOP, ENDBR32, ENDBR64 -> {
+            case NOP, ENDBR32, ENDBR64, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW,
+                 CLDEMOTE -> {
                 emit(word(MicroOp.NOP, 0, 0, 0, 0));
                 yield true;
             }
