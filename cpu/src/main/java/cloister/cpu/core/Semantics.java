@@ -1,5 +1,6 @@
 package cloister.cpu.core;
 
+import cloister.cpu.fpu.FpuInstructions;
 import cloister.cpu.sys.SystemInstructions;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -38,13 +39,16 @@ final class Semantics {
         if (SystemInstructions.handles(op)) {
             return SystemInstructions::execute;
         }
+        if (FpuInstructions.handles(op)) {
+            return FpuInstructions.handler(op);
+        }
         Handler integer = IntegerInstructions.handler(op);
         return integer != null ? integer : Semantics::missing;
     }
 
     /// Whether no class executes `op`.
     static boolean isMissing(Op op) {
-        return !SystemInstructions.handles(op) && !FpuInstructions.handles(op) && !IntegerInstructions.handles(op);
+        return !SystemInstructions.handles(op) && !FpuInstructions.handles(op) && IntegerInstructions.handler(op) == null;
     }
 
     private static void missing(Cpu cpu, Instruction insn) {
@@ -63,7 +67,7 @@ final class Semantics {
             case LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW, CLDEMOTE,
                  NOP, ENDBR32, ENDBR64, PAUSE, FXSAVE, XSAVE, XSAVEC, XSAVEOPT -> false;
             case UNKNOWN, TOO_LONG, TRUNCATED, JMP, JCC, JCXZ, LOOP, LOOPE, LOOPNE, CALL, RET,
-                 MOVS, STOS, LODS, CMPS, SCAS, RDRAND, RDSEED -> true;
+                 MOVS, STOS, LODS, CMPS, SCAS, RDRAND, RDSEED, XRSTOR, XRSTORS -> true;
             default -> SystemInstructions.handles(op);
         };
     }

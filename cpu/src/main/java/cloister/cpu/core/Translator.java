@@ -401,7 +401,7 @@ final class Translator {
         if (op == 0 && insn.op == Op.TEST && insn.kind0 == OperandKind.GPR && insn.kind1 == OperandKind.GPR
                 && insn.reg0 == insn.reg1) {
             op = afterCompare(jump.cc); // TEST r,r sets the flags that CMP r,0 does
-            slot = Slot.ZERO;
+            slot = op != 0 ? Slot.ZERO : slot;
         }
         if (op == 0) {
             return false;
