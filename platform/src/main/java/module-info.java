@@ -3,4 +3,5 @@ module cloister.platform {
     requires transitive cloister.spec;
     requires transitive cloister.cpu;
     requires transitive cloister.tdx;
+    exports cloister.platform;
 }

@@ -7,6 +7,7 @@ import cloister.cpu.sys.Cpuid;
 import cloister.cpu.sys.Msrs;
 import cloister.cpu.sys.PageWalker;
 import cloister.cpu.sys.RunLoop;
+import cloister.cpu.vmx.SeamTransfer;
 import cloister.cpu.vmx.Vmcs;
 import cloister.cpu.vmx.VmcsRegions;
 import cloister.cpu.vmx.VmxCapabilities;
@@ -43,6 +44,7 @@ public final class LogicalProcessor {
     private boolean vmxOn;
     private long vmxonPa = NO_VMCS;
     private Vmcs current;
+    private final Vmcs seamTransfer = SeamTransfer.create();
     private SeamFirmware seam;
     private PlatformObserver observer;
     private Runnable waker = () -> { };
@@ -65,7 +67,7 @@ public final class LogicalProcessor {
         cpu.cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.PG;
         cpu.cr4 = Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE | Cr4.VMXE;
         cpu.efer = Efer.LME | Efer.LMA | Efer.NXE | Efer.SCE;
-        cpu.xcr0 = 1;
+        cpu.xcr0 = Cpuid.XCR0_SUPPORTED;
         this.vmx = new VmxOperation(cpu, new RunLoop(cpu, scheduler), new VmxOperation.Transitions() {
             @Override public void entered(Vmcs vmcs) {
                 if (observer != null) {
@@ -384,6 +386,11 @@ public final class LogicalProcessor {
         cpu.msrs.preset(msr, value);
     }
 
+    /// Whether there is such an MSR.
+    public boolean hasMsr(int msr) {
+        return VmxCapabilities.handles(msr) || cpu.msrs.exists(msr);
+    }
+
     /// CPUID of the silicon into `out`: EAX, EBX, ECX, EDX.
     public void cpuid(int leaf, int subleaf, int[] out) {
         cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(cpu.index, true, true, cpu.cr4, cpu.xcr0, cpu.xss), out);
@@ -423,8 +430,7 @@ public final class LogicalProcessor {
         seam = firmware;
     }
 
-    /// SEAMCALL: `regs` hold the leaf in RAX and receive the results. The LP's own general registers are lost, as they pass through
-    /// the TD.
+    /// SEAMCALL: `regs` hold the leaf in RAX and receive the results, as do the LP's live general registers.
     ///
     /// @return FAIL_INVALID when no module is installed (CF set, registers unchanged), else SUCCEED
     public VmxStatus seamcall(SeamRegs regs) {
@@ -436,12 +442,20 @@ public final class LogicalProcessor {
         if (observer != null) {
             observer.seamcallEntry(this, regs);
         }
+        SeamTransfer.enter(cpu, seamTransfer);
         seam.seamcall(this, regs);
+        SeamTransfer.leave(cpu, seamTransfer);
+        System.arraycopy(regs.array(), 0, cpu.r, 0, SeamRegs.COUNT);
         if (observer != null) {
             observer.seamcallExit(this, leaf, regs);
         }
         scheduler.switchPoint(SwitchPoint.SEAMCALL_EXIT);
         return VmxStatus.SUCCEED;
+    }
+
+    /// The SEAM transfer VMCS: for the installed firmware only.
+    public Vmcs seamTransferVmcs() {
+        return seamTransfer;
     }
 
     // --- interrupts

@@ -31,6 +31,8 @@ public final class PhysicalMemory implements AutoCloseable {
     public static final int KEY_ID_BITS = 6;
     private static final int LINES_PER_FRAME = (int) (FRAME_SIZE / LINE_SIZE);
     private static final char MIXED = 0xffff;
+    /// Owner of lines whose key is gone: equal to no KeyID, and private.
+    private static final char FORGOTTEN = 0xfffe;
 
     private static final ValueLayout.OfLong LONG = ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -104,6 +106,21 @@ public final class PhysicalMemory implements AutoCloseable {
     public int ownerOfLine(long pa) {
         char whole = owner[(int) (pa >> FRAME_SHIFT)];
         return whole != MIXED ? whole : mixed.get(pa >> FRAME_SHIFT)[lineIndex(pa)];
+    }
+
+    /// `keyId` gets a new key: nobody can read any more what was written with the old one, until it is written again.
+    public void forgetKey(int keyId) {
+        for (int frame = 0; frame < owner.length; frame++) {
+            if (owner[frame] == keyId) {
+                owner[frame] = FORGOTTEN;
+                tellListeners(frame);
+            } else if (owner[frame] == MIXED) {
+                char[] lines = mixed.get((long) frame);
+                for (int i = 0; i < lines.length; i++) {
+                    lines[i] = lines[i] == keyId ? FORGOTTEN : lines[i];
+                }
+            }
+        }
     }
 
     /// Registers a processor for owner changes.

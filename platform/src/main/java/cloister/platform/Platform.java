@@ -1,0 +1,123 @@
+package cloister.platform;
+
+import cloister.cpu.LogicalProcessor;
+import cloister.cpu.PlatformObserver;
+import cloister.cpu.sys.Cpuid;
+import cloister.cpu.vmx.VmcsRegions;
+import cloister.memory.PhysicalMemory;
+import cloister.sim.Entropy;
+import cloister.sim.Scheduler;
+import cloister.sim.VirtualClock;
+import cloister.spec.x86.Msr;
+import cloister.tdx.TdxModule;
+import cloister.tdx.port.PlatformInfo;
+import java.util.ArrayList;
+import java.util.List;
+
+/// A machine without software: one package of logical processors, memory, time, and the TDX module loaded into SEAM.
+///
+/// Memory from address 0: the first mebibyte is not convertible (CMR), the last 32 MiB are the SEAM range, all between is for
+/// the host and its trust domains. KeyIDs: 64, private to the TDX module from [#FIRST_PRIVATE_KEY_ID].
+public final class Platform implements AutoCloseable {
+    /// TSC ticks per second.
+    public static final long TSC_HZ = (long) Cpuid.CRYSTAL_HZ * Cpuid.TSC_PER_CRYSTAL;
+    /// The lowest KeyID that is private to the TDX module.
+    public static final int FIRST_PRIVATE_KEY_ID = 32;
+    private static final long FREE_START = 1L << 20;
+    private static final long SEAM_RANGE = 32L << 20;
+    private static final long SEAMRR_CONFIGURED = 1L << 3;
+    private static final long SEAMRR_ENABLED_LOCKED = 3L << 10;
+    private static final long PHYSICAL_LIMIT = 1L << Cpuid.PHYSICAL_ADDRESS_BITS - PhysicalMemory.KEY_ID_BITS;
+
+    private final PhysicalMemory memory;
+    private final VirtualClock clock;
+    private final Scheduler scheduler;
+    private final Entropy entropy;
+    private final List<LogicalProcessor> processors;
+    private final long seamBase;
+
+    /// Powers a platform on, TDX module loaded and not initialised.
+    public Platform(PlatformOptions options) {
+        long size = (options.memoryBytes() + PhysicalMemory.FRAME_SIZE - 1) & -PhysicalMemory.FRAME_SIZE;
+        memory = new PhysicalMemory(size, FIRST_PRIVATE_KEY_ID);
+        clock = new VirtualClock(TSC_HZ);
+        scheduler = new Scheduler(clock, options.strategy(), options.pace());
+        entropy = new Entropy(options.seed());
+        seamBase = (size - SEAM_RANGE) & -SEAM_RANGE;
+        var cpuid = new Cpuid(options.logicalProcessors());
+        var regions = new VmcsRegions();
+        var list = new ArrayList<LogicalProcessor>();
+        for (int i = 0; i < options.logicalProcessors(); i++) {
+            list.add(new LogicalProcessor(i, memory, scheduler, entropy.stream("lp" + i), cpuid, regions));
+        }
+        processors = List.copyOf(list);
+        loadTdxModule();
+    }
+
+    private void loadTdxModule() {
+        var cmr = new PlatformInfo.Cmr(FREE_START, seamBase - FREE_START);
+        var info = new PlatformInfo(processors.size(), 1, List.of(cmr), List.of(Cpuid.FAMILY_MODEL_STEPPING));
+        var module = new TdxModule(memory, info);
+        var seal = new SeamSeal(entropy.stream("seam report key"));
+        for (var lp : processors) {
+            lp.presetMsr(Msr.IA32_SEAMRR_BASE, seamBase | SEAMRR_CONFIGURED);
+            lp.presetMsr(Msr.IA32_SEAMRR_MASK, PHYSICAL_LIMIT - SEAM_RANGE | SEAMRR_ENABLED_LOCKED);
+            var port = new SeamProcessor(lp, scheduler, entropy.stream("seam lp" + lp.index()), seal);
+            lp.installSeam((caller, regs) -> module.seamcall(port, regs));
+        }
+    }
+
+    /// The physical memory.
+    public PhysicalMemory memory() {
+        return memory;
+    }
+
+    /// The only time.
+    public VirtualClock clock() {
+        return clock;
+    }
+
+    /// Runs the host threads.
+    public Scheduler scheduler() {
+        return scheduler;
+    }
+
+    /// The only source of random numbers; take a stream of it.
+    public Entropy entropy() {
+        return entropy;
+    }
+
+    /// The logical processors by index.
+    public List<LogicalProcessor> processors() {
+        return processors;
+    }
+
+    /// First byte of the memory that the host may use.
+    public long freeStartPa() {
+        return FREE_START;
+    }
+
+    /// End of that memory.
+    public long freeEndPa() {
+        return seamBase;
+    }
+
+    /// Instructions that guests have retired on all logical processors.
+    public long retired() {
+        long sum = 0;
+        for (var lp : processors) {
+            sum += lp.retired();
+        }
+        return sum;
+    }
+
+    /// Sets the observer of all logical processors; null for none.
+    public void observer(PlatformObserver observer) {
+        processors.forEach(lp -> lp.observer(observer));
+    }
+
+    /// Releases the memory.
+    @Override public void close() {
+        memory.close();
+    }
+}
