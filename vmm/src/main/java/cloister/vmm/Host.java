@@ -1,25 +1,76 @@
 package cloister.vmm;
 
+import cloister.cpu.LogicalProcessor;
+import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
+import cloister.memory.PhysicalMemory;
+import cloister.platform.Platform;
+import cloister.platform.PlatformOptions;
 import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
+import java.util.List;
 
-/// The host below the VMM: platform, scheduler, hypervisor.
-record Host(VirtualClock clock, Scheduler scheduler, Kvm kvm) implements AutoCloseable {
+/// The host below the VMM: the platform with KVM loaded.
+final class Host implements HostEnvironment, AutoCloseable {
+    /// Beside the guest: SEAM range, page tables, images on their way into the guest.
+    private static final long HOST_BYTES = 256L << 20;
+    /// PAMT, page tables and allocation slack grow with the guest: one 64th is plenty.
+    private static final int OVERHEAD_SHIFT = 6;
+
+    private final Platform platform;
+    private final RunRecorder recorder = new RunRecorder();
+    private final Kvm kvm;
+
+    private Host(MachineConfig config) {
+        long bytes = config.memoryBytes + (config.memoryBytes >> OVERHEAD_SHIFT) + HOST_BYTES;
+        platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
+        platform.observer(recorder);
+        kvm = Kvm.open(this);
+    }
+
     static Host create(MachineConfig config) {
-        throw new UnsupportedOperationException("no platform yet");
+        return new Host(config);
+    }
+
+    @Override public List<LogicalProcessor> processors() {
+        return platform.processors();
+    }
+
+    @Override public PhysicalMemory memory() {
+        return platform.memory();
+    }
+
+    @Override public Scheduler scheduler() {
+        return platform.scheduler();
+    }
+
+    @Override public long freeStartPa() {
+        return platform.freeStartPa();
+    }
+
+    @Override public long freeEndPa() {
+        return platform.freeEndPa();
+    }
+
+    VirtualClock clock() {
+        return platform.clock();
+    }
+
+    Kvm kvm() {
+        return kvm;
     }
 
     /// Instructions retired by all LPs.
     long instructions() {
-        return 0;
+        return platform.retired();
     }
 
     /// Hash over all SEAMCALLs and exits.
     long traceHash() {
-        return 0;
+        return recorder.hash();
     }
 
     @Override public void close() {
+        platform.close();
     }
 }

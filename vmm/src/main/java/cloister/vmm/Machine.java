@@ -138,6 +138,13 @@ public final class Machine implements AutoCloseable {
         host.close();
     }
 
+    /// The registers of every vCPU, as far as the VMM may see them, for developers.
+    public String dump() {
+        var text = new StringBuilder();
+        vcpus.forEach(vcpu -> text.append(RegisterDump.of(vcpu)));
+        return text.toString();
+    }
+
     boolean ended() {
         return outcome != null;
     }
