@@ -11,6 +11,7 @@ import java.util.Arrays;
 public final class FrameAllocator {
     public static final long BLOCK_SIZE = 2L << 20;
     private final PhysicalMemory memory;
+    private final long start;
     private final long end;
     private long next;
     private long blockNext;
@@ -28,6 +29,7 @@ public final class FrameAllocator {
             throw new IllegalArgumentException("bad frame range");
         }
         this.memory = memory;
+        this.start = startPa;
         this.next = startPa;
         this.end = endPa;
     }
@@ -35,6 +37,11 @@ public final class FrameAllocator {
     /// Frames handed out and not freed.
     public long allocatedFrames() {
         return allocated;
+    }
+
+    /// The first byte of the range.
+    public long startPa() {
+        return start;
     }
 
     /// The first byte after the range.

@@ -1,6 +1,7 @@
 package cloister.kvm.x86;
 
 import cloister.kvm.KvmStats;
+import cloister.kvm.td.SeamCounters;
 import cloister.spec.vmx.ExitReason;
 import java.util.Map;
 import java.util.TreeMap;

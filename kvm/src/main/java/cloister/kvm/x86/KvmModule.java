@@ -1,5 +1,6 @@
 package cloister.kvm.x86;
 
+import cloister.cpu.HostFault;
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
 import cloister.kvm.KvmException;
@@ -7,6 +8,8 @@ import cloister.kvm.KvmStats;
 import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
 import cloister.kvm.host.Host;
+import cloister.kvm.td.TdxFailure;
+import cloister.kvm.td.TdxSystem;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmCap;
@@ -21,6 +24,7 @@ import java.util.function.ToLongFunction;
 /// The loaded module: /dev/kvm.
 public final class KvmModule implements Kvm {
     private final Host host;
+    private TdxSystem tdx;
     private final List<Vm> vms = new ArrayList<>();
 
     /// Loads KVM: virtualisation is enabled on every processor.
@@ -47,10 +51,21 @@ public final class KvmModule implements Kvm {
     @Override public KvmVm createVm(VmType type) {
         var vm = switch (type) {
             case DEFAULT -> new VmxVm(host);
-            case TDX -> throw new KvmException(Errno.EINVAL, "TDX is not enabled");
+            case TDX -> new TdVm(host, tdxSystem());
         };
         vms.add(vm);
         return vm;
+    }
+
+    private TdxSystem tdxSystem() {
+        if (tdx == null) {
+            try {
+                tdx = new TdxSystem(host);
+            } catch (TdxFailure | HostFault failure) {
+                throw new KvmException(Errno.EINVAL, "TDX is not available: " + failure.getMessage());
+            }
+        }
+        return tdx;
     }
 
     @Override public List<CpuidEntry> supportedCpuid() {

@@ -339,9 +339,13 @@ final class MmioEmulator {
     }
 
     static long load(byte[] data, int size) {
+        return load(data, 0, size);
+    }
+
+    static long load(byte[] data, int offset, int size) {
         long value = 0;
         for (int i = 0; i < size; i++) {
-            value |= (data[i] & 0xffL) << 8 * i;
+            value |= (data[offset + i] & 0xffL) << 8 * i;
         }
         return value;
     }

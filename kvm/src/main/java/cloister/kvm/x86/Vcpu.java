@@ -87,6 +87,10 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
     /// The vCPU thread leaves KVM_RUN.
     abstract void put();
 
+    /// Last preparations of an entry that may take switch points.
+    void beforeEntry() {
+    }
+
     /// Prepares events for the next entry. No switch points.
     abstract void injectEvents();
 
@@ -176,6 +180,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         if (exit != null) {
             return exit;
         }
+        beforeEntry();
         host.scheduler().switchPoint(SwitchPoint.VM_ENTRY);
         if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || pendingApicEvents != 0 && initSipiAllowed()) {
             requests &= ~REQUEST_EVENT;
@@ -275,6 +280,10 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         } else if (blocked) {
             host.scheduler().unpark(thread);
         }
+    }
+
+    boolean isKicked() {
+        return kicked;
     }
 
     boolean isInGuest() {

@@ -1,4 +1,4 @@
-package cloister.kvm.x86;
+package cloister.kvm.td;
 
 import java.util.Map;
 import java.util.TreeMap;
@@ -20,11 +20,13 @@ public final class SeamCounters {
         }
     }
 
-    Map<String, Long> calls() {
+    /// Calls by leaf name.
+    public Map<String, Long> calls() {
         return toMap(calls);
     }
 
-    Map<String, Long> busy() {
+    /// Calls that returned OPERAND_BUSY, by leaf name.
+    public Map<String, Long> busy() {
         return toMap(busy);
     }
 

@@ -1,0 +1,50 @@
+package cloister.kvm.x86;
+
+import cloister.memory.PhysicalMemory;
+import cloister.spec.vmx.PostedInterrupts;
+
+/// A posted-interrupt descriptor in platform memory. [SDM Vol. 3 "Posted-Interrupt Processing"]
+final class PostedInterruptDescriptor {
+    private final PhysicalMemory memory;
+    private final long pa;
+
+    /// @param pa 64-byte aligned
+    PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector, int apicId) {
+        this.memory = memory;
+        this.pa = pa;
+        memory.write(pa + PostedInterrupts.CONTROL, 8, (long) notificationVector << 16 | (long) apicId << 32);
+    }
+
+    long pa() {
+        return pa;
+    }
+
+    /// Requests `vector`.
+    void post(int vector) {
+        long at = pa + PostedInterrupts.PIR + 8 * (vector >> 6);
+        memory.write(at, 8, memory.read(at, 8) | 1L << (vector & 63));
+    }
+
+    /// Sets the outstanding-notification bit.
+    ///
+    /// @return whether it was set already
+    boolean testAndSetOutstanding() {
+        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, control | PostedInterrupts.OUTSTANDING);
+        return (control & PostedInterrupts.OUTSTANDING) != 0;
+    }
+
+    boolean isOutstanding() {
+        return (memory.read(pa + PostedInterrupts.CONTROL, 8) & PostedInterrupts.OUTSTANDING) != 0;
+    }
+
+    /// Whether any vector is requested.
+    boolean hasPending() {
+        for (int i = 0; i < 4; i++) {
+            if (memory.read(pa + PostedInterrupts.PIR + 8 * i, 8) != 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+}
