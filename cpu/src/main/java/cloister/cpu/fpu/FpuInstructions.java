@@ -27,6 +27,10 @@ public final class FpuInstructions {
             return MmxInstructions::execute;
         } else if (SseFloatInstructions.handles(op)) {
             return SseFloatInstructions::execute;
+        } else if (X87Instructions.handles(op)) {
+            return X87Instructions::execute;
+        } else if (StringCompare.handles(op)) {
+            return StringCompare::execute;
         } else if (CryptoInstructions.handles(op)) {
             return CryptoInstructions::execute;
         } else if (XsaveInstructions.handles(op)) {

@@ -22,6 +22,8 @@ final class SoftFloat {
 
     static final long INDEFINITE_SIGNIFICAND = 0xc000_0000_0000_0000L;
     private static final long MSB = Long.MIN_VALUE;
+    /// What unmasked overflow and underflow add to the exponent of an 80-bit result.
+    private static final int X87_BIAS = 24576;
 
     enum Kind {
         ZERO, FINITE, INFINITE, QNAN, SNAN,
@@ -102,8 +104,8 @@ final class SoftFloat {
         }
     }
 
-    final Num a = new Num();
-    final Num b = new Num();
+    Num a = new Num();
+    Num b = new Num();
     final Num r = new Num();
     /// Exceptions raised since the caller cleared it.
     int flags;
@@ -149,6 +151,12 @@ final class SoftFloat {
         flushToZero = false;
         flags = 0;
         roundedUp = false;
+    }
+
+    void swap() {
+        Num first = a;
+        a = b;
+        b = first;
     }
 
     // Unpacking
@@ -258,7 +266,7 @@ final class SoftFloat {
     long pack80(int bits) {
         int sign = r.sign ? 0x8000 : 0;
         if (r.kind == Kind.FINITE) {
-            round(bits, -16382, 16383, 24576);
+            round(bits, -16382, 16383, X87_BIAS);
         }
         switch (r.kind) {
             case ZERO -> {
@@ -294,12 +302,11 @@ final class SoftFloat {
             if ((unmasked & UE) != 0) {
                 flags |= UE;
                 r.exponent += bias;
+                roundBits(bits);
                 if (r.exponent < minimum) {
                     r.set(Kind.ZERO, r.sign);
-                    flags |= PE;
-                    return;
+                    flags |= bias == X87_BIAS ? PE : 0;
                 }
-                roundBits(bits);
                 return;
             }
             if (flushToZero) {
@@ -402,7 +409,8 @@ final class SoftFloat {
             r.exponent -= bias;
             if (r.exponent > maximum) {
                 r.set(Kind.INFINITE, r.sign);
-                flags |= PE;
+                roundedUp = true;
+                flags |= bias == X87_BIAS ? PE : 0;
             }
             return;
         }

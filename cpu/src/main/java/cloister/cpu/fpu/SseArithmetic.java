@@ -152,7 +152,7 @@ final class SseArithmetic {
     private static long extreme64(SoftFloat f, int operation, long a, long b) {
         if (isNan64(a) || isNan64(b)) {
             f.flags |= SoftFloat.IE;
-            return b;
+            return f.denormalsAreZeros && (b & INFINITY64) == 0 ? b & Long.MIN_VALUE : b;
         }
         long x = operand64(f, a);
         long y = operand64(f, b);
@@ -245,7 +245,7 @@ final class SseArithmetic {
     private static int extreme32(SoftFloat f, int operation, int a, int b) {
         if (isNan32(a) || isNan32(b)) {
             f.flags |= SoftFloat.IE;
-            return b;
+            return f.denormalsAreZeros && (b & INFINITY32) == 0 ? b & Integer.MIN_VALUE : b;
         }
         int x = operand32(f, a);
         int y = operand32(f, b);
