@@ -8,13 +8,16 @@ import java.nio.ByteOrder;
 /// format, as host software does with its own XSAVE, XSAVES, XRSTOR and XRSTORS. The guest's instructions are in
 /// [XsaveInstructions]. [SDM Vol. 1 "XSAVE Area"]
 ///
-/// Components of our silicon: x87, SSE, PKRU.
+/// Components of our silicon: x87, SSE, PKRU, and of IA32_XSS CET_U and CET_S, which take their place in the compacted format
+/// but never leave their initial configuration, since CET is not implemented.
 public final class XsaveArea {
     public static final long X87 = 1;
     public static final long SSE = 1 << 1;
     public static final long PKRU = 1 << 9;
-    /// Everything that XCR0 may enable.
-    public static final long SUPPORTED = X87 | SSE | PKRU;
+    public static final long CET_U = 1 << 11;
+    public static final long CET_S = 1 << 12;
+    /// Everything that XCR0 and IA32_XSS may enable.
+    public static final long SUPPORTED = X87 | SSE | PKRU | CET_U | CET_S;
     /// XCOMP_BV bit of the compacted format.
     public static final long COMPACTED = 1L << 63;
 
@@ -30,6 +33,8 @@ public final class XsaveArea {
     public static final int PKRU_OFFSET = 0xa80;
     /// CPUID.(EAX=0DH,ECX=9):EAX.
     public static final int PKRU_SIZE = 8;
+    private static final int CET_U_SIZE = 16;
+    private static final int CET_S_SIZE = 24;
     /// CPUID.(EAX=0DH,ECX=0):ECX: size of a standard area with all components.
     public static final int STANDARD_SIZE = PKRU_OFFSET + PKRU_SIZE;
 
@@ -41,10 +46,11 @@ public final class XsaveArea {
     /// Size in bytes of an area for `components`, compacted or standard: CPUID.(EAX=0DH,ECX=1):EBX for XCR0 | XSS and
     /// CPUID.(EAX=0DH,ECX=0):EBX for XCR0.
     public static int size(long components, boolean compacted) {
-        if ((components & PKRU) == 0) {
-            return EXTENDED;
+        if (!compacted) {
+            return (components & PKRU) == 0 ? EXTENDED : STANDARD_SIZE;
         }
-        return compacted ? EXTENDED + PKRU_SIZE : STANDARD_SIZE;
+        return EXTENDED + ((components & PKRU) != 0 ? PKRU_SIZE : 0) + ((components & CET_U) != 0 ? CET_U_SIZE : 0)
+                + ((components & CET_S) != 0 ? CET_S_SIZE : 0);
     }
 
     /// XINUSE for `components`.

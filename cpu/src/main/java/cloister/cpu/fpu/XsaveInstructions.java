@@ -1,6 +1,7 @@
 package cloister.cpu.fpu;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.core.ModelLimit;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.spec.x86.ExceptionVector;
@@ -104,6 +105,14 @@ final class XsaveInstructions {
         }
     }
 
+    /// XSAVES and XRSTORS: CPL 0, and what a hypervisor says.
+    private static void requirePrivilege(Cpu cpu, Instruction insn) {
+        if (cpu.cpl != 0) {
+            throw cpu.gp(0);
+        }
+        cpu.vmx.intercept(cpu, insn);
+    }
+
     private static long mask(Cpu cpu) {
         return cpu.r[Cpu.RAX] & 0xffff_ffffL | cpu.r[Cpu.RDX] << 32;
     }
@@ -137,8 +146,8 @@ final class XsaveInstructions {
     private static void xsaveCompacted(Cpu cpu, Instruction insn) {
         require(cpu);
         boolean supervisor = insn.op == Op.XSAVES;
-        if (supervisor && cpu.cpl != 0) {
-            throw cpu.gp(0);
+        if (supervisor) {
+            requirePrivilege(cpu, insn);
         }
         long rfbm = (supervisor ? cpu.xcr0 | cpu.xss : cpu.xcr0) & mask(cpu);
         int size = XsaveArea.size(rfbm, true);
@@ -177,8 +186,8 @@ final class XsaveInstructions {
     private static void xrstor(Cpu cpu, Instruction insn) {
         require(cpu);
         boolean supervisor = insn.op == Op.XRSTORS;
-        if (supervisor && cpu.cpl != 0) {
-            throw cpu.gp(0);
+        if (supervisor) {
+            requirePrivilege(cpu, insn);
         }
         long enabled = supervisor ? cpu.xcr0 | cpu.xss : cpu.xcr0;
         long rfbm = enabled & mask(cpu);
@@ -234,8 +243,21 @@ final class XsaveInstructions {
                 throw cpu.gp(0);
             }
         }
+        if ((present & (XsaveArea.CET_U | XsaveArea.CET_S)) != 0) {
+            requireInitialCet(cpu, at, image[HEADER + 1]);
+        }
         if ((present & XsaveArea.PKRU) != 0) {
             image[PKRU_WORD] = cpu.read64(at + (compacted ? XsaveArea.EXTENDED : XsaveArea.PKRU_OFFSET));
+        }
+    }
+
+    private static void requireInitialCet(Cpu cpu, long at, long comp) {
+        int from = XsaveArea.size(comp & XsaveArea.PKRU, true);
+        int to = XsaveArea.size(comp, true);
+        for (int n = from; n < to; n += 8) {
+            if (cpu.read64(at + n) != 0) {
+                throw new ModelLimit("XRSTORS of CET state (CET is not implemented)");
+            }
         }
     }
 
