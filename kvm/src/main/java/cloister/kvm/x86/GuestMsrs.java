@@ -14,6 +14,10 @@ final class GuestMsrs {
     private static final int MTRR_VARIABLE_COUNT = 8;
     private static final long MTRR_CAP = 0x500 | MTRR_VARIABLE_COUNT;
     private static final long PAT_DEFAULT = 0x0007_0406_0007_0406L;
+    /// IBRS, STIBP, SSBD, IPRED_DIS, RRSBA_DIS, DDPD_U, BHI_DIS_S: the controls of leaf 7.
+    private static final long SPEC_CTRL_ALLOWED = 0x57fL;
+    /// KVM_SUPPORTED_ARCH_CAP: capabilities that mean the same in a guest. Those with MSRs that KVM does not emulate are out.
+    private static final long ARCH_CAPABILITIES_SUPPORTED = 0x4000_0000_1d1a_e17fL;
     private static final int ARCH_CAPABILITIES_FEATURE = 1 << 29;
 
     /// What depends on the kind of vCPU.
@@ -56,7 +60,7 @@ final class GuestMsrs {
         this.machine = machine;
         this.apic = apic;
         this.cpuid = cpuid;
-        this.archCapabilities = archCapabilities;
+        this.archCapabilities = archCapabilities & ARCH_CAPABILITIES_SUPPORTED;
     }
 
     /// KVM_GET_MSR_INDEX_LIST.
@@ -166,7 +170,7 @@ final class GuestMsrs {
             case Msr.IA32_MISC_ENABLE -> miscEnable = value & ~(1L << 11 | 1L << 12) | 1L << 11 | 1L << 12;
             case Msr.IA32_SPEC_CTRL -> {
                 requireFeature(1 << 26, 0);
-                require((value & ~7L) == 0);
+                require((value & ~SPEC_CTRL_ALLOWED) == 0);
                 specCtrl = value;
             }
             case IA32_POWER_CTL -> powerCtl = value;
