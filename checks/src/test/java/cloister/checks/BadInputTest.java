@@ -1,0 +1,101 @@
+package cloister.checks;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// What the user does wrong gets one line that says what to do, the documented exit code, and no stack trace.
+class BadInputTest {
+    @TempDir
+    private Path folder;
+
+    @ParameterizedTest(name = "{0}")
+    @CsvSource(delimiter = '|', textBlock = """
+            run --bogus                              | 64 | Unknown option: '--bogus'
+            run --cpus 0                             | 64 | cannot make 0 CPUs
+            run --cpus 10000                         | 64 | cannot make 10000 CPUs
+            run --cpus many                          | 64 | Invalid value for option '--cpus'
+            run --memory 12Q                         | 64 | is not a size
+            run --memory 8M --kernel KERNEL          | 64 | memory
+            run --vm-type sgx                        | 64 | Invalid value for option '--vm-type'
+            run --timeout 0                          | 64 | choose 1 second or more
+            run --exec ls --initrd KERNEL            | 64 | leave out --initrd
+            run --trace-out x                        | 64 | say what to trace
+            run --kernel /nonexistent                | 65 | there is no file /nonexistent
+            run --kernel KERNEL --initrd /nonexistent| 65 | there is no file /nonexistent
+            run --kernel TEXT                        | 65 | bzImage
+            run --kernel EMPTY                       | 65 | bzImage
+            run --kernel CUT                         | 65 | truncated
+            run --kernel CUT --vm-type default       | 65 | truncated
+            run --kernel KERNEL --initrd BIG         | 65 | initrd
+            boot                                     | 64 | Unmatched argument
+            """)
+    void oneLineAndAnExitCode(String arguments, int exitCode, String says) throws IOException {
+        var result = Launcher.cloister(Arrays.stream(arguments.strip().split(" ")).map(this::file).toArray(String[]::new));
+        assertThat(result.complaints()).singleElement().asString().startsWith("cloister: ").contains(says);
+        assertThat(result.exitCode()).isEqualTo(exitCode);
+        assertThat(result.out()).isEmpty();
+    }
+
+    @Test void noJdkIsSaidWithTheWayToGetOne() {
+        var result = Launcher.cloister(Map.of("CLOISTER_JDK_PATH", folder.toString()), "run");
+        assertThat(result.err()).hasLineCount(1).contains("no JDK 25").contains("apt install");
+        assertThat(result.exitCode()).isEqualTo(69);
+    }
+
+    @Test void noNetworkOnTheFirstRunIsSaid() {
+        var result = Launcher.cloister(Map.of("CLOISTER_CACHE", folder.resolve("cache").toString(),
+                "CLOISTER_DEBIAN_MIRROR", "http://127.0.0.1:9/debian"), "run");
+        assertThat(result.complaints()).singleElement().asString().contains("check the network").contains("--kernel");
+        assertThat(result.exitCode()).isEqualTo(69);
+        assertThat(folder.resolve("cache/trixie")).doesNotExist();
+    }
+
+    /// A setup header that is a bzImage's in everything the loader checks; the kernel behind it is missing in CUT.
+    private String file(String word) {
+        try {
+            return switch (word) {
+                case "TEXT" -> write("text", "this is not a kernel\n".repeat(400).getBytes());
+                case "EMPTY" -> write("empty", new byte[0]);
+                case "KERNEL" -> write("kernel", bzImage(1 << 20));
+                case "CUT" -> write("cut", Arrays.copyOf(bzImage(1 << 20), 40_000));
+                case "BIG" -> write("big", new byte[513 << 20]);
+                default -> word;
+            };
+        } catch (IOException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    private String write(String name, byte[] content) throws IOException {
+        return Files.write(folder.resolve(name), content).toString();
+    }
+
+    private static byte[] bzImage(int bytes) {
+        var image = new byte[bytes];
+        var header = java.nio.ByteBuffer.wrap(image).order(java.nio.ByteOrder.LITTLE_ENDIAN);
+        header.put(0x1f1, (byte) 4);
+        header.putInt(0x1f4, (bytes - 5 * 512) / 16);
+        header.putShort(0x1fe, (short) 0xaa55);
+        header.putShort(0x200, (short) 0x6aeb);
+        header.putInt(0x202, 0x53726448);
+        header.putShort(0x206, (short) 0x20f);
+        header.put(0x211, (byte) 1);
+        header.putInt(0x22c, 0x7fffffff);
+        header.putInt(0x230, 0x200000);
+        header.put(0x234, (byte) 1);
+        header.putShort(0x236, (short) 0x7f);
+        header.putInt(0x238, 2047);
+        header.putLong(0x258, 0x1000000);
+        header.putInt(0x260, 64 << 20);
+        return image;
+    }
+}

@@ -1,0 +1,85 @@
+package cloister.checks;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/// Debian's unmodified kernel, booted through the launcher.
+class BootTest {
+    private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING|BUG:|Oops|Call Trace|tsc: Marking TSC unstable|"
+            + "unchecked MSR access|rcu: INFO|soft lockup|stuck for", Pattern.CASE_INSENSITIVE);
+
+    @Test void linuxKnowsThatItIsATrustDomain() {
+        var result = Launcher.cloister("run", "--stats", "--exec", "dmesg; cat /proc/cpuinfo");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out()).contains("tdx: Guest detected").contains("Memory Encryption Features active: Intel TDX");
+        assertThat(result.out().lines().filter(l -> l.startsWith("flags"))).singleElement().asString().contains(" tdx_guest");
+        assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
+        assertThat(result.err()).contains("pages accepted").contains("TDH.VP.ENTER");
+    }
+
+    @Test void linuxBootsAsAnOrdinaryVm() {
+        var result = Launcher.cloister("run", "--vm-type", "default", "--exec", "dmesg; cat /proc/cpuinfo");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out()).contains("Linux version 6.").doesNotContain("tdx_guest");
+        assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"tdx", "default"})
+    void fourCpusComeUp(String type) {
+        var result = Launcher.cloister("run", "--vm-type", type, "--cpus", "4", "--exec", "nproc; grep -c ^processor /proc/cpuinfo");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out().lines()).containsExactly("4", "4");
+    }
+
+    @Test void fourGibibytesAreThere() {
+        var result = Launcher.cloister("run", "--memory", "4G", "--exec", "grep MemTotal /proc/meminfo");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        var words = result.out().strip().split("\\s+");
+        assertThat(Long.parseLong(words[1])).isBetween(3_700_000L, 4_194_304L);
+    }
+
+    @Test void theCommandsExitCodeIsOurs() {
+        var result = Launcher.cloister("run", "--exec", "echo out; exit 7");
+        assertThat(result.out()).isEqualTo("out\n");
+        assertThat(result.exitCode()).as(result.err()).isEqualTo(7);
+    }
+
+    @Test void aPanicHasItsOwnCode() {
+        var result = Launcher.cloister("run", "--append", "rdinit=/nowhere root=/dev/nothing");
+        assertThat(result.exitCode()).as(result.err()).isEqualTo(80);
+        assertThat(result.err()).contains("the guest panicked: Kernel panic - not syncing");
+    }
+
+    @Test void timeRunsOut() {
+        var result = Launcher.cloister("run", "--timeout", "2", "--exec", "sleep 100000");
+        assertThat(result.exitCode()).as(result.err()).isEqualTo(124);
+        assertThat(result.err()).contains("raise --timeout");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"1", "4"})
+    void theSameSeedIsTheSameRun(String cpus) {
+        var first = seeded(cpus, "7");
+        var second = seeded(cpus, "7");
+        assertThat(second.out()).isEqualTo(first.out());
+        assertThat(counters(second)).hasSize(3).isEqualTo(counters(first));
+        assertThat(first.out()).contains("reboot: Power down");
+    }
+
+    private static Launcher.Result seeded(String cpus, String seed) {
+        var result = Launcher.cloister("run", "--stats", "--cpus", cpus, "--seed", seed, "--append", "rdinit=/bin/poweroff",
+                "--timeout", "300");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        return result;
+    }
+
+    private static java.util.List<String> counters(Launcher.Result result) {
+        return result.err().lines().filter(l -> l.startsWith("instructions") || l.startsWith("virtual") || l.startsWith("trace hash"))
+                .toList();
+    }
+}
