@@ -27,8 +27,9 @@ final class X87Functions {
         boolean popping = op == Op.FYL2X || op == Op.FYL2XP1 || op == Op.FPATAN;
         boolean pushing = op == Op.FXTRACT || op == Op.FSINCOS || op == Op.FPTAN;
         SoftFloat f = s.soft;
-        if (op == Op.FPREM || op == Op.FPREM1) {
-            X87.clear(s, X87.C2);
+        switch (op) {
+            case FPREM, FPREM1, FSIN, FCOS, FSINCOS, FPTAN -> X87.clear(s, X87.C2);
+            default -> { }
         }
         if (X87.empty(s, 0) || two && X87.empty(s, 1)) {
             stackUnderflow(s, popping, pushing);
@@ -122,11 +123,19 @@ final class X87Functions {
         }
     }
 
+    /// The transcendental instructions report every finite, non-zero result as inexact.
+    private static void inexact(SoftFloat f) {
+        if (f.r.kind == Kind.FINITE) {
+            f.flags |= SoftFloat.PE;
+        }
+    }
+
     /// F2XM1; outside -1..1, where the result is undefined, the operand stays.
     private static void powerMinusOne(SoftFloat f) {
         Num a = f.a;
         denormal(a, f);
         f.r.copy(a);
+        inexact(f);
         if (a.kind == Kind.INFINITE && a.sign) {
             f.r.finite(true, 0, Long.MIN_VALUE, 0);
         } else if (a.kind == Kind.FINITE && a.exponent < 0) {
@@ -334,6 +343,11 @@ final class X87Functions {
         if (f.r.kind == Kind.ZERO) {
             f.r.sign = f.a.sign;
         }
+        if (f.a.kind == Kind.FINITE) {
+            inexact(f);
+            // A quotient of two tiny errors may look exact; the tangent never is.
+            f.r.low |= op == Op.FPTAN ? 1 : 0;
+        }
     }
 
     private static void binaryFunction(SoftFloat f, Op op) {
@@ -365,6 +379,7 @@ final class X87Functions {
             storeSigned(f, Wide.PI.scale(-1), sign);
         } else {
             X87Transcendental.atan2(Wide.of(y), Wide.of(x)).store(f.r);
+            inexact(f);
         }
     }
 
@@ -425,6 +440,7 @@ final class X87Functions {
             f.r.set(Kind.ZERO, sign);
         } else {
             Wide.of(y).multiply(log).store(f.r);
+            inexact(f);
         }
     }
 }
