@@ -37,8 +37,9 @@ public final class Interpreter {
             long ctx = cpu.tlb.context;
             int pc;
             int jump = JumpCache.index(target);
-            if (jumps[jump] == JumpCache.key(target, (int) ctx)) {
-                pc = (int) jumps[jump + 1];
+            long place = jumps[jump + 1];
+            if (jumps[jump] == target && place >>> 32 == ctx) {
+                pc = (int) place;
             } else {
                 leave(cpu, target, base - budget);
                 pc = cache.locate(cpu, target);
@@ -48,7 +49,7 @@ public final class Interpreter {
                     budget = base - cpu.retired;
                     continue;
                 }
-                cpu.jumps.put(target, (int) ctx, pc);
+                cpu.jumps.put(target, ctx, pc);
             }
             if (trace != null) {
                 trace.record(target, base - budget);

@@ -2,8 +2,8 @@ package cloister.cpu.core;
 
 import java.util.Arrays;
 
-/// One processor's short way from a linear address to decoded code: what the TLB is for data. A pair of words an entry: address
-/// with the context in the top 12 bits (which a canonical address does not need), place in the [CodeCache].
+/// One processor's short way from a linear address to decoded code: what the TLB is for data. A pair of words an entry: the
+/// address, and the place in the [CodeCache] with the context above it.
 final class JumpCache {
     private static final int ENTRIES = 1 << 13;
     static final int MASK = 2 * (ENTRIES - 1);
@@ -17,17 +17,13 @@ final class JumpCache {
         return (int) (linear ^ linear >>> 12) << 1 & MASK;
     }
 
-    static long key(long linear, int context) {
-        return linear ^ (long) context << 52;
-    }
-
-    void put(long linear, int context, int pc) {
+    void put(long linear, long context, int pc) {
         int at = index(linear);
-        words[at] = key(linear, context);
-        words[at + 1] = pc;
+        words[at] = linear;
+        words[at + 1] = context << 32 | pc;
     }
 
     void clear() {
-        Arrays.fill(words, 0x7ff5_5555_5555_5555L);
+        Arrays.fill(words, -1L); // a context of ones is none
     }
 }
