@@ -64,60 +64,74 @@ public final class Interpreter {
                     case MicroOp.MOV64 -> {
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         pc++;
+                        continue;
                     }
                     case MicroOp.MOV32 -> {
                         r[(int) u >>> 8 & 0xff] = (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff_ffffL;
                         pc++;
+                        continue;
                     }
                     case MicroOp.MOVI -> {
                         r[(int) u >>> 8 & 0xff] = code[pc + 1];
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.INSERT16 -> {
                         int a = (int) u >>> 8 & 0xff;
                         r[a] = r[a] & ~0xffffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff;
                         pc++;
+                        continue;
                     }
                     case MicroOp.INSERT8 -> {
                         int a = (int) u >>> 8 & 0xff;
                         r[a] = r[a] & ~0xffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xff;
                         pc++;
+                        continue;
                     }
                     case MicroOp.ZERO16 -> {
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff;
                         pc++;
+                        continue;
                     }
                     case MicroOp.ZERO8 -> {
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xff;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SIGN8_64 -> {
                         r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff];
                         pc++;
+                        continue;
                     }
                     case MicroOp.SIGN16_64 -> {
                         r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff];
                         pc++;
+                        continue;
                     }
                     case MicroOp.SIGN32_64 -> {
                         r[(int) u >>> 8 & 0xff] = (int) r[(int) u >>> 16 & 0xff];
                         pc++;
+                        continue;
                     }
                     case MicroOp.SIGN8_32 -> {
                         r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SIGN16_32 -> {
                         r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
                         pc++;
+                        continue;
                     }
                     case MicroOp.LEA64 -> {
                         r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LEA32 -> {
                         r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]) & 0xffff_ffffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD8 -> {
                         long va = address(r, code[pc + 1]);
@@ -125,6 +139,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD16 -> {
                         long va = address(r, code[pc + 1]);
@@ -132,6 +147,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD32 -> {
                         long va = address(r, code[pc + 1]);
@@ -139,6 +155,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base - budget) & 0xffff_ffffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD64 -> {
                         long va = address(r, code[pc + 1]);
@@ -146,6 +163,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 7) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base - budget);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD_S8_64 -> {
                         long va = address(r, code[pc + 1]);
@@ -153,6 +171,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.BYTE, va + tlb[t + 2]) : (byte) slowLoad(cpu, va, 1, pc, base - budget);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD_S16_64 -> {
                         long va = address(r, code[pc + 1]);
@@ -160,6 +179,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.SHORT, va + tlb[t + 2]) : (short) slowLoad(cpu, va, 2, pc, base - budget);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD_S32_64 -> {
                         long va = address(r, code[pc + 1]);
@@ -167,6 +187,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base - budget);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD_S8_32 -> {
                         long va = address(r, code[pc + 1]);
@@ -174,6 +195,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffff_ffffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffff_ffffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.LOAD_S16_32 -> {
                         long va = address(r, code[pc + 1]);
@@ -181,6 +203,7 @@ public final class Interpreter {
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffff_ffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffff_ffffL;
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.STORE8 -> {
                         long va = address(r, code[pc + 1]);
@@ -192,6 +215,7 @@ public final class Interpreter {
                             slowStore(cpu, va, 1, value, pc, base - budget);
                         }
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.STORE16 -> {
                         long va = address(r, code[pc + 1]);
@@ -203,6 +227,7 @@ public final class Interpreter {
                             slowStore(cpu, va, 2, value, pc, base - budget);
                         }
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.STORE32 -> {
                         long va = address(r, code[pc + 1]);
@@ -214,6 +239,7 @@ public final class Interpreter {
                             slowStore(cpu, va, 4, value, pc, base - budget);
                         }
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.STORE64 -> {
                         long va = address(r, code[pc + 1]);
@@ -225,6 +251,7 @@ public final class Interpreter {
                             slowStore(cpu, va, 8, value, pc, base - budget);
                         }
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.ADD64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -235,6 +262,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.ADD;
                         pc++;
+                        continue;
                     }
                     case MicroOp.ADD32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -245,6 +273,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x << 32;
                         r[Slot.KIND] = Flags.ADD | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SUB64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -255,6 +284,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SUB32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -265,6 +295,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x << 32;
                         r[Slot.KIND] = Flags.SUB | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.AND64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -274,6 +305,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.AND32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -283,6 +315,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.OR64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -292,6 +325,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.OR32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -301,6 +335,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.XOR64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -310,6 +345,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.XOR32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -319,6 +355,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.CMP -> {
                         int shift = (int) u >>> 24;
@@ -327,6 +364,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.TEST -> {
                         int shift = (int) u >>> 24;
@@ -334,66 +372,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | (long) shift << 8;
                         pc++;
-                    }
-                    case MicroOp.WITH_CARRY -> {
-                        withCarry(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff] + (u >> 32), (int) u >>> 24);
-                        pc++;
-                    }
-                    case MicroOp.INC64 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] + 1;
-                        r[a] = y;
-                        IntegerInstructions.incFlags(r, y, 8);
-                        pc++;
-                    }
-                    case MicroOp.INC32 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = (r[a] + 1) & 0xffff_ffffL;
-                        r[a] = y;
-                        IntegerInstructions.incFlags(r, y, 4);
-                        pc++;
-                    }
-                    case MicroOp.DEC64 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] - 1;
-                        r[a] = y;
-                        IntegerInstructions.decFlags(r, y, 8);
-                        pc++;
-                    }
-                    case MicroOp.DEC32 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = (r[a] - 1) & 0xffff_ffffL;
-                        r[a] = y;
-                        IntegerInstructions.decFlags(r, y, 4);
-                        pc++;
-                    }
-                    case MicroOp.NEG64 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = -r[a];
-                        r[a] = y;
-                        r[Slot.RESULT] = y;
-                        r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.SUB;
-                        pc++;
-                    }
-                    case MicroOp.NEG32 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = -r[a];
-                        r[a] = y & 0xffff_ffffL;
-                        r[Slot.RESULT] = y << 32;
-                        r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.SUB | 32 << 8;
-                        pc++;
-                    }
-                    case MicroOp.NOT64 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = ~r[a];
-                        pc++;
-                    }
-                    case MicroOp.NOT32 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = ~r[a] & 0xffff_ffffL;
-                        pc++;
+                        continue;
                     }
                     case MicroOp.SHL64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -406,6 +385,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = carry | (y >>> 63 ^ carry) << 11;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SHL32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -418,6 +398,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = carry | (y >>> 31 ^ carry) << 11;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SHR64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -429,6 +410,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 63) << 11;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SHR32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -440,6 +422,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 31) << 11;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SAR64 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -451,6 +434,7 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x >> n - 1 & 1;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
+                        continue;
                     }
                     case MicroOp.SAR32 -> {
                         int a = (int) u >>> 8 & 0xff;
@@ -462,70 +446,21 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x >> n - 1 & 1;
                         r[Slot.KIND] = Flags.RES | 32 << 8;
                         pc++;
+                        continue;
                     }
-                    case MicroOp.IMUL64 -> {
-                        imul64(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff], r[(int) u >>> 24] + (u >> 32));
+                    case MicroOp.REGISTER -> {
+                        RegisterOps.execute(r, u);
                         pc++;
-                    }
-                    case MicroOp.IMUL32 -> {
-                        imul32(r, (int) u >>> 8 & 0xff, (int) r[(int) u >>> 16 & 0xff], (int) (r[(int) u >>> 24] + (u >> 32)));
-                        pc++;
-                    }
-                    case MicroOp.SMALL -> {
-                        small(r, (int) u >>> 8 & 0xff, r[(int) u >>> 16 & 0xff] + (u >> 32), (int) u >>> 24);
-                        pc++;
-                    }
-                    case MicroOp.SETCC -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = r[a] & ~0xffL | (Flags.condition(r, (int) u >>> 24) ? 1 : 0);
-                        pc++;
-                    }
-                    case MicroOp.CMOV64 -> {
-                        if (Flags.condition(r, (int) u >>> 24)) {
-                            r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff];
-                        }
-                        pc++;
-                    }
-                    case MicroOp.CMOV32 -> {
-                        r[(int) u >>> 8 & 0xff] = r[Flags.condition(r, (int) u >>> 24) ? (int) u >>> 16 & 0xff : (int) u >>> 8 & 0xff] & 0xffff_ffffL;
-                        pc++;
-                    }
-                    case MicroOp.XCHG64 -> {
-                        long x = r[(int) u >>> 8 & 0xff];
-                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff];
-                        r[(int) u >>> 16 & 0xff] = x;
-                        pc++;
-                    }
-                    case MicroOp.XCHG32 -> {
-                        long x = r[(int) u >>> 8 & 0xff] & 0xffff_ffffL;
-                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
-                        r[(int) u >>> 16 & 0xff] = x;
-                        pc++;
-                    }
-                    case MicroOp.BSWAP64 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = Long.reverseBytes(r[a]);
-                        pc++;
-                    }
-                    case MicroOp.BSWAP32 -> {
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = Long.reverseBytes(r[a]) >>> 32;
-                        pc++;
-                    }
-                    case MicroOp.CQO -> {
-                        r[Cpu.RDX] = r[Cpu.RAX] >> 63;
-                        pc++;
-                    }
-                    case MicroOp.CDQ -> {
-                        r[Cpu.RDX] = (int) r[Cpu.RAX] >> 31 & 0xffff_ffffL;
-                        pc++;
+                        continue;
                     }
                     case MicroOp.NOP -> {
                         pc++;
+                        continue;
                     }
                     case MicroOp.RMW -> {
                         readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base - budget);
                         pc += 2;
+                        continue;
                     }
                     case MicroOp.PUSH -> {
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
@@ -538,6 +473,7 @@ public final class Interpreter {
                         }
                         r[Cpu.RSP] = va;
                         pc++;
+                        continue;
                     }
                     case MicroOp.POP -> {
                         long va = r[Cpu.RSP];
@@ -547,59 +483,53 @@ public final class Interpreter {
                         r[Cpu.RSP] = va + 8;
                         r[(int) u >>> 8 & 0xff] = value;
                         pc++;
+                        continue;
                     }
                     case MicroOp.LEAVE -> {
                         long va = r[Cpu.RBP];
                         r[Cpu.RBP] = slowPop(cpu, va, pc, base - budget);
                         r[Cpu.RSP] = va + 8;
                         pc++;
+                        continue;
                     }
                     case MicroOp.JMP -> {
                         budget -= (int) u << 8 >> 16;
                         pc = (int) (u >>> 32);
-                        if (budget <= 0) {
-                            target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                            budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                            continue transfer;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.JZ -> {
-                        if (r[Slot.RESULT] == 0) {
-                            budget -= (int) u << 8 >> 16;
-                            pc = (int) (u >>> 32);
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if (!(r[Slot.RESULT] == 0)) {
                             pc++;
+                            continue;
+                        }
+                        budget -= (int) u << 8 >> 16;
+                        pc = (int) (u >>> 32);
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.JNZ -> {
-                        if (r[Slot.RESULT] != 0) {
-                            budget -= (int) u << 8 >> 16;
-                            pc = (int) (u >>> 32);
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if (!(r[Slot.RESULT] != 0)) {
                             pc++;
+                            continue;
+                        }
+                        budget -= (int) u << 8 >> 16;
+                        pc = (int) (u >>> 32);
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.JCC -> {
-                        if (Flags.condition(r, (int) u >>> 24)) {
-                            budget -= (int) u << 8 >> 16;
-                            pc = (int) (u >>> 32);
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if (!(Flags.condition(r, (int) u >>> 24))) {
                             pc++;
+                            continue;
+                        }
+                        budget -= (int) u << 8 >> 16;
+                        pc = (int) (u >>> 32);
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.CMPJ_Z -> {
@@ -610,16 +540,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x == y) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x == y) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.CMPJ_B -> {
@@ -630,16 +558,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x + Long.MIN_VALUE < y + Long.MIN_VALUE) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x + Long.MIN_VALUE < y + Long.MIN_VALUE) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.CMPJ_BE -> {
@@ -650,16 +576,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x + Long.MIN_VALUE <= y + Long.MIN_VALUE) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x + Long.MIN_VALUE <= y + Long.MIN_VALUE) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.CMPJ_L -> {
@@ -670,16 +594,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x < y) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x < y) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.CMPJ_LE -> {
@@ -690,16 +612,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = x;
                         r[Slot.KIND] = Flags.SUB | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x <= y) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x <= y) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.TESTJ_Z -> {
@@ -709,16 +629,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x == 0) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x == 0) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.TESTJ_S -> {
@@ -728,16 +646,14 @@ public final class Interpreter {
                         r[Slot.OPERAND] = 0;
                         r[Slot.KIND] = Flags.RES | (long) shift << 8;
                         long link = code[pc + 1];
-                        if ((x < 0) == (link << 15 >= 0)) {
-                            budget -= (short) (link >>> 32);
-                            pc = (int) link;
-                            if (budget <= 0) {
-                                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                                continue transfer;
-                            }
-                        } else {
+                        if ((x < 0) == (link << 15 < 0)) {
                             pc += 2;
+                            continue;
+                        }
+                        budget -= (short) (link >>> 32);
+                        pc = (int) link;
+                        if (budget > 0) {
+                            continue;
                         }
                     }
                     case MicroOp.LINK -> {
@@ -751,6 +667,7 @@ public final class Interpreter {
                         }
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) - (info[to] >>> CodeCache.INDEX_SHIFT);
                         pc = to;
+                        continue;
                     }
                     case MicroOp.JMP_PAGE -> {
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + ((int) u >>> 24);
@@ -797,11 +714,11 @@ public final class Interpreter {
                     case MicroOp.GENERIC -> {
                         if (generic(cpu, (int) (u >>> 32), pc, base - budget)) {
                             pc++;
-                        } else {
-                            target = resume(cpu);
-                            budget = base - cpu.retired;
-                            continue transfer;
+                            continue;
                         }
+                        target = resume(cpu);
+                        budget = base - cpu.retired;
+                        continue transfer;
                     }
                     case MicroOp.GENERIC_END -> {
                         generic(cpu, (int) (u >>> 32), pc, base - budget);
@@ -818,15 +735,15 @@ public final class Interpreter {
                         continue transfer;
                     }
                     default -> {
-                        target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
-                        budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                        continue transfer;
                     }
                 }
+                // The code here is gone, or the slice has ended at a branch.
+                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                continue transfer;
             }
         }
     }
-
 
     private static long address(long[] r, long form) {
         return r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24] + (form >> 32);
@@ -934,41 +851,5 @@ public final class Interpreter {
             throw cpu.gp(0);
         }
         return target;
-    }
-
-    private static void withCarry(long[] r, int a, long b, int code) {
-        int carry = Flags.carry(r) ? 1 : 0;
-        int size = (code & 2) != 0 ? 4 : 8;
-        long result = (code & 1) != 0 ? Flags.subtract(r, r[a], b, carry, size) : Flags.add(r, r[a], b, carry, size);
-        r[a] = size == 8 ? result : result & 0xffff_ffffL;
-    }
-
-    private static void imul64(long[] r, int a, long x, long y) {
-        long low = x * y;
-        r[a] = low;
-        Flags.result(r, low, 8, Math.multiplyHigh(x, y) != low >> 63 ? Flags.CF | Flags.OF : 0);
-    }
-
-    private static void imul32(long[] r, int a, int x, int y) {
-        long product = (long) x * y;
-        r[a] = product & 0xffff_ffffL;
-        Flags.result(r, product, 4, product != (int) product ? Flags.CF | Flags.OF : 0);
-    }
-
-    /// ADD, OR, AND, SUB, XOR on registers of one or two bytes.
-    private static void small(long[] r, int a, long b, int code) {
-        int size = (code & 8) != 0 ? 2 : 1;
-        long x = r[a];
-        long y = switch (code & 7) {
-            case 0 -> Flags.add(r, x, b, 0, size);
-            case 3 -> Flags.subtract(r, x, b, 0, size);
-            default -> {
-                long logical = (code & 7) == 1 ? x | b : (code & 7) == 2 ? x & b : x ^ b;
-                Flags.result(r, logical, size, 0);
-                yield logical;
-            }
-        };
-        long mask = size == 2 ? 0xffff : 0xff;
-        r[a] = x & ~mask | y & mask;
     }
 }

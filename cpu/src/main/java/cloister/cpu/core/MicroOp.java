@@ -56,16 +56,6 @@ final class MicroOp {
     /// c: 64 minus operand bits.
     static final int CMP = 42;
     static final int TEST = 43;
-    /// c: 0 ADC, 1 SBB; bit 1: 32 bits.
-    static final int WITH_CARRY = 44;
-    static final int INC64 = 45;
-    static final int INC32 = 46;
-    static final int DEC64 = 47;
-    static final int DEC32 = 48;
-    static final int NEG64 = 49;
-    static final int NEG32 = 50;
-    static final int NOT64 = 51;
-    static final int NOT32 = 52;
     /// c: count.
     static final int SHL64 = 53;
     static final int SHL32 = 54;
@@ -73,21 +63,9 @@ final class MicroOp {
     static final int SHR32 = 56;
     static final int SAR64 = 57;
     static final int SAR32 = 58;
-    /// a = b * (r[c] + imm).
-    static final int IMUL64 = 59;
-    static final int IMUL32 = 60;
-    /// a of 1 or 2 bytes; c: operation 0 ADD, 1 OR, 2 AND, 3 SUB, 4 XOR, bit 3: 2 bytes.
-    static final int SMALL = 61;
 
-    static final int SETCC = 64;
-    static final int CMOV64 = 65;
-    static final int CMOV32 = 66;
-    static final int XCHG64 = 67;
-    static final int XCHG32 = 68;
-    static final int BSWAP64 = 69;
-    static final int BSWAP32 = 70;
-    static final int CQO = 71;
-    static final int CDQ = 72;
+    /// See [RegisterOps].
+    static final int REGISTER = 72;
     static final int NOP = 73;
     /// (+) read-modify-write of memory; a: slot 0xff none; c: operation and size, see [ReadModifyWrite].
     static final int RMW = 74;

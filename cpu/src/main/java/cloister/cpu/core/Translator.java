@@ -148,11 +148,17 @@ final class Translator {
             case ADD, OR, ADC, SBB, AND, SUB, XOR -> alu();
             case CMP, TEST -> compare();
             case INC, DEC, NEG, NOT -> unary();
-            case SHL, SHR, SAR -> shift();
+            case SHL, SHR, SAR, ROL, ROR -> shift();
+            case SHLD, SHRD -> doubleShift();
+            case SHLX, SHRX, SARX, RORX, BZHI -> shiftWithoutFlags();
+            case ANDN -> andn();
+            case TZCNT, LZCNT, POPCNT, BSF, BSR, BLSR -> count();
+            case BT, BTS, BTR, BTC -> bitTest();
+            case MUL -> mul();
             case IMUL -> imul();
             case SETCC, CMOVCC -> conditional();
             case XCHG, XADD, CMPXCHG -> exchange();
-            case BSWAP -> bswap();
+            case BSWAP -> insn.size0 >= 4 && register(RegisterOps.BSWAP, Slot.ZERO, 0);
             case CWDE, CDQE, CDQ, CQO -> widen();
             case NOP, ENDBR32, ENDBR64, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW,
                  CLDEMOTE -> {
@@ -334,11 +340,10 @@ final class Translator {
         }
         source(1, size, Slot.T1);
         if (carry) {
-            emit(word(MicroOp.WITH_CARRY, insn.reg0, slot, (insn.op == Op.SBB ? 1 : 0) | (size == 4 ? 2 : 0), immediate));
-            return true;
+            return register(insn.op == Op.SBB ? RegisterOps.SBB : RegisterOps.ADC, slot, immediate);
         }
         if (size < 4) {
-            emit(word(MicroOp.SMALL, insn.reg0, slot, small(insn.op) | (size == 2 ? 8 : 0), immediate));
+            emit(word(MicroOp.REGISTER, insn.reg0, slot, small(insn.op) | size - 1, immediate));
             return true;
         }
         int op = switch (insn.op) {
@@ -354,12 +359,18 @@ final class Translator {
 
     private static int small(Op op) {
         return switch (op) {
-            case ADD -> 0;
-            case OR -> 1;
-            case AND -> 2;
-            case SUB -> 3;
-            default -> 4;
+            case ADD -> RegisterOps.ADD_SMALL;
+            case OR -> RegisterOps.OR_SMALL;
+            case AND -> RegisterOps.AND_SMALL;
+            case SUB -> RegisterOps.SUB_SMALL;
+            default -> RegisterOps.XOR_SMALL;
         };
+    }
+
+    /// A [RegisterOps] operation on the first operand, 4 or 8 bytes.
+    private boolean register(int operation, int source, int constant) {
+        emit(word(MicroOp.REGISTER, insn.reg0, source, operation | (insn.size0 == 8 ? 0 : 1), constant));
+        return true;
     }
 
     private boolean readModifyWrite(Op op) {
@@ -443,56 +454,132 @@ final class Translator {
         if (!isWideReg(0)) {
             return false;
         }
-        int op = switch (insn.op) {
-            case INC -> MicroOp.INC64;
-            case DEC -> MicroOp.DEC64;
-            case NEG -> MicroOp.NEG64;
-            default -> MicroOp.NOT64;
-        };
-        emit(word(insn.size0 == 8 ? op : op + 1, insn.reg0, 0, 0, 0));
-        return true;
+        return register(switch (insn.op) {
+            case INC -> RegisterOps.INC;
+            case DEC -> RegisterOps.DEC;
+            case NEG -> RegisterOps.NEG;
+            default -> RegisterOps.NOT;
+        }, Slot.ZERO, 0);
     }
 
     private boolean shift() {
-        int count = (int) insn.imm & (insn.size0 == 8 ? 63 : 31);
-        if (!isWideReg(0) || insn.kind1 != OperandKind.IMM || count == 0) {
+        if (!isWideReg(0)) {
             return false;
         }
-        int op = insn.op == Op.SHL ? MicroOp.SHL64 : insn.op == Op.SHR ? MicroOp.SHR64 : MicroOp.SAR64;
-        emit(word(insn.size0 == 8 ? op : op + 1, insn.reg0, 0, count, 0));
+        boolean wideOperand = insn.size0 == 8;
+        if (insn.kind1 != OperandKind.IMM) {
+            return switch (insn.op) {
+                case SHL -> register(RegisterOps.SHL_CL, Slot.ZERO, 0);
+                case SHR -> register(RegisterOps.SHR_CL, Slot.ZERO, 0);
+                case SAR -> register(RegisterOps.SAR_CL, Slot.ZERO, 0);
+                case ROL -> register(RegisterOps.ROL_CL, Slot.ZERO, 0);
+                default -> register(RegisterOps.ROR_CL, Slot.ZERO, 0);
+            };
+        }
+        int count = (int) insn.imm & (wideOperand ? 63 : 31);
+        if (count == 0) {
+            return false;
+        }
+        int op = switch (insn.op) {
+            case SHL -> MicroOp.SHL64;
+            case SHR -> MicroOp.SHR64;
+            case SAR -> MicroOp.SAR64;
+            case ROL -> -RegisterOps.ROL;
+            default -> -RegisterOps.ROR;
+        };
+        if (op < 0) {
+            return register(-op, Slot.ZERO, count);
+        }
+        emit(word(wideOperand ? op : op + 1, insn.reg0, 0, count, 0));
         return true;
     }
 
-    private boolean imul() {
-        int size = insn.size0;
-        boolean three = insn.kind2 != OperandKind.NONE;
-        if (size < 4 || insn.kind1 == OperandKind.NONE || !isSource(1)) {
+    private boolean doubleShift() {
+        int count = (int) insn.imm & (insn.size0 == 8 ? 63 : 31);
+        if (!isWideReg(0) || insn.kind2 != OperandKind.IMM || count == 0) {
             return false;
         }
-        source(1, size, Slot.T0);
-        int op = size == 8 ? MicroOp.IMUL64 : MicroOp.IMUL32;
-        if (three) {
-            emit(word(op, insn.reg0, slot, Slot.ZERO, (int) insn.imm));
-        } else {
-            emit(word(op, insn.reg0, slot, insn.reg0, 0));
+        return register(insn.op == Op.SHLD ? RegisterOps.SHLD : RegisterOps.SHRD, insn.reg1, count);
+    }
+
+    /// SHLX, SHRX, SARX, RORX, BZHI: the source may be memory, the count is a register or an immediate.
+    private boolean shiftWithoutFlags() {
+        if (!isSource(1)) {
+            return false;
         }
-        return true;
+        source(1, insn.size0, Slot.T0);
+        return switch (insn.op) {
+            case SHLX -> register(RegisterOps.SHLX, slot, insn.reg2);
+            case SHRX -> register(RegisterOps.SHRX, slot, insn.reg2);
+            case SARX -> register(RegisterOps.SARX, slot, insn.reg2);
+            case BZHI -> register(RegisterOps.BZHI, slot, insn.reg2);
+            default -> register(RegisterOps.RORX, slot, (int) insn.imm & 63);
+        };
+    }
+
+    private boolean andn() {
+        if (!isSource(2)) {
+            return false;
+        }
+        source(2, insn.size0, Slot.T0);
+        return register(RegisterOps.ANDN, insn.reg1, slot);
+    }
+
+    /// Instructions that make the first operand from the second.
+    private boolean count() {
+        if (insn.size0 < 4 || !isSource(1)) {
+            return false;
+        }
+        source(1, insn.size0, Slot.T0);
+        return register(switch (insn.op) {
+            case TZCNT -> RegisterOps.TZCNT;
+            case LZCNT -> RegisterOps.LZCNT;
+            case POPCNT -> RegisterOps.POPCNT;
+            case BSF -> RegisterOps.BSF;
+            case BSR -> RegisterOps.BSR;
+            default -> RegisterOps.BLSR;
+        }, slot, 0);
+    }
+
+    private boolean bitTest() {
+        if (!isWideReg(0) || !isSource(1)) {
+            return false;
+        }
+        source(1, insn.size0, Slot.T0);
+        return register(switch (insn.op) {
+            case BT -> RegisterOps.BT;
+            case BTS -> RegisterOps.BTS;
+            case BTR -> RegisterOps.BTR;
+            default -> RegisterOps.BTC;
+        }, slot, immediate);
+    }
+
+    private boolean mul() {
+        if (insn.size0 < 4 || !isSource(0)) {
+            return false;
+        }
+        source(0, insn.size0, Slot.T0);
+        return register(RegisterOps.MUL, slot, 0);
+    }
+
+    private boolean imul() {
+        if (insn.size0 < 4 || insn.kind1 == OperandKind.NONE || !isSource(1)) {
+            return false;
+        }
+        source(1, insn.size0, Slot.T0);
+        return insn.kind2 != OperandKind.NONE ? register(RegisterOps.IMUL_IMMEDIATE, slot, (int) insn.imm)
+                : register(RegisterOps.IMUL, slot, 0);
     }
 
     private boolean conditional() {
         if (insn.op == Op.SETCC) {
-            if (!isReg(0)) {
-                return false;
-            }
-            emit(word(MicroOp.SETCC, insn.reg0, 0, insn.cc, 0));
-            return true;
+            return isReg(0) && register(RegisterOps.SETCC, Slot.ZERO, insn.cc);
         }
         if (insn.size0 < 4 || !isSource(1)) {
             return false;
         }
         source(1, insn.size0, Slot.T1);
-        emit(word(insn.size0 == 8 ? MicroOp.CMOV64 : MicroOp.CMOV32, insn.reg0, slot, insn.cc, 0));
-        return true;
+        return register(RegisterOps.CMOV, slot, insn.cc);
     }
 
     private boolean exchange() {
@@ -506,24 +593,15 @@ final class Translator {
         if (insn.op != Op.XCHG || !isWideReg(0) || insn.kind1 != OperandKind.GPR) {
             return false;
         }
-        emit(word(insn.size0 == 8 ? MicroOp.XCHG64 : MicroOp.XCHG32, insn.reg0, insn.reg1, 0, 0));
-        return true;
-    }
-
-    private boolean bswap() {
-        if (insn.size0 < 4) {
-            return false;
-        }
-        emit(word(insn.size0 == 8 ? MicroOp.BSWAP64 : MicroOp.BSWAP32, insn.reg0, 0, 0, 0));
-        return true;
+        return register(RegisterOps.XCHG, insn.reg1, 0);
     }
 
     private boolean widen() {
         emit(switch (insn.op) {
             case CWDE -> word(MicroOp.SIGN16_32, Cpu.RAX, Cpu.RAX, 0, 0);
             case CDQE -> word(MicroOp.SIGN32_64, Cpu.RAX, Cpu.RAX, 0, 0);
-            case CDQ -> word(MicroOp.CDQ, 0, 0, 0, 0);
-            default -> word(MicroOp.CQO, 0, 0, 0, 0);
+            case CDQ -> word(MicroOp.REGISTER, 0, 0, RegisterOps.SIGN + 1, 0);
+            default -> word(MicroOp.REGISTER, 0, 0, RegisterOps.SIGN, 0);
         });
         return true;
     }
