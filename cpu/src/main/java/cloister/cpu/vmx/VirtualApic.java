@@ -286,6 +286,9 @@ final class VirtualApic {
         if (!virtualizedWrite(offset, bytes)) {
             throw vmx.apicAccess(linear, offset, true);
         }
+        if (vmx.stepAt != cpu.retired) {
+            throw StepAgain.INSTANCE;
+        }
         cpu.writePhysical(vmx.structure(VIRTUAL_APIC_ADDRESS) + offset, bytes, value);
         afterWrite(offset & 0xff0);
     }

@@ -43,6 +43,8 @@ final class Vmx implements NonRoot {
     private boolean eptEnabled;
     /// The count of retired instructions at which an IRET ended NMI blocking.
     private long unblockedNmiAt = -1;
+    /// The instruction that follows this count of retired ones is executed on its own, see [StepAgain].
+    long stepAt = -1;
     private long lastPause;
     private long firstPause;
 
@@ -61,6 +63,7 @@ final class Vmx implements NonRoot {
         eptEnabled = proc2(Controls.PROC2_ENABLE_EPT);
         ept.load(vmcs);
         unblockedNmiAt = -1;
+        stepAt = -1;
         lastPause = firstPause = cpu.ticks();
     }
 
@@ -605,7 +608,7 @@ final class Vmx implements NonRoot {
     }
 
     @Override public boolean singleSteps(Cpu cpu) {
-        return proc(Controls.PROC_MONITOR_TRAP_FLAG);
+        return stepAt == cpu.retired || proc(Controls.PROC_MONITOR_TRAP_FLAG);
     }
 
     @Override public boolean waitsForInterruptFlag(Cpu cpu) {

@@ -89,11 +89,9 @@ public final class VmxOperation {
         cpu.vmx = vmx;
         try {
             begin(vmcs);
-            RunLoop.Stop stop;
-            do {
-                stop = loop.run();
-            } while (stop == RunLoop.Stop.REQUESTED);
-            throw new IllegalStateException("run loop stopped inside a guest: " + stop);
+            while (true) {
+                runLoop();
+            }
         } catch (VmExitSignal exit) {
             finish(vmcs);
         } finally {
@@ -101,6 +99,17 @@ public final class VmxOperation {
         }
         cpu.advanceClock();
         transitions.exited(vmcs);
+    }
+
+    private void runLoop() {
+        try {
+            var stop = loop.run();
+            if (stop != RunLoop.Stop.REQUESTED) {
+                throw new IllegalStateException("run loop stopped inside a guest: " + stop);
+            }
+        } catch (StepAgain again) {
+            vmx.stepAt = cpu.retired;
+        }
     }
 
     /// Everything of VM entry that acts like the guest itself: virtual interrupts, timer, event injection.
