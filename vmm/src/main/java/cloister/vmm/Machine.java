@@ -71,6 +71,7 @@ public final class Machine implements AutoCloseable {
         for (int id = 0; id < config.cpus; id++) {
             var vcpu = vm.createVcpu(id);
             vcpu.setCpuid2(GuestCpuid.forVcpu(host.kvm().supportedCpuid(), id, config.cpus));
+            OrdinaryVm.enableMtrrs(vcpu);
             vcpus.add(vcpu);
         }
         OrdinaryVm.prepare(memory, vcpus.getFirst(), image.entryGpa());

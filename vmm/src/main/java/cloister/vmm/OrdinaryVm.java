@@ -4,8 +4,11 @@ import cloister.kvm.KvmRegs;
 import cloister.kvm.KvmSegment;
 import cloister.kvm.KvmSregs;
 import cloister.kvm.KvmVcpu;
+import cloister.kvm.MsrEntry;
+import cloister.spec.x86.Msr;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.List;
 
 /// Puts an ordinary VM's first vCPU where the 64-bit boot protocol wants it. [LINUX Documentation/arch/x86/boot.rst
 /// "64-bit Boot Protocol"]
@@ -20,8 +23,14 @@ final class OrdinaryVm {
     private static final long CR4_PAE = 1 << 5;
     private static final long EFER_LME_LMA = 1 << 8 | 1 << 10;
     private static final int GIBIBYTES_MAPPED = 4;
+    private static final long MTRR_ENABLED_WRITE_BACK = 1 << 11 | 6;
 
     private OrdinaryVm() {
+    }
+
+    /// What firmware would do on every CPU: memory is write-back.
+    static void enableMtrrs(KvmVcpu vcpu) {
+        vcpu.setMsrs(List.of(new MsrEntry(Msr.IA32_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK)));
     }
 
     /// Writes the GDT and identity page tables for the first 4 GiB and sets the vCPU's registers.
