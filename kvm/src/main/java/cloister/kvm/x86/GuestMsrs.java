@@ -73,13 +73,6 @@ final class GuestMsrs {
                 Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX);
     }
 
-    void reset() {
-        pat = PAT_DEFAULT;
-        mtrrDefType = 0;
-        specCtrl = 0;
-        miscFeatures = 0;
-    }
-
     /// @throws GuestGp when the MSR does not exist
     long read(int msr) {
         if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {

@@ -253,7 +253,6 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         if ((events & EVENT_INIT) != 0) {
             pendingApicEvents &= ~EVENT_INIT;
             apic.reset(true);
-            msrs.reset();
             nmiPending = 0;
             reset(true);
             mpState = id == 0 ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
