@@ -24,7 +24,7 @@ import org.junit.jupiter.api.Test;
 class TidyTest {
     private static final Path ROOT = Path.of(System.getProperty("cloister.root", "..")).toAbsolutePath().normalize();
     private static final int MAX_FILE_LINES = 800;
-    private static final int MAX_LINE = 130;
+    private static final int MAX_LINE = 140;
     /// HotSpot's HugeMethodLimit: a longer method is interpreted for ever.
     private static final int MAX_METHOD_BYTES = 8_000;
     private static final int MAX_METHOD_LINES = 70;
@@ -73,8 +73,8 @@ class TidyTest {
             for (var method : model.methods()) {
                 method.findAttribute(Attributes.code()).ifPresent(code -> {
                     String name = model.thisClass().asInternalName() + "." + method.methodName().stringValue();
-                    boolean initializer = method.methodName().equalsString("<clinit>");
-                    if (code.codeLength() > MAX_METHOD_BYTES && !initializer) {
+                    boolean initializer = method.methodName().stringValue().startsWith("<"); // spans all field initialisers
+                    if (code.codeLength() > MAX_METHOD_BYTES && !method.methodName().equalsString("<clinit>")) {
                         tooBig.add(name + ": " + code.codeLength() + " bytes");
                     }
                     if (!method.flags().has(AccessFlag.SYNTHETIC) && !initializer && !isTabular(model, code)
