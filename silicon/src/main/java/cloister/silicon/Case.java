@@ -1,0 +1,50 @@
+package cloister.silicon;
+
+import cloister.isa.CodeMode;
+import java.util.List;
+
+/// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `overrides`.
+///
+/// @param mode BITS64 or BITS32 (compatibility mode)
+/// @param code at most [Layout#CODE_BYTES] bytes
+/// @param slot which code slot it stands in
+record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> overrides) {
+    /// A quadword of the initial state that is not the seed's: places 0..15 are registers, [#FLAGS] RFLAGS, from
+    /// [#MEMORY] on the quadword at that offset of the data window.
+    record Override(int place, long value) {
+        static final int FLAGS = 16;
+        static final int MXCSR = 17;
+        static final int FCW = 18;
+        static final int MEMORY = 32;
+    }
+
+    long codeAddress() {
+        return Layout.CODE + (long) slot * Layout.SLOT;
+    }
+
+    /// The state before the first instruction.
+    MachineState initial() {
+        MachineState state = InitialState.of(seed);
+        state.rip = codeAddress();
+        for (Override override : overrides) {
+            switch (override.place) {
+                case Override.FLAGS -> state.rflags = override.value;
+                case Override.MXCSR -> state.fx.putInt(MachineState.FX_MXCSR, (int) override.value);
+                case Override.FCW -> state.fx.putShort(MachineState.FX_FCW, (short) override.value);
+                default -> {
+                    if (override.place < 16) {
+                        state.gpr[override.place] = override.value;
+                    } else {
+                        state.data.putLong(override.place - Override.MEMORY, override.value);
+                    }
+                }
+            }
+        }
+        if (mode == CodeMode.BITS32) {
+            for (int i = 0; i < 16; i++) {
+                state.gpr[i] = i < 8 ? state.gpr[i] & 0xFFFF_FFFFL : 0;
+            }
+        }
+        return state;
+    }
+}
