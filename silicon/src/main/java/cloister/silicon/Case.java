@@ -19,7 +19,7 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> over
     }
 
     long codeAddress() {
-        return Layout.CODE + (long) slot * Layout.SLOT;
+        return Layout.CODE + (long) slot * Layout.SLOT + Layout.SLOT_START;
     }
 
     /// The state before the first instruction.
@@ -46,5 +46,9 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> over
             }
         }
         return state;
+    }
+
+    @Override public String toString() {
+        return "%s %s slot %d seed %x %s".formatted(mode, java.util.HexFormat.of().formatHex(code), slot, seed, overrides);
     }
 }

@@ -91,7 +91,7 @@ final class ChildProgram {
 
     private void setUp() {
         a.align(16).label(start);
-        a.mov(EAX, SS).mov(DS, EAX).mov(ES, EAX);
+        a.mov(EAX, USER_SS).mov(DS, EAX).mov(ES, EAX);
         a.lea(RDI, alternateStack).xor(ESI, ESI);
         syscall(SIGALTSTACK);
         for (int signal : new int[] {4, SIGTRAP, 7, 8, 11}) { // ILL, TRAP, BUS, FPE, SEGV

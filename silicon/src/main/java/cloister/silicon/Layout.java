@@ -5,7 +5,9 @@ final class Layout {
     /// Room for the code of cases, one slot each.
     static final int CODE = 0x1000_0000;
     static final int CODE_SIZE = 0x10000;
-    static final int SLOT = 64;
+    static final int SLOT = 256;
+    /// Where in its slot a case starts: short jumps both ways stay in the slot.
+    static final int SLOT_START = 128;
     /// Code bytes of a case.
     static final int CODE_BYTES = 32;
 
@@ -19,9 +21,9 @@ final class Layout {
     static final int GS_BASE = DATA + 0x200;
 
     /// Selectors of 64-bit and 32-bit user code and of user data on Linux.
-    static final int CS64 = 0x33;
-    static final int CS32 = 0x23;
-    static final int SS = 0x2B;
+    static final int USER_CS64 = 0x33;
+    static final int USER_CS32 = 0x23;
+    static final int USER_SS = 0x2B;
 
     /// A case on the pipe: a signal frame's ucontext, an FXSAVE image, data, code.
     static final int IN_UCONTEXT = 0;

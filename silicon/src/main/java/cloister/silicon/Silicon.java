@@ -83,7 +83,7 @@ final class Silicon {
             b.putLong(UC_GPR[i], state.gpr[i]);
         }
         b.putLong(UC_RIP, state.rip).putLong(UC_EFLAGS, state.rflags | TF);
-        b.putShort(UC_CS, (short) (c.mode() == CodeMode.BITS64 ? CS64 : CS32)).putShort(UC_SS, (short) SS);
+        b.putShort(UC_CS, (short) (c.mode() == CodeMode.BITS64 ? USER_CS64 : USER_CS32)).putShort(UC_SS, (short) USER_SS);
         b.putLong(UC_FPSTATE, ChildProgram.fpstate());
         b.put(IN_FX, state.fx.array());
         b.put(IN_DATA, state.data.array());

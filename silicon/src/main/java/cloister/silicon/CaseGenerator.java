@@ -1,0 +1,424 @@
+package cloister.silicon;
+
+import cloister.isa.CodeMode;
+import cloister.isa.Decoder;
+import cloister.isa.Instruction;
+import cloister.isa.Op;
+import cloister.isa.OperandKind;
+import cloister.silicon.Case.Override;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.SplittableRandom;
+
+/// Makes cases of a form: random registers, addressing and immediates, and initial states in which its addresses hit the
+/// data window.
+final class CaseGenerator {
+    private static final int ATTEMPTS = 200;
+    private static final int SLOTS = Layout.CODE_SIZE / Layout.SLOT;
+    /// Nothing is mapped there: targets of jumps.
+    private static final long NOWHERE = 0x5000_0000L;
+    private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+
+    private final SplittableRandom random;
+    private final Decoder decoder = new Decoder();
+    private final byte[] code = new byte[40];
+    private int slot;
+
+    private Template template;
+    private Instruction i;
+    private List<Override> overrides;
+    private final Set<Integer> placed = new HashSet<>();
+    private int dispAt;
+    private int moffsAt;
+
+    CaseGenerator(long seed) {
+        random = new SplittableRandom(seed);
+    }
+
+    /// A case of `form`, or null if no attempt succeeded.
+    Case next(Template form) {
+        template = form;
+        for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+            overrides = new ArrayList<>();
+            placed.clear();
+            slot = (slot + 1) % SLOTS;
+            encode();
+            i = decoder.decode(form.mode(), code, 0, 15);
+            if (!Template.form(i).equals(form.form()) || !Eligibility.testable(form.mode(), i) || i.segment >= 4 && !long64()) {
+                continue;
+            }
+            if (!addressing() || !special()) {
+                continue;
+            }
+            i = decoder.decode(form.mode(), code, 0, 15);
+            byte[] bytes = Arrays.copyOf(code, i.length);
+            Case c = new Case(form.mode(), bytes, slot, random.nextLong(), List.copyOf(overrides));
+            if (!Undefined.result(i, c.initial())) {
+                return c;
+            }
+        }
+        return null;
+    }
+
+    private boolean long64() {
+        return template.mode() == CodeMode.BITS64;
+    }
+
+    // Encoding
+
+    private void encode() {
+        byte[] start = template.start();
+        int n = 0;
+        if (template.modRm() >= 0 && template.modRm() < 0xC0 && long64()) {
+            n = decoration(n);
+        }
+        boolean vex = (start[0] & 0xFF) == 0xC4 && template.mode() == CodeMode.BITS64 || isVex32(start);
+        for (int k = 0; k < start.length; k++) {
+            int b = start[k] & 0xFF;
+            boolean rexHere = long64() && !vex && (b & 0xF0) == 0x40;
+            boolean opcodeHere = long64() && !vex && !hasRex(start) && k == opcodeStart(start) && random.nextInt(3) == 0;
+            if (opcodeHere) {
+                code[n++] = (byte) (0x40 | random.nextInt(8));
+            }
+            code[n++] = (byte) (rexHere ? b | random.nextInt(8) : vex && k == 1 && long64() ? b ^ random.nextInt(8) << 5
+                : vex && k == 2 ? b ^ vvvv() : k == start.length - 1 ? vary(b) : b);
+        }
+        dispAt = -1;
+        moffsAt = n;
+        if (template.modRm() >= 0) {
+            n = modRm(n);
+        }
+        while (n < code.length) {
+            code[n++] = (byte) (random.nextInt(3) == 0 ? random.nextInt(256) : new int[] {0, 1, 0x7F, 0x80, 0xFF, 8, 31, 63}[random.nextInt(8)]);
+        }
+    }
+
+    private static boolean isVex32(byte[] start) {
+        return start.length == 4 && (start[0] & 0xFF) == 0xC4 && (start[1] & 0xC0) == 0xC0;
+    }
+
+    private static boolean hasRex(byte[] start) {
+        return Arrays.equals(start, 0, 1, new byte[] {0x48}, 0, 1) || start.length > 1 && start[1] == 0x48 && isPrefix(start[0]);
+    }
+
+    private static int opcodeStart(byte[] start) {
+        int k = 0;
+        while (k < start.length - 1 && isPrefix(start[k])) {
+            k++;
+        }
+        return k;
+    }
+
+    private static boolean isPrefix(byte b) {
+        return switch (b & 0xFF) {
+            case 0x66, 0xF2, 0xF3, 0xF0 -> true;
+            default -> false;
+        };
+    }
+
+    /// Opcodes with a register in them.
+    private int vary(int b) {
+        boolean plain = template.modRm() < 0 && random.nextBoolean();
+        return plain && template.form().contains("GPR") ? b & 0xF8 | random.nextInt(8) : b;
+    }
+
+    private int vvvv() {
+        return random.nextInt(2) == 0 || template.form().startsWith("RORX") ? 0 : random.nextInt(16) << 3;
+    }
+
+    private int decoration(int start) {
+        int n = start;
+        if (random.nextInt(8) == 0) {
+            code[n++] = (byte) (random.nextBoolean() ? 0x64 : 0x65);
+        }
+        if (random.nextInt(8) == 0) {
+            code[n++] = 0x67;
+        }
+        return n;
+    }
+
+    private int modRm(int start) {
+        int n = start;
+        int fixed = template.modRm();
+        int reg = random.nextInt(2) == 0 ? random.nextInt(8) << 3 : fixed & 0x38;
+        if (fixed >= 0xC0) {
+            code[n++] = (byte) (0xC0 | reg | (random.nextInt(4) == 0 ? fixed & 7 : random.nextInt(8)));
+            return n;
+        }
+        int mod = random.nextInt(3);
+        int rm = random.nextInt(8);
+        code[n++] = (byte) (mod << 6 | reg | rm);
+        int base = rm;
+        if (rm == 4) {
+            int sib = random.nextInt(256);
+            base = sib & 7;
+            code[n++] = (byte) sib;
+        }
+        if (mod == 1) {
+            code[n++] = (byte) random.nextInt(-16, 16);
+        } else if (mod == 2 || base == 5 && mod == 0) {
+            dispAt = n;
+            int disp = random.nextInt(3) == 0 ? random.nextInt() : random.nextInt(-4096, 4096);
+            putInt(n, disp);
+            n += 4;
+        }
+        return n;
+    }
+
+    private void putInt(int at, int value) {
+        for (int k = 0; k < 4; k++) {
+            code[at + k] = (byte) (value >> 8 * k);
+        }
+    }
+
+    // Addresses
+
+    private boolean place(int where, long value) {
+        if (!placed.add(where)) {
+            return false;
+        }
+        overrides.add(new Override(where, value));
+        return true;
+    }
+
+    private boolean isMemory() {
+        return i.kind0 == OperandKind.MEM || i.kind1 == OperandKind.MEM || i.kind2 == OperandKind.MEM;
+    }
+
+    private int memorySize() {
+        int size = i.kind0 == OperandKind.MEM ? i.size0 : i.kind1 == OperandKind.MEM ? i.size1 : i.size2;
+        return Math.max(size, 1);
+    }
+
+    /// Makes the memory operand hit the data window, or now and then fault.
+    private boolean addressing() {
+        if (!isMemory() || i.op == Op.LEA || i.op == Op.NOP) {
+            return true;
+        }
+        int size = memorySize();
+        int room = Layout.DATA_BYTES - 0x40 - size;
+        long target = Layout.DATA + random.nextInt(0x40, Math.max(0x41, Math.min(room, 0x3A0)));
+        boolean image = i.op == Op.FXSAVE || i.op == Op.FXRSTOR;
+        if (random.nextInt(4) != 0 || image && random.nextInt(8) != 0) {
+            target &= -16;
+        }
+        int kind = random.nextInt(40);
+        if (kind == 0) {
+            target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
+            target += random.nextInt(4) == 0 ? 4096 : 0;
+        } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.segment < 4) {
+            target = random.nextBoolean() ? 1L << 47 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFFFL | 1L << 60;
+        }
+        return aim(target - Addressing.segmentBase(i));
+    }
+
+    private boolean aim(long offset) {
+        boolean bare = i.base == Instruction.NO_REGISTER && i.index == Instruction.NO_REGISTER;
+        if (i.base == Instruction.BASE_RIP || bare) {
+            return patch(offset);
+        }
+        long rest = offset - i.disp;
+        if (i.index != Instruction.NO_REGISTER) {
+            if (i.base == i.index) {
+                return false;
+            }
+            if (i.base == Instruction.NO_REGISTER) {
+                long value = rest >> i.scale;
+                return value << i.scale == rest && place(i.index, register(value));
+            }
+            long index = random.nextBoolean() ? random.nextInt(-64, 64) : random.nextLong();
+            if (!place(i.index, register(index))) {
+                return false;
+            }
+            rest -= index << i.scale;
+        }
+        return place(i.base, register(rest));
+    }
+
+    /// With a 32-bit address size the upper half of a register must not matter.
+    private long register(long value) {
+        return i.addressSize == 4 && long64() ? value & 0xFFFF_FFFFL | (random.nextBoolean() ? (long) random.nextInt() << 32 : 0) : value;
+    }
+
+    private boolean patch(long offset) {
+        boolean moffs = i.op == Op.MOV && template.modRm() < 0;
+        if (moffs) {
+            for (int k = 0; k < i.addressSize; k++) {
+                code[moffsAt + k] = (byte) (offset >> 8 * k);
+            }
+            return true;
+        }
+        if (dispAt < 0) {
+            return false;
+        }
+        long origin = i.base == Instruction.BASE_RIP ? Layout.CODE + (long) slot * Layout.SLOT + Layout.SLOT_START + i.length : 0;
+        putInt(dispAt, (int) (offset - origin));
+        return true;
+    }
+
+    /// The place of the quadword at `address` in the data window, or -1.
+    private static int memoryPlace(long address) {
+        long at = address - Layout.DATA;
+        return at >= 0 && at <= Layout.DATA_BYTES - 8 ? Override.MEMORY + (int) at : -1;
+    }
+
+    private boolean memory(long address, long value) {
+        int place = memoryPlace(address);
+        return place < 0 || place(place, value);
+    }
+
+    /// Where the memory operand is, given the overrides so far.
+    private long target() {
+        MachineState state = new Case(template.mode(), new byte[0], slot, 0, overrides).initial();
+        return Addressing.effective(i, state);
+    }
+
+    // Instructions that need a special state
+
+    private boolean special() {
+        return switch (i.op) {
+            case SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD -> shiftCount();
+            case DIV, IDIV -> dividend();
+            case BT, BTS, BTR, BTC -> bitOffset();
+            case MOVS, CMPS, STOS, LODS, SCAS -> string();
+            case XLAT -> place(RBX, Layout.DATA + 0x100 - (long) segment());
+            case ENTER -> enter();
+            case LEAVE -> place(RBP, Layout.DATA + 0x200 + random.nextInt(64));
+            case RET -> returnAddress();
+            case JMP, CALL -> branchTarget();
+            case JCC, LOOP, LOOPE, LOOPNE, JCXZ -> relative();
+            case LDMXCSR -> memory(target(), random.nextInt(16) == 0 ? random.nextInt(0x20000) : random.nextInt(0x10000));
+            case FXRSTOR -> memory(target() + 24, random.nextInt(0x10000));
+            case MASKMOVQ, MASKMOVDQU -> place(RDI, Layout.DATA + 0x100 + random.nextInt(64) - (long) segment());
+            case PCMPESTRI, PCMPESTRM -> maybe(place(RAX, random.nextInt(-20, 21)), place(RDX, random.nextInt(-20, 21)));
+            case CMPXCHG -> exchange();
+            case CMPXCHG8B, CMPXCHG16B -> exchangePair();
+            case BOUND -> random.nextBoolean() || memory(target(), random.nextLong());
+            case INS, OUTS -> place(RSI, Layout.DATA + 0x100) | place(RDI, Layout.DATA + 0x180);
+            default -> true;
+        };
+    }
+
+    private int segment() {
+        return (int) Addressing.segmentBase(i);
+    }
+
+    private static boolean maybe(boolean first, boolean second) {
+        return first | second | true;
+    }
+
+    private boolean shiftCount() {
+        int[] counts = {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255};
+        place(RCX, random.nextInt(4) == 0 ? random.nextLong() : random.nextLong() << 8 | counts[random.nextInt(counts.length)]);
+        return true;
+    }
+
+    private boolean dividend() {
+        if (random.nextInt(4) != 0 && placed.add(RDX)) {
+            boolean negative = i.op == Op.IDIV && random.nextBoolean();
+            long low = random.nextLong() >> random.nextInt(1, 60);
+            low = negative ? low | Long.MIN_VALUE : low & Long.MAX_VALUE;
+            long high = negative ? -1 : random.nextInt(8) == 0 ? random.nextInt(64) : 0;
+            if (i.operandSize == 1) {
+                low = random.nextInt(-3000, 3000);
+            }
+            overrides.add(new Override(RDX, high));
+            place(RAX, low);
+        }
+        return true;
+    }
+
+    private boolean bitOffset() {
+        if (i.kind0 != OperandKind.MEM || i.kind1 != OperandKind.GPR) {
+            return true;
+        }
+        return place(i.reg1, random.nextInt(-400, 400));
+    }
+
+    private boolean string() {
+        boolean far = random.nextInt(30) == 0;
+        boolean same = random.nextInt(3) == 0;
+        long source = Layout.DATA + 0x100 + random.nextInt(64);
+        long destination = same ? source : far ? Layout.DATA + Layout.DATA_BYTES - random.nextInt(40) : Layout.DATA + 0x100 + random.nextInt(0x180);
+        place(RSI, register(source - segment()));
+        place(RDI, register(destination));
+        place(RCX, register(random.nextInt(14)));
+        if (random.nextInt(3) == 0 && i.op == Op.SCAS) {
+            memory(destination & -8, 0x1111_1111_1111_1111L);
+            place(RAX, 0x1111_1111_1111_1111L);
+        }
+        return place(Override.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | random.nextInt() & 0x8D5);
+    }
+
+    private boolean enter() {
+        int at = i.length - 3;
+        code[at] = (byte) (random.nextInt(8) * 8);
+        code[at + 1] = 0;
+        code[at + 2] = (byte) (random.nextInt(3) == 0 ? random.nextInt(32) : random.nextInt(3));
+        return place(RSP, Layout.DATA + 0x280 + random.nextInt(16)) & place(RBP, Layout.DATA + 0x300 + random.nextInt(16));
+    }
+
+    private long nowhere() {
+        return NOWHERE + random.nextInt(0x1000_0000);
+    }
+
+    private boolean returnAddress() {
+        long stack = Layout.DATA + 0x180 + random.nextInt(64);
+        return place(RSP, stack) && memory(stack, nowhere());
+    }
+
+    private boolean branchTarget() {
+        return switch (i.kind0) {
+            case REL -> relative();
+            case GPR -> i.reg0 != RSP && place(i.reg0, nowhere());
+            default -> memory(target(), nowhere());
+        };
+    }
+
+    /// A short jump lands in its own slot, outside the instruction.
+    private boolean relative() {
+        if (i.op != Op.JMP && i.op != Op.CALL && i.op != Op.JCC) {
+            place(RCX, random.nextInt(3) == 0 ? random.nextLong() : random.nextInt(3));
+        }
+        long target = i.length + i.imm;
+        boolean near = target > -Layout.SLOT && target < Layout.SLOT;
+        boolean inSlot = target >= -Layout.SLOT_START && target < Layout.SLOT - Layout.SLOT_START;
+        boolean inCode = i.imm > -Layout.CODE_SIZE && i.imm < Layout.CODE_SIZE || i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000;
+        boolean inside = target >= 0 && target < i.length;
+        return near ? inSlot && !inside : !inCode;
+    }
+
+    private boolean exchange() {
+        if (random.nextBoolean()) {
+            return true;
+        }
+        long value = random.nextLong() >> random.nextInt(64);
+        place(RAX, value);
+        if (i.kind0 == OperandKind.GPR) {
+            place(i.reg0 & 15, value);
+        } else {
+            memory(target(), value);
+        }
+        return true;
+    }
+
+    private boolean exchangePair() {
+        if (random.nextBoolean()) {
+            return true;
+        }
+        long address = target();
+        long low = random.nextLong();
+        long high = random.nextLong();
+        boolean wide = i.op == Op.CMPXCHG16B;
+        place(RAX, wide ? low : low & 0xFFFF_FFFFL);
+        place(RDX, wide ? high : low >>> 32);
+        memory(address, low);
+        if (wide) {
+            memory(address + 8, high);
+        }
+        return true;
+    }
+}

@@ -1,0 +1,147 @@
+package cloister.silicon;
+
+import static cloister.silicon.MachineState.*;
+
+import cloister.isa.Disassembler;
+import cloister.isa.Instruction;
+import cloister.isa.Op;
+import java.util.HexFormat;
+
+/// Compares what the model did with what silicon did, without what is undefined.
+final class Comparison {
+    private static final String[] REGISTERS = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+        "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+    /// Arithmetic flags and DF.
+    private static final int FLAGS = 0xCD5;
+    private static final int C1 = 0x200;
+    private static final int PE = 0x20;
+    private static final int UE = 0x10;
+    private static final double APPROXIMATION = 3 * 0x1p-12;
+
+    private final Case c;
+    private final Instruction i;
+    private final MachineState before;
+    private final Outcome silicon;
+    private final Outcome model;
+    private final StringBuilder differences = new StringBuilder();
+
+    private Comparison(Case c, Instruction i, MachineState before, Outcome silicon, Outcome model) {
+        this.c = c;
+        this.i = i;
+        this.before = before;
+        this.silicon = silicon;
+        this.model = model;
+    }
+
+    /// The differences in words, or null if there is none that counts. `i` is the case's first instruction.
+    static String differences(Case c, Instruction i, Outcome silicon, Outcome model) {
+        MachineState before = c.initial();
+        if (silicon.vector() == Outcome.LOST || Undefined.result(i, before)) {
+            return null;
+        }
+        Comparison comparison = new Comparison(c, i, before, silicon, model);
+        comparison.compare();
+        return comparison.differences.isEmpty() ? null : comparison.describe();
+    }
+
+    private String describe() {
+        return "%s %s  %s (slot %d seed %x %s)%s".formatted(c.mode(), HexFormat.of().formatHex(c.code()),
+            Disassembler.format(i, c.codeAddress()), c.slot(), c.seed(), c.overrides(), differences);
+    }
+
+    private void compare() {
+        number("vector", silicon.vector(), model.vector(), -1);
+        if (silicon.vector() != model.vector()) {
+            return;
+        }
+        if (silicon.faulted()) {
+            number("error code", silicon.errorCode(), model.errorCode(), -1);
+            number("cr2", silicon.cr2(), model.cr2(), -1);
+        }
+        MachineState expected = silicon.state();
+        MachineState actual = model.state();
+        for (int r = 0; r < 16; r++) {
+            number(REGISTERS[r], expected.gpr[r], actual.gpr[r], -1, before.gpr[r]);
+        }
+        number("rip", expected.rip, actual.rip, -1);
+        int undefined = silicon.faulted() ? 0 : Undefined.flags(i, before);
+        number("rflags", expected.rflags, actual.rflags, FLAGS & ~undefined, before.rflags);
+        data(expected, actual);
+        floatingPoint(expected, actual);
+    }
+
+    private void number(String name, long expected, long actual, long mask, long... was) {
+        if ((expected & mask) != (actual & mask)) {
+            differences.append("\n    ").append(name).append(": silicon ").append(Long.toHexString(expected))
+                .append(", model ").append(Long.toHexString(actual));
+            if (was.length > 0) {
+                differences.append(", before ").append(Long.toHexString(was[0]));
+            }
+        }
+    }
+
+    private void data(MachineState expected, MachineState actual) {
+        int image = imageStart(expected);
+        for (int at = 0; at < Layout.DATA_BYTES; at++) {
+            int mask = i.op == Op.PUSHF && at >= image && at < image + 8 ? at == image + 1 ? 0xFE : 0xFF : 0xFF; // the pushed TF
+            boolean differs = ((expected.data.get(at) ^ actual.data.get(at)) & mask) != 0;
+            if (differs && !Undefined.imageByte(i, at - image)) {
+                int word = at & -8;
+                number("data[" + Integer.toHexString(word) + "]", expected.data.getLong(word), actual.data.getLong(word), -1, before.data.getLong(word));
+                at = word + 7;
+            }
+        }
+    }
+
+    /// Where the image that the instruction writes starts in the data window.
+    private int imageStart(MachineState after) {
+        long address = i.op == Op.PUSHF ? after.gpr[4] : switch (i.op) {
+            case FXSAVE, FNSTENV, FNSAVE -> Addressing.effective(i, before);
+            default -> 0;
+        };
+        return (int) (address - Layout.DATA);
+    }
+
+    private void floatingPoint(MachineState expected, MachineState actual) {
+        boolean approximate = Undefined.approximate(i) && !silicon.faulted();
+        int status = approximate ? 0xFFFF & ~(C1 | PE | UE) : 0xFFFF;
+        number("fcw", expected.fx.getShort(FX_FCW) & 0xFFFF, actual.fx.getShort(FX_FCW) & 0xFFFF, -1);
+        number("fsw", expected.fx.getShort(FX_FSW) & 0xFFFF, actual.fx.getShort(FX_FSW) & 0xFFFF, status, before.fx.getShort(FX_FSW) & 0xFFFF);
+        number("ftw", expected.fx.get(FX_FTW) & 0xFF, actual.fx.get(FX_FTW) & 0xFF, -1, before.fx.get(FX_FTW) & 0xFF);
+        number("mxcsr", expected.fx.getInt(FX_MXCSR), actual.fx.getInt(FX_MXCSR), -1, before.fx.getInt(FX_MXCSR));
+        for (int n = 0; n < 8; n++) {
+            int at = FX_ST + 16 * n;
+            long e = expected.fx.getLong(at);
+            long a = actual.fx.getLong(at);
+            int eSign = expected.fx.getShort(at + 8) & 0xFFFF;
+            int aSign = actual.fx.getShort(at + 8) & 0xFFFF;
+            if (!(approximate && closeExtended(e, eSign, a, aSign))) {
+                number("st" + n + " significand", e, a, -1, before.fx.getLong(at));
+                number("st" + n + " exponent", eSign, aSign, -1, before.fx.getShort(at + 8) & 0xFFFF);
+            }
+        }
+        for (int n = 0; n < 64; n++) {
+            int at = FX_XMM + 4 * n;
+            int e = expected.fx.getInt(at);
+            int a = actual.fx.getInt(at);
+            if (e != a && !(approximate && closeFloat(e, a))) {
+                number("xmm" + n / 4 + "[" + n % 4 + "]", e & 0xFFFF_FFFFL, a & 0xFFFF_FFFFL, -1, before.fx.getInt(at) & 0xFFFF_FFFFL);
+            }
+        }
+    }
+
+    /// Within a few units in the last place.
+    private static boolean closeExtended(long e, int eSign, long a, int aSign) {
+        if (eSign == aSign) {
+            return Math.abs(e - a) <= 4 || e == a;
+        }
+        boolean carried = Math.abs(eSign - aSign) == 1; // one just below a power of two, the other on it
+        return carried && Math.abs(e + e - a) <= 16 | Math.abs(a + a - e) <= 16;
+    }
+
+    private static boolean closeFloat(int e, int a) {
+        float x = Float.intBitsToFloat(e);
+        float y = Float.intBitsToFloat(a);
+        return Math.abs(x - y) <= APPROXIMATION * Math.abs(x);
+    }
+}
