@@ -3,15 +3,15 @@ package cloister.silicon;
 import cloister.isa.CodeMode;
 import java.util.List;
 
-/// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `overrides`.
+/// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `changes`.
 ///
 /// @param mode BITS64 or BITS32 (compatibility mode)
 /// @param code at most [Layout#CODE_BYTES] bytes
 /// @param slot which code slot it stands in
-record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> overrides) {
+record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> changes) {
     /// A quadword of the initial state that is not the seed's: places 0..15 are registers, [#FLAGS] RFLAGS, from
     /// [#MEMORY] on the quadword at that offset of the data window.
-    record Override(int place, long value) {
+    record Change(int place, long value) {
         static final int FLAGS = 16;
         static final int MXCSR = 17;
         static final int FCW = 18;
@@ -26,16 +26,16 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> over
     MachineState initial() {
         MachineState state = InitialState.of(seed);
         state.rip = codeAddress();
-        for (Override override : overrides) {
-            switch (override.place) {
-                case Override.FLAGS -> state.rflags = override.value;
-                case Override.MXCSR -> state.fx.putInt(MachineState.FX_MXCSR, (int) override.value);
-                case Override.FCW -> state.fx.putShort(MachineState.FX_FCW, (short) override.value);
+        for (Change change : changes) {
+            switch (change.place) {
+                case Change.FLAGS -> state.rflags = change.value;
+                case Change.MXCSR -> state.fx.putInt(MachineState.FX_MXCSR, (int) change.value);
+                case Change.FCW -> state.fx.putShort(MachineState.FX_FCW, (short) change.value);
                 default -> {
-                    if (override.place < 16) {
-                        state.gpr[override.place] = override.value;
+                    if (change.place < 16) {
+                        state.gpr[change.place] = change.value;
                     } else {
-                        state.data.putLong(override.place - Override.MEMORY, override.value);
+                        state.data.putLong(change.place - Change.MEMORY, change.value);
                     }
                 }
             }
@@ -49,6 +49,6 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Override> over
     }
 
     @Override public String toString() {
-        return "%s %s slot %d seed %x %s".formatted(mode, java.util.HexFormat.of().formatHex(code), slot, seed, overrides);
+        return "%s %s slot %d seed %x %s".formatted(mode, java.util.HexFormat.of().formatHex(code), slot, seed, changes);
     }
 }

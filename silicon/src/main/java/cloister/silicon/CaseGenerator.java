@@ -5,7 +5,7 @@ import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.isa.OperandKind;
-import cloister.silicon.Case.Override;
+import cloister.silicon.Case.Change;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
@@ -29,7 +29,7 @@ final class CaseGenerator {
 
     private Template template;
     private Instruction i;
-    private List<Override> overrides;
+    private List<Change> changes;
     private final Set<Integer> placed = new HashSet<>();
     private int dispAt;
     private int moffsAt;
@@ -42,7 +42,7 @@ final class CaseGenerator {
     Case next(Template form) {
         template = form;
         for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-            overrides = new ArrayList<>();
+            changes = new ArrayList<>();
             placed.clear();
             slot = (slot + 1) % SLOTS;
             encode();
@@ -55,7 +55,7 @@ final class CaseGenerator {
             }
             i = decoder.decode(form.mode(), code, 0, 15);
             byte[] bytes = Arrays.copyOf(code, i.length);
-            Case c = new Case(form.mode(), bytes, slot, random.nextLong(), List.copyOf(overrides));
+            Case c = new Case(form.mode(), bytes, slot, random.nextLong(), List.copyOf(changes));
             if (!Undefined.result(i, c.initial())) {
                 return c;
             }
@@ -180,7 +180,7 @@ final class CaseGenerator {
         if (!placed.add(where)) {
             return false;
         }
-        overrides.add(new Override(where, value));
+        changes.add(new Change(where, value));
         return true;
     }
 
@@ -262,7 +262,7 @@ final class CaseGenerator {
     /// The place of the quadword at `address` in the data window, or -1.
     private static int memoryPlace(long address) {
         long at = address - Layout.DATA;
-        return at >= 0 && at <= Layout.DATA_BYTES - 8 ? Override.MEMORY + (int) at : -1;
+        return at >= 0 && at <= Layout.DATA_BYTES - 8 ? Change.MEMORY + (int) at : -1;
     }
 
     private boolean memory(long address, long value) {
@@ -270,9 +270,9 @@ final class CaseGenerator {
         return place < 0 || place(place, value);
     }
 
-    /// Where the memory operand is, given the overrides so far.
+    /// Where the memory operand is, given the changes so far.
     private long target() {
-        MachineState state = new Case(template.mode(), new byte[0], slot, 0, overrides).initial();
+        MachineState state = new Case(template.mode(), new byte[0], slot, 0, changes).initial();
         return Addressing.effective(i, state);
     }
 
@@ -325,7 +325,7 @@ final class CaseGenerator {
             if (i.operandSize == 1) {
                 low = random.nextInt(-3000, 3000);
             }
-            overrides.add(new Override(RDX, high));
+            changes.add(new Change(RDX, high));
             place(RAX, low);
         }
         return true;
@@ -350,7 +350,7 @@ final class CaseGenerator {
             memory(destination & -8, 0x1111_1111_1111_1111L);
             place(RAX, 0x1111_1111_1111_1111L);
         }
-        return place(Override.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | random.nextInt() & 0x8D5);
+        return place(Change.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | random.nextInt() & 0x8D5);
     }
 
     private boolean enter() {

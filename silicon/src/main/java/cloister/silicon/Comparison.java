@@ -46,7 +46,7 @@ final class Comparison {
 
     private String describe() {
         return "%s %s  %s (slot %d seed %x %s)%s".formatted(c.mode(), HexFormat.of().formatHex(c.code()),
-            Disassembler.format(i, c.codeAddress()), c.slot(), c.seed(), c.overrides(), differences);
+            Disassembler.format(i, c.codeAddress()), c.slot(), c.seed(), c.changes(), differences);
     }
 
     private void compare() {

@@ -89,6 +89,7 @@ final class Model {
         System.arraycopy(c.code(), 0, slot, SLOT_START, c.code().length);
         memory.write(CODE_PA + (long) c.slot() * SLOT, slot, 0, SLOT);
         memory.write(DATA_PA + 0x1000 - DATA_BYTES, initial.data.array(), 0, DATA_BYTES);
+        cpu.attention = 0;
         cpu.cr0 = CR0;
         cpu.cr3 = PML4;
         cpu.cr4 = CR4;
