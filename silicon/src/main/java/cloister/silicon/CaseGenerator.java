@@ -209,8 +209,8 @@ final class CaseGenerator {
         if (kind == 0) {
             target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
             target += random.nextInt(4) == 0 ? 4096 : 0;
-        } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.segment < 4) {
-            target = random.nextBoolean() ? 1L << 47 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFFFL | 1L << 60;
+        } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.base < 16 && i.segment < 4) {
+            target = random.nextBoolean() ? 1L << 48 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFF0L | 1L << 60;
         }
         return aim(target - Addressing.segmentBase(i));
     }

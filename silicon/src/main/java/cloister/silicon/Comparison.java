@@ -56,7 +56,7 @@ final class Comparison {
         }
         if (silicon.faulted()) {
             number("error code", silicon.errorCode(), model.errorCode(), -1);
-            number("cr2", silicon.cr2(), model.cr2(), -1);
+            number("cr2", silicon.cr2(), model.cr2(), Undefined.faultOffset(i) ? -4096 : -1);
         }
         MachineState expected = silicon.state();
         MachineState actual = model.state();
@@ -95,7 +95,8 @@ final class Comparison {
 
     /// Where the image that the instruction writes starts in the data window.
     private int imageStart(MachineState after) {
-        long address = i.op == Op.PUSHF ? after.gpr[4] : switch (i.op) {
+        long address = switch (i.op) {
+            case PUSHF, PUSH_SREG -> after.gpr[4];
             case FXSAVE, FNSTENV, FNSAVE -> Addressing.effective(i, before);
             default -> 0;
         };
@@ -104,11 +105,15 @@ final class Comparison {
 
     private void floatingPoint(MachineState expected, MachineState actual) {
         boolean approximate = Undefined.approximate(i) && !silicon.faulted();
-        int status = approximate ? 0xFFFF & ~(C1 | PE | UE) : 0xFFFF;
+        int status = approximate ? 0xFFFF & ~(C1 | PE | UE) : Undefined.c1(i) ? 0xFFFF & ~C1 : 0xFFFF;
+        number("mxcsr", expected.fx.getInt(FX_MXCSR), actual.fx.getInt(FX_MXCSR), -1, before.fx.getInt(FX_MXCSR));
+        sse(expected, actual, approximate);
+        if (Undefined.switchesToMmx(i)) {
+            return;
+        }
         number("fcw", expected.fx.getShort(FX_FCW) & 0xFFFF, actual.fx.getShort(FX_FCW) & 0xFFFF, -1);
         number("fsw", expected.fx.getShort(FX_FSW) & 0xFFFF, actual.fx.getShort(FX_FSW) & 0xFFFF, status, before.fx.getShort(FX_FSW) & 0xFFFF);
         number("ftw", expected.fx.get(FX_FTW) & 0xFF, actual.fx.get(FX_FTW) & 0xFF, -1, before.fx.get(FX_FTW) & 0xFF);
-        number("mxcsr", expected.fx.getInt(FX_MXCSR), actual.fx.getInt(FX_MXCSR), -1, before.fx.getInt(FX_MXCSR));
         for (int n = 0; n < 8; n++) {
             int at = FX_ST + 16 * n;
             long e = expected.fx.getLong(at);
@@ -120,6 +125,9 @@ final class Comparison {
                 number("st" + n + " exponent", eSign, aSign, -1, before.fx.getShort(at + 8) & 0xFFFF);
             }
         }
+    }
+
+    private void sse(MachineState expected, MachineState actual, boolean approximate) {
         for (int n = 0; n < 64; n++) {
             int at = FX_XMM + 4 * n;
             int e = expected.fx.getInt(at);

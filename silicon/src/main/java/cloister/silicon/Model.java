@@ -65,10 +65,10 @@ final class Model {
         long end = start + c.code().length;
         try {
             for (int i = 0; i < 10_000; i++) {
+                if (cpu.rip < start || cpu.rip >= end) {
+                    return new Outcome(state(), Outcome.COMPLETED, 0, 0);
+                }
                 if (engine == Engine.STEP) {
-                    if (cpu.rip < start || cpu.rip >= end) {
-                        return new Outcome(state(), Outcome.COMPLETED, 0, 0);
-                    }
                     Interpreter.step(cpu);
                 } else {
                     Interpreter.run(cpu, 1);

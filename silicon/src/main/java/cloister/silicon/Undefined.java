@@ -62,6 +62,37 @@ final class Undefined {
         return switch (i.op) {
             case SHLD, SHRD -> count(i, before) > 8 * i.operandSize;
             case BSWAP -> i.operandSize == 2;
+            // Defined for |ST0| <= 1, and up to 1 - sqrt(2)/2.
+            case F2XM1 -> exponent(before) >= 16383;
+            case FYL2XP1 -> exponent(before) >= 16383 - 2;
+            // Intel requires alignment ["Type 4 Class Exception Conditions"], AMD's processors do not fault.
+            case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 ->
+                i.kind1 == OperandKind.MEM && (Addressing.effective(i, before) & 15) != 0;
+            default -> false;
+        };
+    }
+
+    private static int exponent(MachineState state) {
+        return state.fx.getShort(MachineState.FX_ST + 8) & 0x7FFF;
+    }
+
+    /// Whether Intel's and AMD's manuals differ about C1: Intel clears it in FCOMI and FUCOMI, AMD leaves it.
+    static boolean c1(Instruction i) {
+        return switch (i.op) {
+            case FCOMI, FCOMIP, FUCOMI, FUCOMIP -> true;
+            default -> false;
+        };
+    }
+
+    /// CVTPI2PS with a memory operand: on Intel it switches to MMX like the register form, on AMD it does not.
+    static boolean switchesToMmx(Instruction i) {
+        return i.op == cloister.isa.Op.CVTPI2PS && i.kind1 == OperandKind.MEM;
+    }
+
+    /// Of a fault in the middle of a large operand only the page is defined.
+    static boolean faultOffset(Instruction i) {
+        return switch (i.op) {
+            case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
             default -> false;
         };
     }
@@ -71,6 +102,8 @@ final class Undefined {
     static boolean imageByte(Instruction i, int offset) {
         return switch (i.op) {
             case FXSAVE -> offset >= 6 && offset < 24 || offset >= 28 && offset < 32;
+            // Intel's recent processors write the low half of the slot only, AMD's all of it. [SDM Vol. 2 PUSH]
+            case PUSH_SREG -> i.operandSize == 4 && (offset == 2 || offset == 3);
             case FNSTENV, FNSAVE -> i.operandSize == 2 ? offset >= 6 && offset < 14 : offset >= 12 && offset < 28;
             default -> false;
         };

@@ -271,6 +271,7 @@ public final class Tlb {
     void write(long linear, int size, long value, int right) {
         int inPage = PAGE - ((int) linear & PAGE - 1);
         if (inPage < size) {
+            entry(linear, Walker.WRITE, right); // the lower page faults first
             entry(linear + inPage, Walker.WRITE, right);
             writeBytes(linear, inPage, value, right);
             writeBytes(linear + inPage, size - inPage, value >>> 8 * inPage, right);

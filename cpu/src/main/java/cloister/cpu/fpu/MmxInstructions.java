@@ -21,7 +21,10 @@ final class MmxInstructions {
         SimdOperands.requireMmx(cpu);
         FpuState s = cpu.fpu;
         switch (insn.op) {
-            case EMMS -> s.tags = 0;
+            case EMMS -> {
+                s.fsw &= ~0x3800;
+                s.tags = 0;
+            }
             case MASKMOVQ -> {
                 long at = cpu.linear(insn.segment, SseMoves.implicitDestination(cpu, insn), 8, true);
                 SseMoves.storeBytes(cpu, at, s.st[insn.reg0], 0, PackedInteger.signMaskB(s.st[insn.reg1]));

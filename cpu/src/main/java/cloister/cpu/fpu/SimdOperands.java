@@ -112,7 +112,7 @@ final class SimdOperands {
         return FpuState.MMX_OPERAND;
     }
 
-    /// The x87 state as every MMX instruction but EMMS leaves it: TOP 0, all registers valid.
+    /// The x87 state as every MMX instruction but EMMS (which leaves all registers empty) leaves it: TOP 0, all registers valid.
     static void enterMmx(FpuState s) {
         s.fsw &= ~0x3800;
         s.tags = 0xff;

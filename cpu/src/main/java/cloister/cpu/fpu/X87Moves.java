@@ -52,14 +52,14 @@ final class X87Moves {
         int signExponent;
         int size = insn.size0;
         if (insn.kind0 == OperandKind.ST) {
-            if (!X87.empty(s, -1)) {
-                X87.pushOverflow(s);
-                return;
-            }
             if (X87.empty(s, insn.reg0)) {
                 if (X87.underflow(s)) {
                     X87.push(s, SoftFloat.INDEFINITE_SIGNIFICAND, 0xffff);
                 }
+                return;
+            }
+            if (!X87.empty(s, -1)) {
+                X87.pushOverflow(s);
                 return;
             }
             int p = X87.physical(s, insn.reg0);
