@@ -1,5 +1,7 @@
 package cloister.isa;
 
+import java.util.List;
+
 /// One operand of a table row in the notation of the SDM's opcode map: an addressing method and an operand type.
 /// [SDM Vol. 2 "Key to Abbreviations"]
 ///
@@ -73,6 +75,8 @@ record OperandForm(Method method, Type type, Type memoryType, int fixed) {
         }
     }
 
+    private static final List<String> SEGMENTS = List.of("ES", "CS", "SS", "DS", "FS", "GS");
+
     static OperandForm parse(String text) {
         return switch (text) {
             case "AL" -> of(Method.FIXED_GPR, Type.B, 0);
@@ -82,7 +86,7 @@ record OperandForm(Method method, Type type, Type memoryType, int fixed) {
             case "rAX" -> of(Method.FIXED_GPR, Type.V, 0);
             case "eAX" -> of(Method.FIXED_GPR, Type.Z, 0);
             case "ES", "CS", "SS", "DS", "FS", "GS" ->
-                of(Method.FIXED_SREG, Type.W, "ESCSSSDSFSGS".indexOf(text) / 2);
+                of(Method.FIXED_SREG, Type.W, SEGMENTS.indexOf(text));
             case "ST0" -> of(Method.FIXED_ST, Type.T, 0);
             case "STi" -> of(Method.RM_ST, Type.T, 0);
             case "XMM0" -> of(Method.FIXED_XMM, Type.DQ, 0);

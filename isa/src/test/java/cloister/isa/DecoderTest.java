@@ -73,6 +73,16 @@ class DecoderTest {
     }
 
     @Test
+    void segmentRegistersInTheOpcode() {
+        assertThat(decode(CodeMode.BITS32, "06").reg0).isZero();
+        assertThat(decode(CodeMode.BITS32, "0e").reg0).isEqualTo(1);
+        assertThat(decode(CodeMode.BITS32, "16").reg0).isEqualTo(2);
+        assertThat(decode(CodeMode.BITS32, "1e").reg0).isEqualTo(3);
+        assertThat(decode(CodeMode.BITS64, "0fa0").reg0).isEqualTo(4);
+        assertThat(decode(CodeMode.BITS64, "0fa9").reg0).isEqualTo(5);
+    }
+
+    @Test
     void addressingForms() {
         Instruction rip = decode(CodeMode.BITS64, "8b05f0ffffff");
         assertThat(rip.base).isEqualTo(Instruction.BASE_RIP);

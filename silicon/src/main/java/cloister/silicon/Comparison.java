@@ -56,7 +56,7 @@ final class Comparison {
         }
         if (silicon.faulted()) {
             number("error code", silicon.errorCode(), model.errorCode(), -1);
-            number("cr2", silicon.cr2(), model.cr2(), Undefined.faultOffset(i) ? -4096 : -1);
+            number("cr2", silicon.cr2(), model.cr2(), Undefined.faultOffset(i) ? 0 : -1);
         }
         MachineState expected = silicon.state();
         MachineState actual = model.state();

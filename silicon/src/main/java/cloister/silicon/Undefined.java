@@ -89,7 +89,7 @@ final class Undefined {
         return i.op == cloister.isa.Op.CVTPI2PS && i.kind1 == OperandKind.MEM;
     }
 
-    /// Of a fault in the middle of a large operand only the page is defined.
+    /// The manuals do not say which part of a large operand faults first.
     static boolean faultOffset(Instruction i) {
         return switch (i.op) {
             case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
