@@ -1,0 +1,52 @@
+package cloister.kvm;
+
+import cloister.cpu.LogicalProcessor;
+import cloister.cpu.sys.Cpuid;
+import cloister.cpu.vmx.VmcsRegions;
+import cloister.memory.PhysicalMemory;
+import cloister.sim.Entropy;
+import cloister.sim.RoundRobin;
+import cloister.sim.Scheduler;
+import cloister.sim.VirtualClock;
+import java.util.ArrayList;
+import java.util.List;
+
+/// A small machine: real logical processors, no TDX module.
+public final class TestHost implements HostEnvironment, AutoCloseable {
+    public static final long MEMORY = 64L << 20;
+    private final PhysicalMemory memory = new PhysicalMemory(MEMORY, 32);
+    private final Scheduler scheduler = new Scheduler(new VirtualClock(1_000_000_000L), new RoundRobin(),
+            Scheduler.IdlePace.SKIP);
+    private final List<LogicalProcessor> processors = new ArrayList<>();
+
+    public TestHost(int count) {
+        var regions = new VmcsRegions();
+        for (int i = 0; i < count; i++) {
+            processors.add(new LogicalProcessor(i, memory, scheduler, new Entropy(i), new Cpuid(count), regions));
+        }
+    }
+
+    @Override public List<LogicalProcessor> processors() {
+        return processors;
+    }
+
+    @Override public PhysicalMemory memory() {
+        return memory;
+    }
+
+    @Override public Scheduler scheduler() {
+        return scheduler;
+    }
+
+    @Override public long freeStartPa() {
+        return 1L << 20;
+    }
+
+    @Override public long freeEndPa() {
+        return MEMORY;
+    }
+
+    @Override public void close() {
+        memory.close();
+    }
+}

@@ -1,0 +1,123 @@
+package cloister.kvm;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.catchThrowableOfType;
+import static org.junit.jupiter.params.provider.Arguments.arguments;
+
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+import java.util.List;
+import java.util.function.Consumer;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/// The error numbers of the uAPI, as the kernel's documentation and checks have them.
+final class UapiErrorsTest {
+    private static final long PAGE = 0x1000;
+
+    private record Fixture(Kvm kvm, KvmVm vm, long user) {
+        void slot(int slot, int flags, long gpa, long size, long address) {
+            vm.setUserMemoryRegion2(new UserMemoryRegion(slot, flags, gpa, size, address, null, 0));
+        }
+    }
+
+    static Stream<Arguments> cases() {
+        return Stream.of(
+                row("unaligned slot", Errno.EINVAL, f -> f.slot(0, 0, 1, PAGE, f.user)),
+                row("unaligned size", Errno.EINVAL, f -> f.slot(0, 0, 0, PAGE + 1, f.user)),
+                row("unknown slot flag", Errno.EINVAL, f -> f.slot(0, 1 << 7, 0, PAGE, f.user)),
+                row("slot number too large", Errno.EINVAL, f -> f.slot(509, 0, 0, PAGE, f.user)),
+                row("slot outside user memory", Errno.EINVAL, f -> f.slot(0, 0, 0, PAGE, f.user + (1L << 40))),
+                row("guest_memfd slot of an ordinary VM", Errno.EINVAL,
+                        f -> f.slot(0, KvmAbi.MEM_GUEST_MEMFD, 0, PAGE, f.user)),
+                row("deleting an absent slot", Errno.EINVAL, f -> f.slot(3, 0, 0, 0, f.user)),
+                row("overlap", Errno.EEXIST, f -> {
+                    f.slot(0, 0, 0, 2 * PAGE, f.user);
+                    f.slot(1, 0, PAGE, PAGE, f.user);
+                }),
+                row("resizing a slot", Errno.EINVAL, f -> {
+                    f.slot(0, 0, 0, 2 * PAGE, f.user);
+                    f.slot(0, 0, 0, PAGE, f.user);
+                }),
+                row("negative vCPU id", Errno.EINVAL, f -> f.vm.createVcpu(-1)),
+                row("vCPU twice", Errno.EEXIST, f -> {
+                    f.vm.createVcpu(0);
+                    f.vm.createVcpu(0);
+                }),
+                row("more vCPUs than processors", Errno.EINVAL, f -> {
+                    f.vm.createVcpu(0);
+                    f.vm.createVcpu(1);
+                    f.vm.createVcpu(2);
+                }),
+                row("split irqchip twice", Errno.EEXIST, f -> {
+                    f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+                    f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+                }),
+                row("split irqchip after a vCPU", Errno.EINVAL, f -> {
+                    f.vm.createVcpu(0);
+                    f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+                }),
+                row("unknown hypercall exits", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.EXIT_HYPERCALL, 1)),
+                row("unknown x2APIC flag", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.X2APIC_API, 4)),
+                row("capability that is only reported", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.USER_MEMORY2)),
+                row("guest_memfd of an ordinary VM", Errno.EINVAL, f -> f.vm.createGuestMemfd(PAGE, 0)),
+                row("attributes of an ordinary VM", Errno.EINVAL, f -> f.vm.setMemoryAttributes(0, PAGE, 0)),
+                row("TDX command on an ordinary VM", Errno.ENOTTY,
+                        f -> f.vm.memoryEncryptOp(KvmTdxCmd.finalizeVm())),
+                row("TDX command on its vCPU", Errno.ENOTTY,
+                        f -> f.vm.createVcpu(0).memoryEncryptOp(KvmTdxCmd.initVcpu(0))),
+                row("GSI out of range", Errno.EINVAL, f -> f.vm.setGsiRouting(List.of(new MsiRoute(4096, 0, 0)))),
+                row("local APIC without irqchip", Errno.EINVAL, f -> f.vm.createVcpu(0).getLapic()),
+                row("long mode without paging", Errno.EINVAL, f -> {
+                    var vcpu = f.vm.createVcpu(0);
+                    var sregs = vcpu.getSregs();
+                    sregs.efer = 0x500;
+                    vcpu.setSregs(sregs);
+                }),
+                row("populating where no slot is", Errno.ENOENT,
+                        f -> f.vm.createVcpu(0).preFaultMemory(new GpaRange(0, PAGE))),
+                row("populating half a page", Errno.EINVAL,
+                        f -> f.vm.createVcpu(0).preFaultMemory(new GpaRange(0, PAGE / 2))),
+                row("a TD without TDX module", Errno.EINVAL, f -> f.kvm.createVm(VmType.TDX)),
+                row("anything on a closed VM", Errno.EIO, f -> {
+                    f.vm.close();
+                    f.vm.createVcpu(0);
+                }),
+                row("unmapping in the middle", Errno.EINVAL, f -> f.kvm.userMemory().unmap(f.user + PAGE)),
+                row("reading nowhere", Errno.EFAULT, f -> f.kvm.userMemory().read(0, 8)),
+                row("mapping nothing", Errno.EINVAL, f -> f.kvm.userMemory().map(0)));
+    }
+
+    private static Arguments row(String what, Errno expected, Consumer<Fixture> action) {
+        return arguments(what, expected, action);
+    }
+
+    @ParameterizedTest(name = "{0}")
+    @MethodSource("cases")
+    void failsWith(String what, Errno expected, Consumer<Fixture> action) {
+        try (var host = new TestHost(2)) {
+            var kvm = Kvm.open(host);
+            var fixture = new Fixture(kvm, kvm.createVm(VmType.DEFAULT), kvm.userMemory().map(16 * PAGE));
+            var thrown = catchThrowableOfType(KvmException.class, () -> action.accept(fixture));
+            assertThat(thrown).as(what).isNotNull();
+            assertThat(thrown.errno()).as(what).isEqualTo(expected);
+        }
+    }
+
+    @Test void populatingStopsAtTheEndOfTheSlotAndSaysHowFarItCame() {
+        try (var host = new TestHost(1)) {
+            var kvm = Kvm.open(host);
+            var vm = kvm.createVm(VmType.DEFAULT);
+            vm.setUserMemoryRegion2(UserMemoryRegion.of(0, 0, 3 * PAGE, kvm.userMemory().map(3 * PAGE)));
+            var range = new GpaRange(PAGE, 8 * PAGE);
+            vm.createVcpu(0).preFaultMemory(range);
+            assertThat(range.gpa).isEqualTo(3 * PAGE);
+            assertThat(range.size).isEqualTo(6 * PAGE);
+        }
+    }
+}
