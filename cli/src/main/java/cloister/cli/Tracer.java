@@ -36,10 +36,12 @@ final class Tracer implements MachineObserver, AutoCloseable {
         Progress.say(step);
     }
 
-    @Override public void userExit(int vcpu, String reason, String detail) {
-        if (kinds.contains(TraceKind.user)) {
-            out.printf("vcpu %d user exit %s %s%n", vcpu, reason, detail);
-        }
+    @Override public boolean wants(Kind kind) {
+        return kinds.contains(TraceKind.of(kind));
+    }
+
+    @Override public void event(Kind kind, int processor, long ticks, String text) {
+        out.printf("%,d %s %d: %s%n", ticks, TraceKind.of(kind), processor, text);
     }
 
     @Override public void close() {

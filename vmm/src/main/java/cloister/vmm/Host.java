@@ -18,12 +18,13 @@ final class Host implements HostEnvironment, AutoCloseable {
     private static final int OVERHEAD_SHIFT = 6;
 
     private final Platform platform;
-    private final RunRecorder recorder = new RunRecorder();
+    private final RunRecorder recorder;
     private final Kvm kvm;
 
     private Host(MachineConfig config) {
         long bytes = config.memoryBytes + (config.memoryBytes >> OVERHEAD_SHIFT) + HOST_BYTES;
         platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
+        recorder = new RunRecorder(config.observer);
         platform.observer(recorder);
         kvm = Kvm.open(this);
     }

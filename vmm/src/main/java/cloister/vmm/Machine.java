@@ -146,6 +146,11 @@ public final class Machine implements AutoCloseable {
         return text.toString();
     }
 
+    /// Virtual time in ticks.
+    long now() {
+        return host.clock().now();
+    }
+
     boolean ended() {
         return outcome != null;
     }

@@ -6,15 +6,34 @@ public interface MachineObserver {
     MachineObserver NONE = new MachineObserver() {
     };
 
+    /// What can be traced.
+    enum Kind {
+        /// A SEAMCALL returned: leaf, operands, status.
+        SEAMCALL,
+        /// A trust domain executed TDCALL.
+        TDCALL,
+        /// A VM exit, of trust domains to the TDX module as well.
+        VM_EXIT,
+        /// A SEAMCALL that concerns Secure EPT or private pages.
+        SEPT,
+        /// KVM_RUN returned to the VMM.
+        USER_EXIT
+    }
+
     /// A step of building the machine, for people who wait.
     default void progress(String step) {
     }
 
-    /// A vCPU came back to the VMM. Registers are the guest's only as far as the uAPI shows them.
+    /// Whether [#event] shall be called for `kind`. Asked once, when the machine is built.
+    default boolean wants(Kind kind) {
+        return false;
+    }
+
+    /// Something happened.
     ///
-    /// @param vcpu   index of the vCPU
-    /// @param reason KVM's word for it, such as `IO` or `MMIO`
-    /// @param detail what is known, such as `out 0x3f8 1 0x41`
-    default void userExit(int vcpu, String reason, String detail) {
+    /// @param processor index of the logical processor, for USER_EXIT of the vCPU
+    /// @param ticks     virtual time
+    /// @param text      one line for people; its format is no interface
+    default void event(Kind kind, int processor, long ticks, String text) {
     }
 }

@@ -17,6 +17,7 @@ final class VcpuThread implements Runnable {
     private final Board board;
     private final GuestMemory memory;
     private final MachineObserver observer;
+    private final boolean traced;
 
     VcpuThread(Machine machine, KvmVcpu vcpu, Board board, GuestMemory memory, MachineObserver observer) {
         this.machine = machine;
@@ -24,6 +25,7 @@ final class VcpuThread implements Runnable {
         this.board = board;
         this.memory = memory;
         this.observer = observer;
+        this.traced = observer.wants(MachineObserver.Kind.USER_EXIT);
     }
 
     @Override public void run() {
@@ -48,7 +50,7 @@ final class VcpuThread implements Runnable {
             case KvmExit.MemoryFault fault -> memoryFault(fault);
             case KvmExit.SystemEvent event -> systemEvent(event);
             case KvmExit.Shutdown() -> {
-                observer.userExit(vcpu.id(), "SHUTDOWN", "triple fault");
+                trace("SHUTDOWN", "triple fault");
                 machine.end(new Outcome.TripleFault("vCPU " + vcpu.id() + "\n" + RegisterDump.of(vcpu)));
             }
             case KvmExit.InternalError(int suberror, String text) -> machine.end(new Outcome.InternalError(
@@ -69,6 +71,12 @@ final class VcpuThread implements Runnable {
         }
     }
 
+    private void trace(String reason, String detail) {
+        if (traced) {
+            observer.event(MachineObserver.Kind.USER_EXIT, vcpu.id(), machine.now(), reason + " " + detail);
+        }
+    }
+
     private void io(KvmExit.Io io) {
         byte[] data = vcpu.kvmRun().data;
         for (int i = 0; i < io.count(); i++) {
@@ -79,8 +87,8 @@ final class VcpuThread implements Runnable {
                 store(data, at, io.size(), board.ports.read(io.port(), io.size()));
             }
         }
-        if (observer != MachineObserver.NONE) {
-            observer.userExit(vcpu.id(), "IO", "%s 0x%x size %d count %d value 0x%x".formatted(io.out() ? "out" : "in",
+        if (traced) {
+            trace("IO", "%s 0x%x size %d count %d value 0x%x".formatted(io.out() ? "out" : "in",
                     io.port(), io.size(), io.count(), load(data, 0, io.size())));
         }
     }
@@ -92,14 +100,14 @@ final class VcpuThread implements Runnable {
         } else {
             store(data, 0, mmio.length(), board.mmio.read(mmio.gpa(), mmio.length()));
         }
-        if (observer != MachineObserver.NONE) {
-            observer.userExit(vcpu.id(), "MMIO", "%s 0x%x length %d value 0x%x".formatted(mmio.write() ? "write" : "read",
+        if (traced) {
+            trace("MMIO", "%s 0x%x length %d value 0x%x".formatted(mmio.write() ? "write" : "read",
                     mmio.gpa(), mmio.length(), load(data, 0, mmio.length())));
         }
     }
 
     private void map(KvmExit.MapGpaRange map) {
-        observer.userExit(vcpu.id(), "HYPERCALL", "map 0x%x pages %d %s".formatted(map.gpa(), map.pages(),
+        trace("HYPERCALL", "map 0x%x pages %d %s".formatted(map.gpa(), map.pages(),
                 map.toPrivate() ? "private" : "shared"));
         boolean done = memory.convert(map.gpa(), map.pages() * GuestLayout.PAGE, map.toPrivate());
         vcpu.kvmRun().ret = done ? 0 : Errno.EINVAL.number();
@@ -108,7 +116,7 @@ final class VcpuThread implements Runnable {
     /// The guest used a page as what it is not. As QEMU does, take the access as an implicit conversion.
     private void memoryFault(KvmExit.MemoryFault fault) {
         boolean wantsPrivate = (fault.flags() & KvmAbi.MEMORY_EXIT_FLAG_PRIVATE) != 0;
-        observer.userExit(vcpu.id(), "MEMORY_FAULT", "0x%x size 0x%x %s".formatted(fault.gpa(), fault.size(),
+        trace("MEMORY_FAULT", "0x%x size 0x%x %s".formatted(fault.gpa(), fault.size(),
                 wantsPrivate ? "private" : "shared"));
         if (!memory.convert(fault.gpa(), fault.size(), wantsPrivate)) {
             machine.end(new Outcome.InternalError("vCPU %d used %s memory at 0x%x, where the machine has none\n%s".formatted(
@@ -117,7 +125,7 @@ final class VcpuThread implements Runnable {
     }
 
     private void systemEvent(KvmExit.SystemEvent event) {
-        observer.userExit(vcpu.id(), "SYSTEM_EVENT", "type " + event.type());
+        trace("SYSTEM_EVENT", "type " + event.type());
         machine.end(switch (event.type()) {
             case KvmAbi.SYSTEM_EVENT_SHUTDOWN -> new Outcome.PowerOff();
             case KvmAbi.SYSTEM_EVENT_RESET -> new Outcome.Reset("system event");

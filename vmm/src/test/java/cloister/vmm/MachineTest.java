@@ -1,0 +1,78 @@
+package cloister.vmm;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+/// Whole machines with our own guests: no network, milliseconds.
+final class MachineTest {
+    private final StringBuilder console = new StringBuilder();
+
+    private MachineConfig config(VmType type) {
+        byte[] program = type == VmType.TDX ? TinyGuest.trustDomain() : TinyGuest.ordinaryVm();
+        return new MachineConfig().vmType(type).program(program).memoryBytes(32 << 20)
+                .console(octet -> console.append((char) octet));
+    }
+
+    @Test void ordinaryVmPrintsAndPowersOff() {
+        try (var machine = new Machine(config(VmType.DEFAULT))) {
+            assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
+            assertThat(console).hasToString(TinyGuest.VM_OUTPUT);
+            assertThat(machine.stats().instructions()).isBetween(100L, 1000L);
+            assertThat(machine.stats().vmExits()).containsKey("IO_INSTRUCTION");
+        }
+    }
+
+    @Test void sameSeedSameHash() {
+        long[] hashes = new long[2];
+        for (int i = 0; i < 2; i++) {
+            try (var machine = new Machine(config(VmType.DEFAULT).cpus(2).seed(7))) {
+                machine.run();
+                hashes[i] = machine.stats().traceHash();
+            }
+        }
+        assertThat(hashes[0]).isEqualTo(hashes[1]);
+    }
+
+    @Test void observerHearsOnlyWhatItWants() {
+        List<String> events = new ArrayList<>();
+        var config = config(VmType.DEFAULT).observer(new MachineObserver() {
+            @Override public boolean wants(Kind kind) {
+                return kind == Kind.USER_EXIT;
+            }
+
+            @Override public void event(Kind kind, int processor, long ticks, String text) {
+                events.add(kind + " " + text);
+            }
+        });
+        try (var machine = new Machine(config)) {
+            machine.run();
+        }
+        assertThat(events).hasSize(TinyGuest.VM_OUTPUT.length() + 1).allMatch(e -> e.startsWith("USER_EXIT IO out"));
+    }
+
+    @Test void anEndlessLoopTimesOut() {
+        byte[] loop = {(byte) 0xeb, (byte) 0xfe};
+        try (var machine = new Machine(config(VmType.DEFAULT).program(loop))) {
+            machine.requestStop();
+            assertThat(machine.run()).isEqualTo(new Outcome.TimedOut());
+        }
+    }
+
+    @Test void aHaltWithoutInterruptsStalls() {
+        byte[] halt = {(byte) 0xfa, (byte) 0xf4};
+        try (var machine = new Machine(config(VmType.DEFAULT).program(halt))) {
+            assertThat(machine.run()).isEqualTo(new Outcome.Stalled());
+        }
+    }
+
+    @Test void anExceptionWithoutHandlersIsATripleFault() {
+        byte[] undefined = {0x0f, 0x0b};
+        try (var machine = new Machine(config(VmType.DEFAULT).program(undefined))) {
+            assertThat(machine.run()).isInstanceOfSatisfying(Outcome.TripleFault.class,
+                    fault -> assertThat(fault.detail()).contains("RIP 0000000000100000"));
+        }
+    }
+}
