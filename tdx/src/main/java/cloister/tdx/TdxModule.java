@@ -2,24 +2,26 @@ package cloister.tdx;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
+import cloister.tdx.core.SeamCore;
 import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.port.Processor;
 
 /// The TDX module 1.5.06, as the SEAM loader installs it once per platform.
 public final class TdxModule {
-    private final PhysicalMemory memory;
-    private final PlatformInfo platform;
+    private final SeamCore core;
 
     /// The module just loaded: nothing initialised.
     public TdxModule(PhysicalMemory memory, PlatformInfo platform) {
-        this.memory = memory;
-        this.platform = platform;
+        this.core = new SeamCore(memory, platform);
     }
 
     /// SEAMCALL on `lp` with the VMM's registers, which receive the result. TDH.VP.ENTER runs the guest inside, through
     /// [Processor#enter], until a TD exit.
     public void seamcall(Processor lp, SeamRegs regs) {
-        throw new UnsupportedOperationException("TDX module leaf " + (regs.get(SeamRegs.RAX) & 0xffff) + " with "
-                + memory.size() + " bytes, " + platform.packages() + " packages on LP " + lp.lp());
+        boolean inGuest = core.call(lp, regs);
+        while (inGuest) {
+            lp.enter(core.vmcs(lp));
+            inGuest = core.vmExit(lp);
+        }
     }
 }

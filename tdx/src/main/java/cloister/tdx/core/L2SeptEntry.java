@@ -96,4 +96,27 @@ final class L2SeptEntry {
         }
         return entry & ARCHITECTURAL_LEAF | (isMapped(entry) ? SeptEntry.RW_XS_XU : 0);
     }
+
+    /// The page attributes of an entry, as TDG.MEM.PAGE.ATTR.RD reports them: R, W, Xs, Xu, VGP, PWA, SSS, suppress #VE,
+    /// and bit 15 valid.
+    static int attributes(long entry, boolean l1Blockedw) {
+        if (isFree(entry)) {
+            return (int) (entry >>> 63) << 7;
+        }
+        if (!SeptEntry.isLeaf(entry)) {
+            return 0xf | 1 << 15;
+        }
+        long r = entry & 1;
+        long w = entry >>> 1 & 1;
+        long x = entry >>> 2 & 1;
+        long xu = entry >>> 10 & 1;
+        if (isBlockedLeaf(entry)) {
+            w = entry >>> 59 & 1;
+            r = l1Blockedw ? r : entry >>> 3 & 1;
+            x = l1Blockedw ? x : entry >>> 4 & 1;
+            xu = l1Blockedw ? xu : entry >>> 5 & 1;
+        }
+        long rest = (entry >>> 57 & 1) << 4 | (entry >>> 58 & 1) << 5 | (entry >>> 60 & 1) << 6 | (entry >>> 63 & 1) << 7;
+        return (int) (r | w << 1 | x << 2 | xu << 3 | rest | 1 << 15);
+    }
 }

@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
 import cloister.spec.tdx.SeamRegs;
+import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
 
@@ -32,6 +33,7 @@ final class LpState {
     Tdcs tdcs;
     Tdvps vcpu;
     Vmcs vmcs;
+    ExtendedState extended;
     LockedPage tdvprPage;
     LockedPage tdrPage;
     long attributes;
@@ -53,6 +55,17 @@ final class LpState {
 
     void reg(int index, long value) {
         regs.set(index, value);
+    }
+
+    /// The VCPU no longer runs here.
+    void leaveTd() {
+        tdr = null;
+        tdcs = null;
+        vcpu = null;
+        vmcs = null;
+        extended = null;
+        tdrPage = null;
+        tdvprPage = null;
     }
 
     /// RCX and RDX of a failing memory function: the entry that stopped it.

@@ -35,6 +35,8 @@ final class ModuleState {
     int initializedPackages;
     int packageConfigBitmap;
     int globalKeyId;
+    /// LPs that execute a SEAMCALL now.
+    int busyLps;
 
     /// What a TD keeps outside memory: the running hash of its build. Keyed by TDR page.
     private final Map<Long, MessageDigest> tdDigests = new HashMap<>();

@@ -4,6 +4,11 @@ import cloister.spec.tdx.CpuidTable;
 
 /// What TDH.SYS.INIT sampled of the platform.
 final class PlatformConfig {
+    /// CONFIG_FLAGS bits that may be 1.
+    static final long CONFIG_FLAGS = 0xf;
+    static final long XFAM_FIXED0 = 0x6_dbe7;
+    static final long XFAM_FIXED1 = 3;
+
     long tscAdjust;
     long coreCapabilities;
     long archCapabilities;
@@ -72,6 +77,17 @@ final class PlatformConfig {
     long configFlagsFixed0;
     /// Native CPUID by row of [CpuidTable]; after TDH.SYS.CONFIG with fixed bits applied.
     final int[][] cpuid = new int[CpuidTable.rows().size()][4];
+
+    /// XFAM bits that may be 1.
+    long xfamFixed0() {
+        return XFAM_FIXED0 & (xcr0Supported | xssSupported) & 0xffff_ffffL;
+    }
+
+    /// The bits of register `r` of configurable CPUID entry `i` that a TD's parameters decide.
+    int configurable(int i, int r) {
+        var row = CpuidTable.configurable(i);
+        return row.configDirect()[r] | row.allowDirect()[r] & cpuid[CpuidTable.rows().indexOf(row)][r];
+    }
 
     /// Control fields of a VMCS.
     static final class VmcsControls {

@@ -11,6 +11,7 @@ final class SeptEntry {
     static final long W = 1 << 1;
     static final long X = 1 << 2;
     static final long RWX = R | W | X;
+    static final long WRITE_ONLY_MASK = R | W;
     static final long XU = 1 << 10;
     static final long RW_XS_XU = RWX | XU;
     static final long MEMORY_TYPE = 7 << 3;

@@ -84,6 +84,7 @@ final class Tdvps extends Structure {
     static final int PEBS_ENABLE = 0xb48;
     static final int PEBS_DATA_CFG = 0xb50;
     static final int PEBS_LD_LAT = 0xb58;
+    static final int PEBS_FRONTEND = 0xb60;
     static final int A_PMC = 0xb68;
     static final int DS_AREA = 0xba8;
     static final int XSS = 0xc70;
@@ -133,6 +134,11 @@ final class Tdvps extends Structure {
             pages[i] = root.u64(PAGE_PA + 8 * i);
         }
         return new Tdvps(memory, tdvprPa, pages);
+    }
+
+    /// The position of the VMCS page of VM `vm`, 0 the TD itself; an L2 VM's MSR bitmaps follow it.
+    static int vmcsPage(int vm) {
+        return vm == 0 ? VMCS_PAGE : MIN_PAGES + (vm - 1) * PAGES_PER_L2_VM;
     }
 
     int state() {

@@ -54,6 +54,17 @@ final class VmcsInit {
     /// The highest posted-interrupt notification vector that is not one: the field's initial value.
     static final int NO_NOTIFICATION_VECTOR = 0xffff;
 
+    static final long CR0_PE = 1;
+    static final long CR0_NE = 1 << 5;
+    static final long CR0_PG = 1L << 31;
+    static final long CR0_PE_PG = CR0_PE | CR0_PG;
+    /// CR0 bits that a TD does not own: NE, NW, CD and the reserved ones.
+    static final long CR0_HIDDEN = CR0_NE | 3L << 29 | -1L << 32 | 0x3ffL << 19 | 1 << 17 | 0x3ff << 6;
+    static final long CR4_MCE = 1 << 6;
+    static final long CR4_VMXE = 1 << 13;
+    /// CR4 bits that no TD owns: MCE, VMXE, SMXE, 15, 26, 31:29, 63:33.
+    static final long CR4_HIDDEN = CR4_MCE | CR4_VMXE | 1 << 14 | 1 << 15 | 1 << 26 | 7L << 29 | -1L << 33;
+
     private VmcsInit() {
     }
 }

@@ -1,0 +1,19 @@
+package cloister.tdx.core;
+
+/// Which module this is.
+final class ModuleVersion {
+    static final int BUILD_DATE = 20240101;
+    static final int BUILD_NUM = 0;
+    static final int MAJOR = 1;
+    static final int MINOR = 5;
+    static final int UPDATE = 6;
+    /// The only handoff version.
+    static final int HANDOFF = 0;
+    static final int HANDOFF_PAGES = 16;
+    /// The SEAM database entry of this module: there was never another.
+    static final int SEAMDB_INDEX = 1;
+    static final long SEAMDB_NONCE = 0x1111;
+
+    private ModuleVersion() {
+    }
+}
