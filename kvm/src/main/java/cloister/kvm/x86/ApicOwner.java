@@ -17,6 +17,10 @@ interface ApicOwner {
     /// Posts `vector` to the vCPU's posted-interrupt descriptor.
     void postInterrupt(int vector);
 
+    /// The APIC was switched between disabled, xAPIC and x2APIC.
+    default void apicModeChanged() {
+    }
+
     /// An NMI message arrived.
     void nmi();
 

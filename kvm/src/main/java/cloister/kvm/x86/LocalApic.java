@@ -9,7 +9,6 @@ import java.nio.ByteOrder;
 /// The in-kernel local APIC of one vCPU: xAPIC and x2APIC register files, priority logic, timer. [LINUX
 /// arch/x86/kvm/lapic.c] [SDM Vol. 3 "Advanced Programmable Interrupt Controller (APIC)"]
 final class LocalApic {
-    private static final int PAGE_WORDS = 64;
     private static final int MAX_LVT = 5;
     private static final int X2APIC_MSR_BASE = 0x800;
     private static final int LVT_MASK = LVT_MASKED | 1 << 12 | 0xff;
@@ -17,9 +16,8 @@ final class LocalApic {
     private final ApicOwner owner;
     private final ApicBus bus;
     private final VirtualClock clock;
-    private final int[] regs = new int[PAGE_WORDS];
+    private final ApicPage page;
     private long baseMsr;
-    private int highestIsr = -1;
     private boolean userspaceIoapic;
     /// Bits 63:32 of the x2APIC ICR live in ICR2's slot.
     private int pendingEsr;
@@ -31,10 +29,11 @@ final class LocalApic {
     private long timerPeriodTicks;
     private long busCycleNs = 1;
 
-    LocalApic(ApicOwner owner, ApicBus bus, VirtualClock clock) {
+    LocalApic(ApicOwner owner, ApicBus bus, VirtualClock clock, ApicPage page) {
         this.owner = owner;
         this.bus = bus;
         this.clock = clock;
+        this.page = page;
         reset(false);
     }
 
@@ -47,7 +46,9 @@ final class LocalApic {
         }
         int id = reg(ID);
         int ldr = reg(LDR);
-        java.util.Arrays.fill(regs, 0);
+        for (int i = 0; i < ApicPage.WORDS; i++) {
+            page.write(i << 4, 0);
+        }
         set(ID, id);
         set(VERSION, 0x14 | MAX_LVT << 16 | (userspaceIoapic ? VERSION_DIRECTED_EOI : 0));
         for (int lvt = LVT_TIMER; lvt <= LVT_ERROR; lvt += 0x10) {
@@ -58,7 +59,6 @@ final class LocalApic {
         if (isX2apic()) {
             set(LDR, init ? ldr : x2apicLdr());
         }
-        highestIsr = -1;
         timerPending = false;
         tscDeadline = 0;
         pendingEsr = 0;
@@ -101,6 +101,7 @@ final class LocalApic {
         }
         baseMsr = value;
         if (oldMode != newMode) {
+            owner.apicModeChanged();
             if (isX2apic()) {
                 set(ID, owner.id());
                 set(LDR, x2apicLdr());
@@ -195,13 +196,12 @@ final class LocalApic {
     void acknowledge(int vector) {
         setBit(IRR, vector, false);
         setBit(ISR, vector, true);
-        highestIsr = Math.max(highestIsr, vector);
     }
 
     /// Whether LINT0 passes the 8259's interrupts; there is none, but the guest's view is kept.
     int ppr() {
         int tpr = reg(TPR) & 0xff;
-        int isr = highestIsr < 0 ? 0 : highestIsr;
+        int isr = Math.max(0, highest(ISR));
         return (tpr & 0xf0) >= (isr & 0xf0) ? tpr : isr & 0xf0;
     }
 
@@ -215,19 +215,38 @@ final class LocalApic {
     }
 
     private void eoi() {
-        int vector = highestIsr;
+        int vector = highest(ISR);
         if (vector < 0) {
             return;
         }
         setBit(ISR, vector, false);
-        highestIsr = highest(ISR);
         broadcastEoi(vector);
         owner.apicEvent();
     }
 
+    /// Requests vectors of a posted-interrupt descriptor: 32 of them, from `first`.
+    void requestVectors(int first, int bits) {
+        int offset = IRR + (first >> 5 << 4);
+        page.write(offset, page.read(offset) | bits);
+    }
+
+    /// The highest requested vector and the highest in service, as the guest interrupt status holds them.
+    int guestInterruptStatus() {
+        return Math.max(0, highest(ISR)) << 8 | Math.max(0, highest(IRR));
+    }
+
+    /// The guest wrote the register at `offset`, and the processor stored it. [LINUX kvm_apic_write_nodecode]
+    void wrote(int offset) {
+        if (offset == SELF_IPI) {
+            accept(FIXED, reg(SELF_IPI) & 0xff, false);
+        } else {
+            write(offset, reg(offset));
+        }
+    }
+
     /// The guest's EOI was virtualised and exited because the EOI-exit bitmap names `vector`.
     void broadcastEoi(int vector) {
-        if ((regs[(TMR >> 4) + (vector >> 5)] & 1 << (vector & 31)) != 0
+        if ((page.read(TMR + (vector >> 5 << 4)) & 1 << (vector & 31)) != 0
                 && (reg(SPIV) & SPIV_SUPPRESS_EOI_BROADCAST) == 0) {
             owner.levelEoi(vector);
         }
@@ -278,7 +297,7 @@ final class LocalApic {
         }
     }
 
-    private static boolean readable(int offset) {
+    static boolean readable(int offset) {
         return switch (offset) {
             case ID, VERSION, TPR, PPR, LDR, DFR, SPIV, ESR, ICR, ICR2, LVT_TIMER, LVT_THERMAL, LVT_PMC, LVT_LINT0,
                  LVT_LINT1, LVT_ERROR, TIMER_INITIAL_COUNT, TIMER_CURRENT_COUNT, TIMER_DIVIDE -> true;
@@ -463,21 +482,20 @@ final class LocalApic {
 
     /// The register page of KVM_GET_LAPIC.
     byte[] save() {
-        var page = ByteBuffer.allocate(1024).order(ByteOrder.LITTLE_ENDIAN);
-        for (int i = 0; i < PAGE_WORDS; i++) {
-            page.putInt(i * 16, i == TIMER_CURRENT_COUNT >> 4 ? currentCount() : regs[i]);
+        var saved = ByteBuffer.allocate(1024).order(ByteOrder.LITTLE_ENDIAN);
+        for (int i = 0; i < ApicPage.WORDS; i++) {
+            saved.putInt(i * 16, i == TIMER_CURRENT_COUNT >> 4 ? currentCount() : page.read(i << 4));
         }
-        return page.array();
+        return saved.array();
     }
 
     /// KVM_SET_LAPIC.
     void restore(byte[] saved) {
-        var page = ByteBuffer.wrap(saved).order(ByteOrder.LITTLE_ENDIAN);
+        var words = ByteBuffer.wrap(saved).order(ByteOrder.LITTLE_ENDIAN);
         stopTimer();
-        for (int i = 0; i < PAGE_WORDS; i++) {
-            regs[i] = page.getInt(i * 16);
+        for (int i = 0; i < ApicPage.WORDS; i++) {
+            page.write(i << 4, words.getInt(i * 16));
         }
-        highestIsr = highest(ISR);
         restartCount();
         owner.apicEvent();
     }
@@ -485,26 +503,27 @@ final class LocalApic {
     /// Whether `vector` is requested or in service.
     boolean isActive(int vector) {
         int bit = 1 << (vector & 31);
-        return ((regs[(IRR >> 4) + (vector >> 5)] | regs[(ISR >> 4) + (vector >> 5)]) & bit) != 0;
+        int word = vector >> 5 << 4;
+        return ((page.read(IRR + word) | page.read(ISR + word)) & bit) != 0;
     }
 
     private int reg(int offset) {
-        return regs[offset >> 4];
+        return page.read(offset);
     }
 
     private void set(int offset, int value) {
-        regs[offset >> 4] = value;
+        page.write(offset, value);
     }
 
     private void setBit(int first, int vector, boolean value) {
-        int word = (first >> 4) + (vector >> 5);
+        int offset = first + (vector >> 5 << 4);
         int bit = 1 << (vector & 31);
-        regs[word] = value ? regs[word] | bit : regs[word] & ~bit;
+        page.write(offset, value ? page.read(offset) | bit : page.read(offset) & ~bit);
     }
 
     private int highest(int first) {
         for (int word = 7; word >= 0; word--) {
-            int bits = regs[(first >> 4) + word];
+            int bits = page.read(first + (word << 4));
             if (bits != 0) {
                 return word * 32 + 31 - Integer.numberOfLeadingZeros(bits);
             }

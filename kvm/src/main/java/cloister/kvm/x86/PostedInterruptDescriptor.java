@@ -38,6 +38,22 @@ final class PostedInterruptDescriptor {
         return (memory.read(pa + PostedInterrupts.CONTROL, 8) & PostedInterrupts.OUTSTANDING) != 0;
     }
 
+    /// Moves all requests to `apic` and clears the notification. [LINUX vmx_sync_pir_to_irr]
+    void drainTo(LocalApic apic) {
+        if (!isOutstanding()) {
+            return;
+        }
+        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, control & ~PostedInterrupts.OUTSTANDING);
+        for (int i = 0; i < 8; i++) {
+            int bits = (int) memory.read(pa + PostedInterrupts.PIR + 4 * i, 4);
+            if (bits != 0) {
+                memory.write(pa + PostedInterrupts.PIR + 4 * i, 4, 0);
+                apic.requestVectors(32 * i, bits);
+            }
+        }
+    }
+
     /// Whether any vector is requested.
     boolean hasPending() {
         for (int i = 0; i < 4; i++) {

@@ -39,7 +39,6 @@ final class TdVcpu extends Vcpu {
     final SeamRegs args = new SeamRegs();
     long enterStatus;
     private final TdExits exits;
-    private final PostedInterruptDescriptor pi;
     private final KvmSeam seam;
     private boolean initialized;
     private long tdvprPa;
@@ -53,12 +52,10 @@ final class TdVcpu extends Vcpu {
     private long hostKernelGsBase;
 
     TdVcpu(TdVm vm, int id) {
-        super(vm, id);
+        super(vm, id, ApicPage.own());
         this.td = vm;
         this.seam = vm.seam;
         this.exits = new TdExits(this);
-        this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR,
-                lp.index());
         this.mpState = MpState.UNINITIALIZED;
     }
 
@@ -290,18 +287,6 @@ final class TdVcpu extends Vcpu {
 
     @Override public boolean postsInterrupts() {
         return true;
-    }
-
-    @Override public void postInterrupt(int vector) {
-        pi.post(vector);
-        if (pi.testAndSetOutstanding()) {
-            return;
-        }
-        if (isInGuest()) {
-            lp.sendInterrupt(Host.POSTED_INTR_VECTOR);
-        } else {
-            wake();
-        }
     }
 
     /// HLT by TDVMCALL says whether interrupts are blocked; at other times KVM cannot know. [LINUX

@@ -46,6 +46,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
     final LocalApic apic;
     final GuestCpuid cpuid = new GuestCpuid();
     final GuestMsrs msrs;
+    final PostedInterruptDescriptor pi;
     final KvmRun run = new KvmRun();
     final int[] cpuidResult = new int[4];
     private final int id;
@@ -64,12 +65,14 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
     private boolean blocked;
     private boolean kicked;
 
-    Vcpu(Vm vm, int id) {
+    Vcpu(Vm vm, int id, ApicPage apicPage) {
         this.vm = vm;
         this.id = id;
         this.host = vm.host;
         this.lp = host.processorFor(id);
-        this.apic = new LocalApic(this, vm.bus, host.clock());
+        this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR,
+                lp.index());
+        this.apic = new LocalApic(this, vm.bus, host.clock(), apicPage);
         this.msrs = new GuestMsrs(this, apic, cpuid, lp.rdmsr(cloister.spec.x86.Msr.IA32_ARCH_CAPABILITIES));
         apic.userspaceIoapic(vm.splitIrqchip);
         apic.busCycleNs(vm.apicBusCycleNs);
@@ -113,6 +116,10 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
 
     /// Resets registers, as INIT does.
     abstract void reset(boolean init);
+
+    /// The VMM wants to hear of other EOIs than before.
+    void eoiVectorsChanged(BitSet vectors) {
+    }
 
     /// Starts at `vector` in real mode.
     abstract void startAt(int vector);
@@ -208,6 +215,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         }
         if ((now & REQUEST_SCAN_IOAPIC) != 0) {
             vm.bus.scanIoapicRoutes(apic, eoiVectors);
+            eoiVectorsChanged(eoiVectors);
         }
         if ((now & REQUEST_IOAPIC_EOI) != 0) {
             return new KvmExit.IoapicEoi(eoiVector);
@@ -319,6 +327,19 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         wake();
     }
 
+    /// [LINUX __vmx_deliver_posted_interrupt]
+    @Override public final void postInterrupt(int vector) {
+        pi.post(vector);
+        if (pi.testAndSetOutstanding()) {
+            return;
+        }
+        if (inGuest) {
+            lp.sendInterrupt(Host.POSTED_INTR_VECTOR);
+        } else {
+            wake();
+        }
+    }
+
     @Override public final void nmi() {
         nmiPending = Math.min(2, nmiPending + 1);
         apicEvent();
@@ -340,11 +361,6 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
             eoiVector = vector;
             request(REQUEST_IOAPIC_EOI);
         }
-    }
-
-    /// The vectors whose EOI the VMM wants to hear of.
-    BitSet eoiVectors() {
-        return eoiVectors;
     }
 
     // --- ioctls that all kinds share

@@ -5,7 +5,9 @@ import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.vmx.Vmcs;
+import cloister.kvm.host.Host;
 import cloister.memory.PhysicalMemory;
+import cloister.spec.x86.ApicRegister;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
@@ -62,6 +64,52 @@ final class VmcsSetup {
         vmcs.write(PAGE_FAULT_ERROR_CODE_MATCH, 0);
         vmcs.write(CR3_TARGET_COUNT, 0);
         vmcs.write(GUEST_PAT, PAT_DEFAULT);
+    }
+
+    /// Whether the processor delivers virtual interrupts and processes posted ones.
+    static boolean hasApicv(LogicalProcessor lp) {
+        return mayBeOne(lp, TRUE_PROCBASED, PROC_TPR_SHADOW) && mayBeOne(lp, TRUE_PINBASED, PIN_POSTED_INTERRUPTS)
+                && mayBeOne(lp, PROCBASED2, PROC2_VIRTUALIZE_X2APIC_MODE | PROC2_APIC_REGISTER_VIRTUALIZATION
+                        | PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+    }
+
+    private static boolean mayBeOne(LogicalProcessor lp, int msr, int bits) {
+        return ((int) (lp.rdmsr(msr) >>> 32) & bits) == bits;
+    }
+
+    /// Turns APIC virtualisation on. Outside x2APIC mode accesses to the APIC page stay EPT misconfigurations.
+    static void apicVirtualization(Vmcs vmcs, long virtualApicPa, long piDescriptorPa) {
+        vmcs.write(PIN_BASED_CONTROLS, vmcs.readInt(PIN_BASED_CONTROLS) | PIN_POSTED_INTERRUPTS);
+        vmcs.write(PROC_BASED_CONTROLS, vmcs.readInt(PROC_BASED_CONTROLS) & ~(PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING)
+                | PROC_TPR_SHADOW);
+        vmcs.write(SECONDARY_PROC_BASED_CONTROLS, vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS)
+                | PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+        vmcs.write(VIRTUAL_APIC_ADDRESS, virtualApicPa);
+        vmcs.write(TPR_THRESHOLD, 0);
+        vmcs.write(POSTED_INTERRUPT_NOTIFICATION_VECTOR, Host.POSTED_INTR_VECTOR);
+        vmcs.write(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, piDescriptorPa);
+    }
+
+    /// In x2APIC mode the guest reads registers, and writes TPR, EOI and SELF_IPI, without exits. The timer's count and the
+    /// 64-bit ICR are KVM's. [LINUX vmx_update_msr_bitmap_x2apic]
+    static void x2apicMode(PhysicalMemory memory, Vmcs vmcs, long bitmapPa, boolean on) {
+        int controls = vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS);
+        vmcs.write(SECONDARY_PROC_BASED_CONTROLS,
+                on ? controls | PROC2_VIRTUALIZE_X2APIC_MODE : controls & ~PROC2_VIRTUALIZE_X2APIC_MODE);
+        memory.fill(bitmapPa + (Msr.IA32_X2APIC_FIRST >> 3), 32, (byte) 0xff);
+        memory.fill(bitmapPa + 2048 + (Msr.IA32_X2APIC_FIRST >> 3), 32, (byte) 0xff);
+        if (!on) {
+            return;
+        }
+        for (int offset = 0; offset < 0x400; offset += 16) {
+            if (LocalApic.readable(offset) && offset != ApicRegister.TIMER_CURRENT_COUNT && offset != ApicRegister.ICR
+                    && offset != ApicRegister.ICR2 && offset != ApicRegister.DFR) {
+                pass(memory, bitmapPa, Msr.IA32_X2APIC_FIRST + (offset >> 4), 0);
+            }
+        }
+        for (int offset : new int[] {ApicRegister.TPR, ApicRegister.EOI, ApicRegister.SELF_IPI}) {
+            pass(memory, bitmapPa, Msr.IA32_X2APIC_FIRST + (offset >> 4), 2048);
+        }
     }
 
     /// The host's own state. Its code addresses are those of a Linux kernel; no instruction is ever fetched there, as the

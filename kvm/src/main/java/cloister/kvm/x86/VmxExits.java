@@ -59,6 +59,14 @@ final class VmxExits {
             case ExitReason.VMCALL -> hypercall();
             case ExitReason.INVD, ExitReason.WBINVD, ExitReason.MWAIT, ExitReason.MONITOR, ExitReason.PAUSE,
                  ExitReason.INVLPG -> skip();
+            case ExitReason.VIRTUALIZED_EOI -> {
+                vcpu.apic.broadcastEoi((int) vmcs.read(EXIT_QUALIFICATION) & 0xff);
+                yield null;
+            }
+            case ExitReason.APIC_WRITE -> {
+                vcpu.apic.wrote((int) vmcs.read(EXIT_QUALIFICATION) & 0xff0);
+                yield null;
+            }
             case ExitReason.RDPMC -> {
                 vcpu.queueGp();
                 yield null;

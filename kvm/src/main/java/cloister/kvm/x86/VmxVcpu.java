@@ -20,6 +20,7 @@ import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Msr;
 import cloister.spec.x86.Rflags;
 import java.util.Arrays;
+import java.util.BitSet;
 
 /// A vCPU of an ordinary VM: a VMCS and the registers that VMX does not switch. [LINUX arch/x86/kvm/vmx/vmx.c]
 final class VmxVcpu extends Vcpu {
@@ -37,6 +38,9 @@ final class VmxVcpu extends Vcpu {
     private final long vmcsPa;
     private final long msrBitmapPa;
     private final int vpid;
+    private final long apicPagePa;
+    /// Interrupts are posted and delivered by the processor, in x2APIC mode its registers are virtualised.
+    private final boolean apicv;
     private final FpuState fpu = new FpuState();
     private final long[] switchedMsrs = new long[SWITCHED_MSRS.length];
     private final long[] debugRegisters = new long[4];
@@ -54,7 +58,13 @@ final class VmxVcpu extends Vcpu {
     private VmxStatus entryStatus;
 
     VmxVcpu(VmxVm vm, int id) {
-        super(vm, id);
+        this(vm, id, vm.host.frames().allocate());
+    }
+
+    private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
+        super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
+        this.apicPagePa = apicPagePa;
+        this.apicv = VmcsSetup.hasApicv(lp);
         this.vpid = id + 1;
         this.vmcsPa = host.allocateVmcsRegion();
         this.msrBitmapPa = host.frames().allocate();
@@ -66,6 +76,9 @@ final class VmxVcpu extends Vcpu {
         VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
         VmcsSetup.controls(lp, vmcs, vpid, vm.mmu.eptp(), msrBitmapPa);
         VmcsSetup.hostState(vmcs);
+        if (apicv) {
+            VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
+        }
         reset(false);
         tsc(0);
         flushTlb();
@@ -77,6 +90,8 @@ final class VmxVcpu extends Vcpu {
         lp.vmclear(vmcsPa);
         host.frames().free(vmcsPa);
         host.frames().free(msrBitmapPa);
+        host.frames().free(apicPagePa);
+        host.frames().free(pi.pa());
     }
 
     // --- run loop
@@ -152,15 +167,28 @@ final class VmxVcpu extends Vcpu {
     }
 
     @Override boolean hasInterrupt() {
+        pi.drainTo(apic);
         return apic.deliverable() >= 0;
     }
 
     @Override public boolean postsInterrupts() {
-        return false;
+        return apicv;
     }
 
-    @Override public void postInterrupt(int vector) {
-        throw new IllegalStateException("interrupts are injected");
+    /// [LINUX vmx_set_virtual_apic_mode]
+    @Override public void apicModeChanged() {
+        if (apicv) {
+            VmcsSetup.x2apicMode(host.memory(), vmcs, msrBitmapPa, apic.isX2apic());
+        }
+    }
+
+    /// [LINUX vmx_load_eoi_exitmap]
+    @Override void eoiVectorsChanged(BitSet vectors) {
+        long[] words = Arrays.copyOf(vectors.toLongArray(), 4);
+        vmcs.write(EOI_EXIT_BITMAP_0, words[0]);
+        vmcs.write(EOI_EXIT_BITMAP_1, words[1]);
+        vmcs.write(EOI_EXIT_BITMAP_2, words[2]);
+        vmcs.write(EOI_EXIT_BITMAP_3, words[3]);
     }
 
     private boolean nmiAllowed() {
@@ -173,7 +201,10 @@ final class VmxVcpu extends Vcpu {
             nmiPending--;
             queuedInfo = Interruption.VALID | Interruption.NMI << 8 | ExceptionVector.NMI;
         }
-        if (queuedInfo == 0 && interruptAllowed()) {
+        if (apicv) {
+            pi.drainTo(apic);
+            vmcs.write(GUEST_INTERRUPT_STATUS, apic.guestInterruptStatus());
+        } else if (queuedInfo == 0 && interruptAllowed()) {
             int vector = apic.deliverable();
             if (vector >= 0) {
                 apic.acknowledge(vector);
@@ -189,7 +220,7 @@ final class VmxVcpu extends Vcpu {
             vmcs.write(ENTRY_INTERRUPTION_INFO, 0);
         }
         window(Controls.PROC_NMI_WINDOW, nmiPending > 0);
-        window(Controls.PROC_INTERRUPT_WINDOW, apic.deliverable() >= 0);
+        window(Controls.PROC_INTERRUPT_WINDOW, !apicv && apic.deliverable() >= 0);
     }
 
     private void window(int control, boolean wanted) {
@@ -385,7 +416,10 @@ final class VmxVcpu extends Vcpu {
         vmcs.write(GUEST_DR7, 0x400);
         vmcs.write(GUEST_RFLAGS, 2);
         vmcs.write(GUEST_RIP, 0xfff0);
-        if (!init) {
+        pi.drainTo(apic);
+        if (init) {
+            apic.reset(true); // once more: what was posted is gone
+        } else {
             xcr0 = 1;
         }
     }

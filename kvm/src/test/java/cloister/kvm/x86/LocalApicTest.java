@@ -27,7 +27,7 @@ final class LocalApicTest {
 
         Owner(int id) {
             this.id = id;
-            apic = new LocalApic(this, bus, clock);
+            apic = new LocalApic(this, bus, clock, ApicPage.own());
             apic.userspaceIoapic(true);
         }
 
