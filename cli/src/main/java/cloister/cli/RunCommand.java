@@ -135,6 +135,12 @@ final class RunCommand implements Callable<Integer> {
                 if (stats) {
                     StatsReport.print(machine.stats(), System.err);
                 }
+                if (outcome instanceof Outcome.PowerOff || outcome instanceof Outcome.Reset) {
+                    long leaked = machine.tearDown();
+                    if (leaked != 0) {
+                        return ended(ExitCode.LEAK, leaked + " private pages could not be reclaimed", tail);
+                    }
+                }
                 return report(outcome, tail, commandOutput);
             }
         } finally {
@@ -205,6 +211,7 @@ final class RunCommand implements Callable<Integer> {
             case Outcome.TimedOut() -> ended(ExitCode.TIMEOUT, "the guest was still running after " + timeout
                     + " s: raise --timeout, or see where it hangs", tail);
             case Outcome.Stalled() -> ended(ExitCode.STALLED, "every vCPU waits and nothing can wake one", tail);
+            case Outcome.MissingFeature(var text) -> ended(ExitCode.UNSUPPORTED, text, tail);
             case Outcome.InternalError(var text) -> ended(ExitCode.INTERNAL, text, tail);
         };
     }

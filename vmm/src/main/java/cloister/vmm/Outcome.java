@@ -27,8 +27,11 @@ public sealed interface Outcome {
     record Stalled() implements Outcome {
     }
 
-    /// The platform could not go on: a feature that the model lacks, a dead VM, a bug. `text` is for developers and
-    /// has many lines.
+    /// The guest used something that Cloister lacks; the first line of `text` names it, registers follow.
+    record MissingFeature(String text) implements Outcome {
+    }
+
+    /// The platform could not go on: a dead VM, a bug. `text` is for developers and has many lines.
     record InternalError(String text) implements Outcome {
     }
 }

@@ -1,5 +1,6 @@
 package cloister.vmm;
 
+import cloister.cpu.MissingFeature;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmVcpu;
@@ -36,6 +37,8 @@ final class VcpuThread implements Runnable {
         } catch (KvmException e) {
             machine.end(new Outcome.InternalError("KVM_RUN of vCPU " + vcpu.id() + " failed: " + e.getMessage() + "\n"
                     + RegisterDump.of(vcpu)));
+        } catch (MissingFeature e) {
+            machine.end(new Outcome.MissingFeature(e.getMessage()));
         } catch (RuntimeException | Error e) {
             machine.end(new Outcome.InternalError(Failures.describe(e, vcpu)));
         }

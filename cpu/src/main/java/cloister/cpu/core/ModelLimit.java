@@ -1,7 +1,9 @@
 package cloister.cpu.core;
 
-/// The guest needs something that this model does not have. Stops the run; the message names the feature.
-public final class ModelLimit extends RuntimeException {
+import cloister.cpu.MissingFeature;
+
+/// What the processor's own code throws when it lacks something.
+public final class ModelLimit extends MissingFeature {
     private static final long serialVersionUID = 1L;
 
     public ModelLimit(String message) {
