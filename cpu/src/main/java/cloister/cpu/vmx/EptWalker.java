@@ -16,7 +16,7 @@ import java.util.Arrays;
 /// Translates guest-physical addresses through the EPT in force. [SDM Vol. 3 "The Extended Page Table Mechanism (EPT)"]
 ///
 /// For a TD, a guest-physical address with the SHARED bit goes through the shared EPT, whose entries carry KeyIDs of the host; any
-/// other goes through the Secure EPT, which lies in memory of the TD's KeyID and maps memory of that KeyID. [TDX-ARCH "Secure
+/// other goes through the Secure EPT, which lies in memory of the TD's KeyID and maps memory of that KeyID. [TDX-CPU "Secure
 /// EPT", "Shared EPT"]
 ///
 /// Finished translations are kept as guest-physical mappings until INVEPT, as the SDM allows. [SDM Vol. 3 "Caching Translation

@@ -9,7 +9,7 @@ import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 
 /// The SEAM transfer VMCS of a logical processor: SEAMCALL saves the VMM's state into its guest area and loads its host area;
-/// SEAMRET loads the guest area. [TDX-ARCH "SEAM transfer VMCS"]
+/// SEAMRET loads the guest area. [TDX-CPU "SEAM transfer VMCS"]
 public final class SeamTransfer {
     private static final int CODE = 0x8;
     private static final int DATA = 0x10;

@@ -1,7 +1,7 @@
 package cloister.spec.vmx;
 
 /// The fields of a VMCS with their encodings. [SDM Vol. 3 "Field Encoding in VMCS"] The fields that only SEAM mode has are in
-/// [TDX-ARCH "VMX extensions in SEAM"].
+/// [TDX-CPU "VMX extensions in SEAM"].
 ///
 /// The encoding tells width (bits 14:13) and type (bits 11:10). 64-bit fields have a second encoding, one higher, that
 /// accesses bits 63:32; [#ofEncoding] finds the field for both.
