@@ -19,7 +19,10 @@ public final class FpuInstructions {
     }
 
     private static Handler find(Op op) {
-        if (SseMoves.handles(op)) {
+        Handler fast = SseFastPaths.handler(op);
+        if (fast != null) {
+            return fast;
+        } else if (SseMoves.handles(op)) {
             return SseMoves::execute;
         } else if (SseInteger.handles(op)) {
             return SseInteger::execute;

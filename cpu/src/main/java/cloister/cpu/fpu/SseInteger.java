@@ -185,7 +185,7 @@ public final class SseInteger {
                     PackedInteger.pair((int) (aHigh >> 32), (int) (bHigh >> 32)));
             case PUNPCKLQDQ, UNPCKLPD -> x[d + 1] = bLow;
             case PUNPCKHQDQ, UNPCKHPD -> set(x, d, aHigh, bHigh);
-            case PSHUFD -> set(x, d, shuffle2D(x, s, s, imm), shuffle2D(x, s, s, imm >> 4));
+            case PSHUFD -> shuffleD(x, d, s, imm);
             case SHUFPS -> set(x, d, shuffle2D(x, d, d, imm), shuffle2D(x, s, s, imm >> 4));
             case SHUFPD -> set(x, d, (imm & 1) == 0 ? aLow : aHigh, (imm & 2) == 0 ? bLow : bHigh);
             case PSHUFLW -> set(x, d, PackedInteger.shuffleW(bLow, imm), bHigh);
@@ -287,6 +287,10 @@ public final class SseInteger {
         } else {
             set(x, d, bytes < 16 ? high >>> bits : 0, 0);
         }
+    }
+
+    static void shuffleD(long[] x, int d, int s, int control) {
+        set(x, d, shuffle2D(x, s, s, control), shuffle2D(x, s, s, control >> 4));
     }
 
     /// Doublewords of `x` at `first` and `second` selected by the low two 2-bit fields of `control`.

@@ -39,7 +39,7 @@ final class SseMoves {
         }
     }
 
-    private static void move(Cpu cpu, Instruction insn, boolean aligned) {
+    static void move(Cpu cpu, Instruction insn, boolean aligned) {
         long[] x = cpu.fpu.xmm;
         if (insn.kind0 == OperandKind.MEM) {
             SimdOperands.store(cpu, insn, x[2 * insn.reg1], x[2 * insn.reg1 + 1], aligned);
