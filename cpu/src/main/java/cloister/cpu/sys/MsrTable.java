@@ -39,7 +39,7 @@ final class MsrTable {
     private static final long ARCH_CAPABILITIES = bits(0, 1, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 17, 20, 21, 24, 26, 27, 62);
     private static final long SPEC_CTRL = bits(0, 1, 2, 3, 4, 5, 6, 7, 10);
     private static final long DEBUGCTL = bits(1, 2, 11, 12, 14);
-    private static final long MISC_ENABLE = bits(0, 11, 12, 18);
+    private static final long MISC_ENABLE = bits(0, 7, 12, 18);
     private static final long MISC_ENABLE_WRITABLE = bits(0, 18);
     private static final long ALL_WB = 0x0606_0606_0606_0606L;
 
