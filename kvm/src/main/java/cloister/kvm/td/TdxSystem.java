@@ -101,7 +101,8 @@ public final class TdxSystem {
             long low = read(CPUID_CONFIG_VALUES + 2 * i);
             long high = read(CPUID_CONFIG_VALUES + 2 * i + 1);
             boolean hasSubLeaf = leaf >>> 32 != NO_SUBLEAF;
-            cpuidConfig.add(new CpuidEntry((int) leaf, hasSubLeaf ? (int) (leaf >>> 32) : 0, 0, (int) low,
+            cpuidConfig.add(new CpuidEntry((int) leaf, hasSubLeaf ? (int) (leaf >>> 32) : 0,
+                    hasSubLeaf ? CpuidEntry.SIGNIFICANT_INDEX : 0, (int) low,
                     (int) (low >>> 32), (int) high, (int) (high >>> 32)));
         }
     }
