@@ -738,7 +738,7 @@ public final class Interpreter {
                     }
                 }
                 // The code here is gone, or the slice has ended at a branch.
-                target = r[Slot.PAGE] + (info[pc] & CodeCache.OFFSET_MASK);
+                target = r[Slot.PAGE] + goesOnAt(code[pc], info[pc]);
                 budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
                 continue transfer;
             }
@@ -747,6 +747,13 @@ public final class Interpreter {
 
     private static long address(long[] r, long form) {
         return r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24] + (form >> 32);
+    }
+
+    /// The offset in the page at which execution goes on from a micro-op that was not executed. What a branch out of the page leads
+    /// to knows its target itself.
+    private static long goesOnAt(long u, int info) {
+        boolean branchedOut = ((int) u & 0x7f) == MicroOp.JMP_PAGE && (int) u >>> 24 == 0;
+        return branchedOut ? u >> 32 : info & CodeCache.OFFSET_MASK;
     }
 
     // Between the loop and the architectural state
