@@ -26,6 +26,7 @@ final class CaseGenerator {
     private final Decoder decoder = new Decoder();
     private final byte[] code = new byte[40];
     private int slot;
+    private long seed;
 
     private Template template;
     private Instruction i;
@@ -33,6 +34,10 @@ final class CaseGenerator {
     private final Set<Integer> placed = new HashSet<>();
     private int dispAt;
     private int moffsAt;
+    /// Where the instruction stands in a sequence.
+    private int offset;
+    /// Only memory operands at fixed addresses.
+    private boolean fixedAddresses;
 
     CaseGenerator(long seed) {
         random = new SplittableRandom(seed);
@@ -55,12 +60,38 @@ final class CaseGenerator {
             }
             i = decoder.decode(form.mode(), code, 0, 15);
             byte[] bytes = Arrays.copyOf(code, i.length);
-            Case c = new Case(form.mode(), bytes, slot, random.nextLong(), List.copyOf(changes));
+            Case c = new Case(form.mode(), bytes, slot, ++seed, List.copyOf(changes));
             if (!Undefined.result(i, c.initial())) {
                 return c;
             }
         }
         return null;
+    }
+
+    /// A straight sequence of up to six instructions out of `forms`, which have one mode.
+    Case sequence(List<Template> forms) {
+        slot = (slot + 1) % SLOTS;
+        changes = new ArrayList<>();
+        placed.clear();
+        fixedAddresses = true;
+        byte[] bytes = new byte[Layout.CODE_BYTES];
+        offset = 0;
+        for (int attempt = 0, count = random.nextInt(2, 7); attempt < ATTEMPTS && count > 0; attempt++) {
+            template = forms.get(random.nextInt(forms.size()));
+            encode();
+            i = decoder.decode(template.mode(), code, 0, 15);
+            boolean usable = Template.form(i).equals(template.form()) && Eligibility.inSequence(template.mode(), i)
+                && (!isMemory() || i.op == Op.LEA || i.op == Op.NOP || addressing());
+            if (usable && offset + i.length <= bytes.length) {
+                System.arraycopy(code, 0, bytes, offset, i.length);
+                offset += i.length;
+                count--;
+            }
+        }
+        Case c = new Case(template.mode(), Arrays.copyOf(bytes, offset), slot, ++seed, List.of());
+        offset = 0;
+        fixedAddresses = false;
+        return c;
     }
 
     private boolean long64() {
@@ -148,8 +179,8 @@ final class CaseGenerator {
             code[n++] = (byte) (0xC0 | reg | (random.nextInt(4) == 0 ? fixed & 7 : random.nextInt(8)));
             return n;
         }
-        int mod = random.nextInt(3);
-        int rm = random.nextInt(8);
+        int mod = fixedAddresses ? 0 : random.nextInt(3);
+        int rm = fixedAddresses ? 5 : random.nextInt(8);
         code[n++] = (byte) (mod << 6 | reg | rm);
         int base = rm;
         if (rm == 4) {
@@ -215,12 +246,12 @@ final class CaseGenerator {
         return aim(target - Addressing.segmentBase(i));
     }
 
-    private boolean aim(long offset) {
+    private boolean aim(long address) {
         boolean bare = i.base == Instruction.NO_REGISTER && i.index == Instruction.NO_REGISTER;
         if (i.base == Instruction.BASE_RIP || bare) {
-            return patch(offset);
+            return patch(address);
         }
-        long rest = offset - i.disp;
+        long rest = address - i.disp;
         if (i.index != Instruction.NO_REGISTER) {
             if (i.base == i.index) {
                 return false;
@@ -243,19 +274,19 @@ final class CaseGenerator {
         return i.addressSize == 4 && long64() ? value & 0xFFFF_FFFFL | (random.nextBoolean() ? (long) random.nextInt() << 32 : 0) : value;
     }
 
-    private boolean patch(long offset) {
+    private boolean patch(long address) {
         boolean moffs = i.op == Op.MOV && template.modRm() < 0;
         if (moffs) {
             for (int k = 0; k < i.addressSize; k++) {
-                code[moffsAt + k] = (byte) (offset >> 8 * k);
+                code[moffsAt + k] = (byte) (address >> 8 * k);
             }
             return true;
         }
         if (dispAt < 0) {
             return false;
         }
-        long origin = i.base == Instruction.BASE_RIP ? Layout.CODE + (long) slot * Layout.SLOT + Layout.SLOT_START + i.length : 0;
-        putInt(dispAt, (int) (offset - origin));
+        long origin = i.base == Instruction.BASE_RIP ? Layout.CODE + (long) slot * Layout.SLOT + Layout.SLOT_START + offset + i.length : 0;
+        putInt(dispAt, (int) (address - origin));
         return true;
     }
 

@@ -2,6 +2,7 @@ package cloister.silicon;
 
 import static cloister.silicon.MachineState.*;
 
+import cloister.isa.Decoder;
 import cloister.isa.Disassembler;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -13,6 +14,7 @@ final class Comparison {
         "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
     /// Arithmetic flags and DF.
     private static final int FLAGS = 0xCD5;
+    private static final int AF = 0x10;
     private static final int C1 = 0x200;
     private static final int PE = 0x20;
     private static final int UE = 0x10;
@@ -20,6 +22,7 @@ final class Comparison {
 
     private final Case c;
     private final Instruction i;
+    private final boolean sequence;
     private final MachineState before;
     private final Outcome silicon;
     private final Outcome model;
@@ -28,6 +31,7 @@ final class Comparison {
     private Comparison(Case c, Instruction i, MachineState before, Outcome silicon, Outcome model) {
         this.c = c;
         this.i = i;
+        sequence = i.length < c.code().length;
         this.before = before;
         this.silicon = silicon;
         this.model = model;
@@ -36,7 +40,8 @@ final class Comparison {
     /// The differences in words, or null if there is none that counts. `i` is the case's first instruction.
     static String differences(Case c, Instruction i, Outcome silicon, Outcome model) {
         MachineState before = c.initial();
-        if (silicon.vector() == Outcome.LOST || Undefined.result(i, before)) {
+        boolean sequence = i.length < c.code().length;
+        if (silicon.vector() == Outcome.LOST || !sequence && Undefined.result(i, before)) {
             return null;
         }
         Comparison comparison = new Comparison(c, i, before, silicon, model);
@@ -46,7 +51,18 @@ final class Comparison {
 
     private String describe() {
         return "%s %s  %s (slot %d seed %x %s)%s".formatted(c.mode(), HexFormat.of().formatHex(c.code()),
-            Disassembler.format(i, c.codeAddress()), c.slot(), c.seed(), c.changes(), differences);
+            text(), c.slot(), c.seed(), c.changes(), differences);
+    }
+
+    private String text() {
+        StringBuilder text = new StringBuilder();
+        Decoder decoder = new Decoder();
+        for (int at = 0; at < c.code().length;) {
+            Instruction next = decoder.decode(c.mode(), c.code(), at, c.code().length - at);
+            text.append(at == 0 ? "" : "; ").append(Disassembler.format(next, c.codeAddress() + at));
+            at += Math.max(next.length, 1);
+        }
+        return text.toString();
     }
 
     private void compare() {
@@ -64,7 +80,7 @@ final class Comparison {
             number(REGISTERS[r], expected.gpr[r], actual.gpr[r], -1, before.gpr[r]);
         }
         number("rip", expected.rip, actual.rip, -1);
-        int undefined = silicon.faulted() ? 0 : Undefined.flags(i, before);
+        int undefined = sequence ? AF : silicon.faulted() ? 0 : Undefined.flags(i, before);
         number("rflags", expected.rflags, actual.rflags, FLAGS & ~undefined, before.rflags);
         data(expected, actual);
         floatingPoint(expected, actual);
@@ -104,7 +120,7 @@ final class Comparison {
     }
 
     private void floatingPoint(MachineState expected, MachineState actual) {
-        boolean approximate = Undefined.approximate(i) && !silicon.faulted();
+        boolean approximate = !sequence && Undefined.approximate(i) && !silicon.faulted();
         int status = approximate ? 0xFFFF & ~(C1 | PE | UE) : Undefined.c1(i) ? 0xFFFF & ~C1 : 0xFFFF;
         number("mxcsr", expected.fx.getInt(FX_MXCSR), actual.fx.getInt(FX_MXCSR), -1, before.fx.getInt(FX_MXCSR));
         sse(expected, actual, approximate);

@@ -9,6 +9,30 @@ final class Eligibility {
     private Eligibility() {
     }
 
+    /// Which instructions may stand in sequences: no jumps, nothing that needs a prepared state, and nothing undefined but
+    /// AF, so that no undefined bit reaches a later instruction's result.
+    static boolean inSequence(CodeMode mode, Instruction i) {
+        boolean plain = switch (i.op) {
+            case MUL, IMUL, DIV, IDIV, SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD, BT, BTS, BTR, BTC, BSF, BSR, TZCNT, LZCNT, BEXTR,
+                BZHI, ANDN, BLSI, BLSMSK, BLSR, AAA, AAS, DAA, DAS, AAM, AAD -> false;
+            case LAHF, PUSHF, POPF, ENTER, LEAVE, PUSH, POP, PUSHA, POPA, PUSH_SREG, JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ,
+                MOVS, CMPS, STOS, LODS, SCAS, XLAT, MASKMOVQ, MASKMOVDQU, BOUND, LDMXCSR, FXRSTOR, FXSAVE, FNSTENV, FNSAVE, FLDENV, FRSTOR,
+                FCOMI, FCOMIP, FUCOMI, FUCOMIP, CVTPI2PS, STD -> false;
+            case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 -> i.kind1 != OperandKind.MEM;
+            default -> !Undefined.approximate(i);
+        };
+        boolean usesStackPointer = i.kind0 == OperandKind.GPR && i.reg0 == 4 || i.kind1 == OperandKind.GPR && i.reg1 == 4;
+        return plain && !usesStackPointer && i.segment != 4 && i.segment != 5 && testable(mode, i) && !privileged(i);
+    }
+
+    private static boolean privileged(Instruction i) {
+        return switch (i.op) {
+            case HLT, CLI, STI, IN, OUT, INS, OUTS, CLTS, INVD, WBINVD, WBNOINVD, RDMSR, WRMSR, INVLPG, LGDT, LIDT, LLDT, LTR, LMSW, MOV_CR, MOV_DR,
+                STAC, CLAC, UD0, UD1, UD2 -> true;
+            default -> false;
+        };
+    }
+
     static boolean testable(CodeMode mode, Instruction i) {
         boolean long64 = mode == CodeMode.BITS64;
         return switch (i.op) {

@@ -68,6 +68,7 @@ final class Model {
                 if (cpu.rip < start || cpu.rip >= end) {
                     return new Outcome(state(), Outcome.COMPLETED, 0, 0);
                 }
+                cpu.attention = 0; // PAUSE and POPF ask for the run loop
                 if (engine == Engine.STEP) {
                     Interpreter.step(cpu);
                 } else {

@@ -101,6 +101,8 @@ final class Silicon {
         state.rip = b.getLong(registers + UC_RIP);
         state.rflags = b.getLong(registers + UC_EFLAGS);
         state.fx.put(0, b, OUT_FX, 512);
+        state.fx.put(MachineState.FX_FOP, new byte[MachineState.FX_MXCSR - MachineState.FX_FOP]); // see Undefined#imageByte
+        state.fx.putInt(MachineState.FX_MXCSR_MASK, 0);
         state.data.put(0, b, OUT_DATA, DATA_BYTES);
         int trap = (int) b.getLong(registers + UC_TRAP);
         boolean completed = b.getLong(OUT_SIGNAL) == 5 && trap == 1;

@@ -2,37 +2,42 @@ package cloister.silicon;
 
 import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
+import cloister.isa.Disassembler;
 import cloister.isa.Instruction;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 
 /// Runs random cases on this machine's processor and on the model and prints every difference.
 ///
-/// `SiliconTester [--seed N] [--cases M] [--engine run|step] [--only TEXT]`: M cases of every form, forms whose name
-/// contains TEXT.
+/// `SiliconTester [--seed N] [--cases M] [--sequences M] [--engine run|step] [--only TEXT] [--shown N] [--record FILE]`: M cases of
+/// every form (whose name contains TEXT), M sequences in each mode; at most N differences of an operation are printed.
+/// `--record` writes cases and silicon's outcomes to a file of vectors.
 public final class SiliconTester {
+    private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32);
+
     private long seed = 1;
     private int cases = 10;
+    private int sequences;
     private Model.Engine engine = Model.Engine.RUN;
     private String only = "";
     private int shown = 3;
+    private Path record;
 
     private SiliconTester() {
     }
 
     public static void main(String[] args) throws IOException {
         SiliconTester tester = new SiliconTester();
-        for (int n = 0; n + 1 < args.length; n += 2) {
-            switch (args[n]) {
-                case "--seed" -> tester.seed = Long.parseLong(args[n + 1]);
-                case "--cases" -> tester.cases = Integer.parseInt(args[n + 1]);
-                case "--engine" -> tester.engine = Model.Engine.valueOf(args[n + 1].toUpperCase());
-                case "--only" -> tester.only = args[n + 1];
-                case "--shown" -> tester.shown = Integer.parseInt(args[n + 1]);
-                default -> throw new IllegalArgumentException("unknown option " + args[n]);
+        for (int n = 0; n < args.length; n += 2) {
+            if (n + 1 == args.length || !tester.option(args[n], args[n + 1])) {
+                System.err.println("unknown or incomplete option " + args[n]);
+                System.exit(2);
             }
         }
         if (!Silicon.available()) {
@@ -42,61 +47,105 @@ public final class SiliconTester {
         System.exit(tester.run() ? 0 : 1);
     }
 
-    private boolean run() throws IOException {
-        List<Case> all = new ArrayList<>();
-        List<Template> templates = new ArrayList<>();
-        for (CodeMode mode : List.of(CodeMode.BITS64, CodeMode.BITS32)) {
-            templates.addAll(Template.all(mode));
-        }
-        CaseGenerator generator = new CaseGenerator(seed);
-        List<String> barren = new ArrayList<>();
-        for (Template template : templates) {
-            if (template.form().contains(only)) {
-                int before = all.size();
-                for (int n = 0; n < cases; n++) {
-                    Case c = generator.next(template);
-                    if (c != null) {
-                        all.add(c);
-                    }
-                }
-                if (all.size() == before) {
-                    barren.add(template.mode() + " " + template.form());
-                }
+    private boolean option(String name, String value) {
+        switch (name) {
+            case "--seed" -> seed = Long.parseLong(value);
+            case "--cases" -> cases = Integer.parseInt(value);
+            case "--sequences" -> sequences = Integer.parseInt(value);
+            case "--engine" -> engine = Model.Engine.valueOf(value.toUpperCase(Locale.ROOT));
+            case "--only" -> only = value;
+            case "--shown" -> shown = Integer.parseInt(value);
+            case "--record" -> record = Path.of(value);
+            default -> {
+                return false;
             }
         }
-        System.out.printf("%d forms, %d cases, no case for %d forms %s%n", templates.size(), all.size(), barren.size(), barren.subList(0, Math.min(barren.size(), 12)));
-        return compare(all);
+        return true;
     }
 
-    private boolean compare(List<Case> all) throws IOException {
-        long start = System.nanoTime();
-        List<Outcome> native_ = new Silicon().run(all);
-        System.out.printf("silicon: %d ms%n", (System.nanoTime() - start) / 1_000_000);
-        start = System.nanoTime();
-        Model model = new Model();
-        Decoder decoder = new Decoder();
-        Map<String, Integer> failures = new TreeMap<>();
-        int lost = 0;
-        int total = 0;
-        for (int n = 0; n < all.size(); n++) {
-            Case c = all.get(n);
+    private boolean run() throws IOException {
+        try (Vectors.Writer writer = record == null ? null : new Vectors.Writer(Files.newOutputStream(record))) {
+            Run run = new Run(writer);
+            CaseGenerator generator = new CaseGenerator(seed);
+            int forms = 0;
+            int without = 0;
+            for (CodeMode mode : MODES) {
+                List<Template> templates = Template.all(mode).stream().filter(template -> template.form().contains(only)).toList();
+                forms += templates.size();
+                for (Template template : templates) {
+                    int before = run.cases;
+                    for (int n = 0; n < cases; n++) {
+                        Case c = generator.next(template);
+                        if (c != null) {
+                            run.add(c);
+                        }
+                    }
+                    without += run.cases == before && cases > 0 ? 1 : 0;
+                }
+                for (int n = 0; n < sequences; n++) {
+                    run.add(generator.sequence(templates));
+                }
+            }
+            run.flush();
+            System.out.printf("%d forms (%d without a case), %d cases, %d lost, %d different: %s%n", forms, without, run.cases, run.lost,
+                run.different, run.failures);
+            return run.different == 0;
+        }
+    }
+
+    /// Runs cases in batches and keeps count.
+    private final class Run {
+        private static final int BATCH = 10_000;
+
+        private final Vectors.Writer writer;
+        private final List<Case> batch = new ArrayList<>();
+        private final Decoder decoder = new Decoder();
+        private Model model = new Model();
+        private final Map<String, Integer> failures = new TreeMap<>();
+        private int cases;
+        private int lost;
+        private int different;
+
+        Run(Vectors.Writer writer) {
+            this.writer = writer;
+        }
+
+        void add(Case c) throws IOException {
+            cases++;
+            batch.add(c);
+            if (batch.size() == BATCH) {
+                flush();
+            }
+        }
+
+        void flush() throws IOException {
+            List<Outcome> outcomes = new Silicon().run(batch);
+            for (int n = 0; n < batch.size(); n++) {
+                if (outcomes.get(n).vector() == Outcome.LOST) {
+                    lost++;
+                } else if (writer != null) {
+                    writer.add(batch.get(n), outcomes.get(n));
+                }
+                compare(batch.get(n), outcomes.get(n));
+            }
+            batch.clear();
+        }
+
+        private void compare(Case c, Outcome outcome) {
             Instruction i = decoder.decode(c.mode(), c.code(), 0, c.code().length);
             String difference;
             try {
-                lost += native_.get(n).vector() == Outcome.LOST ? 1 : 0;
-                difference = Comparison.differences(c, i, native_.get(n), model.run(c, engine));
+                difference = Comparison.differences(c, i, outcome, model.run(c, engine));
             } catch (RuntimeException | AssertionError e) {
-                difference = c + " " + cloister.isa.Disassembler.format(i, 0) + ": " + e;
+                difference = c + " " + Disassembler.format(i, c.codeAddress()) + ": " + e;
                 model = new Model();
             }
             if (difference != null) {
-                total++;
+                different++;
                 if (failures.merge(i.op.name(), 1, Integer::sum) <= shown) {
                     System.out.println(difference);
                 }
             }
         }
-        System.out.printf("model: %d ms; %d lost, %d different: %s%n", (System.nanoTime() - start) / 1_000_000, lost, total, failures);
-        return total == 0;
     }
 }

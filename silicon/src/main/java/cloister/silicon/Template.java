@@ -78,18 +78,16 @@ record Template(CodeMode mode, byte[] start, int modRm, String form) {
             if (Eligibility.testable(mode, i)) {
                 String form = form(i);
                 int last = start[start.length - 1] & 0xFF;
-                found.putIfAbsent(mode + form + last, new Template(mode, start, usesModRm(i, modRm) ? modRm : -1, form));
+                found.putIfAbsent(mode + form + last, new Template(mode, start, varies(start, i, modRm) ? modRm : -1, form));
             }
         }
     }
 
-    private static boolean usesModRm(Instruction i, int modRm) {
-        int explicit = i.length;
-        return explicit > 1 && i.bytes.length > 1 && contains(i, modRm);
-    }
-
-    private static boolean contains(Instruction i, int modRm) {
-        return i.kind0 != OperandKind.NONE || (i.bytes[i.length - 1] & 0xFF) == modRm;
+    /// Whether the byte after the opcode may be varied like a ModRM byte; in MOV of an offset it is part of the address.
+    private static boolean varies(byte[] start, Instruction i, int modRm) {
+        int opcode = start[start.length - 1] & 0xFF;
+        boolean offset = i.op == Op.MOV && opcode >= 0xA0 && opcode <= 0xA3;
+        return !offset && i.length > start.length && (i.kind0 != OperandKind.NONE || (i.bytes[i.length - 1] & 0xFF) == modRm);
     }
 
     /// What makes two encodings the same form: operation, operand kinds and sizes, prefixes that matter.
