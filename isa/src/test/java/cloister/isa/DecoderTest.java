@@ -29,7 +29,8 @@ class DecoderTest {
         "BITS64, 0fbcc1, BSF", "BITS64, f266 0f58c1, ADDSD", "BITS64, f2f30f58c1, ADDSS", "BITS64, f3f20f58c1, ADDSD",
         "BITS64, f30f14c1, UNKNOWN", "BITS64, 06, UNKNOWN", "BITS32, 06, PUSH_SREG", "BITS64, c5f877, UNKNOWN",
         "BITS32, c501, LDS", "BITS32, c5f877, UNKNOWN", "BITS64, c4e278f2c1, ANDN", "BITS64, c4e27cf2c1, UNKNOWN",
-        "BITS64, c4e370f0c901, UNKNOWN", "BITS64, c4e37bf0c901, RORX", "BITS64, c4e373f0c901, UNKNOWN", "BITS64, 66c4e278f2c1, UNKNOWN", "BITS32, c4e278f2c1, ANDN",
+        "BITS64, c4e370f0c901, UNKNOWN", "BITS64, c4e37bf0c901, RORX", "BITS64, c4e373f0c901, UNKNOWN",
+        "BITS64, 66c4e278f2c1, UNKNOWN", "BITS32, c4e278f2c1, ANDN",
         "BITS64, f0 0100, ADD", "BITS64, f001c0, UNKNOWN", "BITS64, f08b00, UNKNOWN", "BITS64, f03900, UNKNOWN",
         "BITS64, f0480fc708, CMPXCHG16B", "BITS64, 0fc7f0, RDRAND", "BITS64, f30fc7f8, RDPID", "BITS64, f30fc7f0, UNKNOWN",
         "BITS64, 8ec8, UNKNOWN", "BITS64, 8ef0, UNKNOWN", "BITS64, 0f20c8, UNKNOWN", "BITS64, 0f20d8, MOV_CR",
@@ -143,7 +144,8 @@ class DecoderTest {
     void totalOverTheOpcodeSpace(CodeMode mode) {
         RandomGenerator random = RandomGenerator.of("L64X128MixRandom");
         int[][] starts = {{}, {0x66}, {0xF3}, {0xF2}, {0x48}, {0x0F}, {0x66, 0x0F}, {0xF3, 0x0F}, {0xF2, 0x0F}, {0x48, 0x0F},
-            {0x0F, 0x38}, {0x0F, 0x3A}, {0x66, 0x0F, 0x38}, {0xF2, 0x0F, 0x38}, {0x66, 0x0F, 0x3A}, {0xC4, 0xE2}, {0xC4, 0xC3}, {0xC5}, {0x67}, {0xF0}};
+            {0x0F, 0x38}, {0x0F, 0x3A}, {0x66, 0x0F, 0x38}, {0xF2, 0x0F, 0x38},
+            {0x66, 0x0F, 0x3A}, {0xC4, 0xE2}, {0xC4, 0xC3}, {0xC5}, {0x67}, {0xF0}};
         byte[] code = new byte[20];
         Set<Op> seen = EnumSet.noneOf(Op.class);
         for (int[] start : starts) {

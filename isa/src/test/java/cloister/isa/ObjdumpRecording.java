@@ -21,7 +21,8 @@ final class ObjdumpRecording {
     private static final int[][] PREFIXES = {{}, {0x66}, {0xF3}, {0xF2}, {0x48}, {0x66, 0x48}, {0xF3, 0x48}, {0xF2, 0x48}, {0x67}, {0xF0},
         {0x4D}, {0x64}, {0x43}, {0x40}};
     private static final int[][] OPCODE_MAPS = {{}, {0x0F}, {0x0F, 0x38}, {0x0F, 0x3A}};
-    private static final int[][] TAILS = {{0xC1}, {0x00}, {0x44, 0x8D, 0x10}, {0x84, 0x98, 0x10, 0x20, 0x30, 0x40}, {0x05}, {0x5D, 0xF0}, {0x24, 0x24}};
+    private static final int[][] TAILS = {{0xC1}, {0x00}, {0x44, 0x8D, 0x10}, {0x84, 0x98, 0x10, 0x20, 0x30, 0x40},
+        {0x05}, {0x5D, 0xF0}, {0x24, 0x24}};
 
     private ObjdumpRecording() {
     }
@@ -101,7 +102,8 @@ final class ObjdumpRecording {
             case BITS32 -> "i386";
             case BITS64 -> "i386:x86-64";
         };
-        Process process = new ProcessBuilder("objdump", "-D", "-w", "-z", "-b", "binary", "-m", machine, "-M", "intel", file.toString()).start();
+        Process process = new ProcessBuilder("objdump", "-D", "-w", "-z", "-b", "binary", "-m", machine, "-M", "intel",
+            file.toString()).start();
         Map<Integer, String> text = new HashMap<>();
         for (String line : new String(process.getInputStream().readAllBytes()).split("\n")) {
             String[] column = line.split("\t");
@@ -109,7 +111,8 @@ final class ObjdumpRecording {
                 int address = Integer.parseInt(column[0].strip().replace(":", ""), 16);
                 if (address % SLOT == 0) {
                     String bytes = column[1].replace(" ", "");
-                    text.put(address / SLOT, bytes + "|" + (column.length > 2 ? column[2] : "").replaceAll(" *#.*", "").replaceAll(" +", " ").strip());
+                    String reading = column.length > 2 ? column[2] : "";
+                    text.put(address / SLOT, bytes + "|" + reading.replaceAll(" *#.*", "").replaceAll(" +", " ").strip());
                 }
             }
         }
@@ -126,7 +129,8 @@ final class ObjdumpRecording {
                     String reading = text.getOrDefault(n, "|(bad)");
                     // Objdump reads FWAIT as a prefix, and knows neither SEAMOPS and its like outside 64-bit mode nor
                     // the fences' other encodings.
-                    if (!reading.endsWith("(bad)") && !reading.contains("|rex.") && !reading.endsWith("rex.W") && !reading.contains("|repz rex.")) {
+                    if (!reading.endsWith("(bad)") && !reading.contains("|rex.") && !reading.endsWith("rex.W")
+                        && !reading.contains("|repz rex.")) {
                         String hex = HexFormat.of().formatHex(samples.get(n));
                         out.write((mode + " " + hex + " " + reading + "\n").getBytes());
                     }

@@ -22,6 +22,8 @@ final class CaseGenerator {
     private static final long NOWHERE = 0x5000_0000L;
     private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
 
+    private static final int[] EDGES = {0, 1, 0x7F, 0x80, 0xFF, 8, 31, 63};
+
     private final SplittableRandom random;
     private final Decoder decoder = new Decoder();
     private final byte[] code = new byte[40];
@@ -123,7 +125,7 @@ final class CaseGenerator {
             n = modRm(n);
         }
         while (n < code.length) {
-            code[n++] = (byte) (random.nextInt(3) == 0 ? random.nextInt(256) : new int[] {0, 1, 0x7F, 0x80, 0xFF, 8, 31, 63}[random.nextInt(8)]);
+            code[n++] = (byte) (random.nextInt(3) == 0 ? random.nextInt(256) : EDGES[random.nextInt(EDGES.length)]);
         }
     }
 
@@ -373,7 +375,8 @@ final class CaseGenerator {
         boolean far = random.nextInt(30) == 0;
         boolean same = random.nextInt(3) == 0;
         long source = Layout.DATA + 0x100 + random.nextInt(64);
-        long destination = same ? source : far ? Layout.DATA + Layout.DATA_BYTES - random.nextInt(40) : Layout.DATA + 0x100 + random.nextInt(0x180);
+        long destination = same ? source : far ? Layout.DATA + Layout.DATA_BYTES - random.nextInt(40)
+            : Layout.DATA + 0x100 + random.nextInt(0x180);
         place(RSI, register(source - segment()));
         place(RDI, register(destination));
         place(RCX, register(random.nextInt(14)));
@@ -417,7 +420,8 @@ final class CaseGenerator {
         long target = i.length + i.imm;
         boolean near = target > -Layout.SLOT && target < Layout.SLOT;
         boolean inSlot = target >= -Layout.SLOT_START && target < Layout.SLOT - Layout.SLOT_START;
-        boolean inCode = i.imm > -Layout.CODE_SIZE && i.imm < Layout.CODE_SIZE || i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000;
+        boolean inCode = i.imm > -Layout.CODE_SIZE && i.imm < Layout.CODE_SIZE
+            || i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000;
         boolean inside = target >= 0 && target < i.length;
         return near ? inSlot && !inside : !inCode;
     }

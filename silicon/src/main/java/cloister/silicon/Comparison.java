@@ -103,7 +103,8 @@ final class Comparison {
             boolean differs = ((expected.data.get(at) ^ actual.data.get(at)) & mask) != 0;
             if (differs && !Undefined.imageByte(i, at - image)) {
                 int word = at & -8;
-                number("data[" + Integer.toHexString(word) + "]", expected.data.getLong(word), actual.data.getLong(word), -1, before.data.getLong(word));
+                number("data[" + Integer.toHexString(word) + "]", expected.data.getLong(word), actual.data.getLong(word), -1,
+                    before.data.getLong(word));
                 at = word + 7;
             }
         }
@@ -128,7 +129,8 @@ final class Comparison {
             return;
         }
         number("fcw", expected.fx.getShort(FX_FCW) & 0xFFFF, actual.fx.getShort(FX_FCW) & 0xFFFF, -1);
-        number("fsw", expected.fx.getShort(FX_FSW) & 0xFFFF, actual.fx.getShort(FX_FSW) & 0xFFFF, status, before.fx.getShort(FX_FSW) & 0xFFFF);
+        number("fsw", expected.fx.getShort(FX_FSW) & 0xFFFF, actual.fx.getShort(FX_FSW) & 0xFFFF, status,
+            before.fx.getShort(FX_FSW) & 0xFFFF);
         number("ftw", expected.fx.get(FX_FTW) & 0xFF, actual.fx.get(FX_FTW) & 0xFF, -1, before.fx.get(FX_FTW) & 0xFF);
         for (int n = 0; n < 8; n++) {
             int at = FX_ST + 16 * n;

@@ -27,7 +27,8 @@ final class Eligibility {
 
     private static boolean privileged(Instruction i) {
         return switch (i.op) {
-            case HLT, CLI, STI, IN, OUT, INS, OUTS, CLTS, INVD, WBINVD, WBNOINVD, RDMSR, WRMSR, INVLPG, LGDT, LIDT, LLDT, LTR, LMSW, MOV_CR, MOV_DR,
+            case HLT, CLI, STI, IN, OUT, INS, OUTS, CLTS, INVD, WBINVD, WBNOINVD, RDMSR, WRMSR, INVLPG, LGDT, LIDT, LLDT, LTR, LMSW,
+                MOV_CR, MOV_DR,
                 STAC, CLAC, UD0, UD1, UD2 -> true;
             default -> false;
         };
@@ -51,7 +52,8 @@ final class Eligibility {
             // Component sets and layouts differ with XCR0.
             case XSAVE, XSAVEC, XSAVEOPT, XSAVES, XRSTOR, XRSTORS, XSETBV -> false;
             // A 66 prefix on a near branch in 64-bit mode: AMD honours it, Intel ignores it.
-            case JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ -> !(long64 && i.has(Instruction.PREFIX_OPERAND_SIZE)) && i.operandSize != 2;
+            case JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ ->
+                !(long64 && i.has(Instruction.PREFIX_OPERAND_SIZE)) && i.operandSize != 2;
             // Intel reads 16 bits, AMD 32.
             case MOVSXD -> i.operandSize != 2 || i.kind1 != OperandKind.MEM;
             // AMD does not take a register here.

@@ -9,11 +9,13 @@ final class InitialState {
     private static final long[] INTEGERS = {0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 63, 64, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF,
         0x7FFF_FFFF, 0x8000_0000L, 0xFFFF_FFFFL, 0x1_0000_0000L, Long.MAX_VALUE, Long.MIN_VALUE, -1, -2, -128, -32768, Integer.MIN_VALUE,
         0x5555_5555_5555_5555L, 0xAAAA_AAAA_AAAA_AAAAL, 0x0123_4567_89AB_CDEFL};
-    private static final double[] DOUBLES = {0.0, -0.0, 1.0, -1.0, 1.5, 2.0, 0.5, 3.0, -3.5, 10.0, 1e10, -1e-10, 255.0, 65536.0, 2147483647.0,
+    private static final double[] DOUBLES = {0.0, -0.0, 1.0, -1.0, 1.5, 2.0, 0.5, 3.0, -3.5, 10.0, 1e10, -1e-10, 255.0,
+        65536.0, 2147483647.0,
         2147483648.0, -2147483648.0, 4294967296.0, 9.2233720368547748e18, -9.2233720368547758e18, 1e300, -1e300, 1e-300,
         Double.MIN_VALUE, -Double.MIN_VALUE, Double.MIN_NORMAL, Double.MAX_VALUE, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY,
         Double.NaN, 0.1, Math.PI};
-    private static final long[] SPECIAL_NANS = {0x7FF0_0000_0000_0001L, 0xFFF8_0000_0000_0000L, 0x7FF4_1234_5678_9ABCL, 0xFFF0_0000_8000_0000L};
+    private static final long[] SPECIAL_NANS = {0x7FF0_0000_0000_0001L, 0xFFF8_0000_0000_0000L, 0x7FF4_1234_5678_9ABCL,
+        0xFFF0_0000_8000_0000L};
 
     private InitialState() {
     }

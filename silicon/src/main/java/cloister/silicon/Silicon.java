@@ -39,7 +39,8 @@ final class Silicon {
 
     /// Runs until the child dies or all is done; adds to `outcomes` what came back.
     private static void runSome(List<Case> cases, List<Outcome> outcomes) throws IOException {
-        Path executable = Files.createTempFile("silicon", ".elf", PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+        Path executable = Files.createTempFile("silicon", ".elf",
+            PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
         Files.write(executable, ChildProgram.elf());
         Process child = new ProcessBuilder(executable.toString()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
         Thread writer = Thread.ofPlatform().start(() -> write(cases, child));
