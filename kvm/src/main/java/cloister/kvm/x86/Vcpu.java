@@ -227,23 +227,25 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
     }
 
     /// Waits until something happens for a vCPU that does not run. [LINUX vcpu_block]
+    ///
+    /// Who wakes the vCPU must find it blocked from before the conditions are looked at: looking can take switch points.
     private void block() {
-        while (!kicked && !vm.isDead()) {
-            apic.injectPendingTimer();
-            if (pendingApicEvents != 0 && initSipiAllowed()) {
-                return;
-            }
-            if (mpState == MpState.HALTED && hasEvents()) {
-                mpState = MpState.RUNNABLE;
-                return;
-            }
-            if (mpState == MpState.RUNNABLE) {
-                return;
-            }
-            blocked = true;
+        blocked = true;
+        while (!kicked && !vm.isDead() && !isRunnable()) {
             host.scheduler().park();
-            blocked = false;
         }
+        blocked = false;
+    }
+
+    private boolean isRunnable() {
+        apic.injectPendingTimer();
+        if (pendingApicEvents != 0 && initSipiAllowed()) {
+            return true;
+        }
+        if (mpState == MpState.HALTED && hasEvents()) {
+            mpState = MpState.RUNNABLE;
+        }
+        return mpState == MpState.RUNNABLE;
     }
 
     /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
