@@ -9,6 +9,7 @@ final class Pamt {
     static final int SIZE_2M = 1;
     static final int SIZE_1G = 2;
     private static final long GIB = 1L << 30;
+    private static final byte[] ZERO_LINE = new byte[PhysicalMemory.LINE_SIZE];
 
     private final ModuleState module;
 
@@ -146,9 +147,11 @@ final class Pamt {
         long from = tdmr.lastInitialized;
         long end = from + pages * bytes(SIZE_4K);
         for (int size = SIZE_4K; size <= SIZE_1G; size++) {
-            long count = Math.max(end - from >>> 12 + 9 * size, (from & bytes(size) - 1) == 0 ? 1 : 0);
-            if (count != 0) {
-                module.memory.fill(entry(tdmr, from, size).hpa(), count * PamtEntry.BYTES, (byte) 0);
+            for (long pa = from; pa < end; pa += bytes(size)) {
+                long hpa = entry(tdmr, pa, size).hpa();
+                if ((pa & bytes(size) - 1) == 0 && (hpa & PhysicalMemory.LINE_SIZE - 1) == 0) {
+                    module.memory.movdir64b(hpa, ZERO_LINE, 0); // also takes a line that nobody owned yet
+                }
             }
         }
         for (int i = 0; i < TdmrInfo.MAX_RESERVED && tdmr.info.rsvdSize()[i] != 0; i++) {

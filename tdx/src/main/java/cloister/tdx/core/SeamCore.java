@@ -75,6 +75,11 @@ public final class SeamCore {
         return resume;
     }
 
+    /// The lock of a page in use.
+    LockWord pageLock(long pa) {
+        return module.pamt.implicit(pa, Pamt.SIZE_4K).lock();
+    }
+
     private boolean dispatch(LpState lp, long rax) {
         int version = (int) (rax >>> 16) & 0xff;
         try {

@@ -1,0 +1,72 @@
+package cloister.tdx.core;
+
+import cloister.memory.PhysicalMemory;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.vmx.VmcsField;
+
+/// The module on a platform of fake processors, from power-on.
+final class VectorMachine implements AutoCloseable {
+    static final int FIRST_PRIVATE_KEY = 32;
+
+    final VectorPlatform platform;
+    final PhysicalMemory memory;
+    final SeamCore core;
+    final FakeProcessor[] cpus;
+    final FakeProcessor.Clock clock = new FakeProcessor.Clock();
+    /// Bits of CPUID to invert: leaf, sub-leaf, register, mask.
+    int[] cpuidFlip;
+    private final boolean[] inGuest;
+    private final SeamRegs[] host;
+
+    VectorMachine(VectorPlatform platform) {
+        this.platform = platform;
+        this.memory = new PhysicalMemory(platform.memoryBytes, FIRST_PRIVATE_KEY);
+        this.core = new SeamCore(memory, platform.info);
+        this.cpus = new FakeProcessor[platform.logicalProcessors];
+        this.inGuest = new boolean[cpus.length];
+        this.host = new SeamRegs[cpus.length];
+        clock.tsc = platform.tscStart;
+        clock.step = platform.tscStep;
+        for (int i = 0; i < cpus.length; i++) {
+            cpus[i] = new FakeProcessor(i, clock, this::cpuid, platform.report, platform.msrs);
+            cpus[i].seamVmcs().write(VmcsField.HOST_CR0, 0x8005_0033L);
+            cpus[i].seamVmcs().write(VmcsField.HOST_CR3, 0x1000);
+            cpus[i].seamVmcs().write(VmcsField.HOST_CR4, 0x37_26e0L);
+        }
+    }
+
+    private void cpuid(int lp, int leaf, int subleaf, int[] out) {
+        platform.cpuid(lp, leaf, subleaf, out);
+        if (cpuidFlip != null && cpuidFlip[0] == leaf && (cpuidFlip[1] == subleaf || cpuidFlip[1] == -1)) {
+            out[cpuidFlip[2]] ^= cpuidFlip[3];
+        }
+    }
+
+    boolean inGuest(int lp) {
+        return inGuest[lp];
+    }
+
+    /// SEAMCALL; returns whether the guest runs now.
+    boolean seamcall(int lp, SeamRegs regs) {
+        host[lp] = regs;
+        inGuest[lp] = core.call(cpus[lp], regs);
+        return inGuest[lp];
+    }
+
+    /// The registers of the SEAMCALL that the guest of an LP runs in.
+    SeamRegs hostRegisters(int lp) {
+        return host[lp];
+    }
+
+    /// A VM exit whose information is in the VMCS.
+    boolean vmExit(int lp) {
+        var vmcs = core.vmcs(cpus[lp]);
+        vmcs.write(VmcsField.ENTRY_INTERRUPTION_INFO, 0);
+        inGuest[lp] = core.vmExit(cpus[lp]);
+        return inGuest[lp];
+    }
+
+    @Override public void close() {
+        memory.close();
+    }
+}
