@@ -68,6 +68,16 @@ public final class Msrs {
         values[i] = value;
     }
 
+    /// IA32_PERF_GLOBAL_CTRL, which VM entries and exits load and save.
+    public long perfGlobalControl() {
+        return counters.globalControl();
+    }
+
+    /// Loads IA32_PERF_GLOBAL_CTRL; `value` is legal.
+    public void perfGlobalControl(long value) {
+        counters.globalControl(value);
+    }
+
     void store(int msr, long value) {
         values[find(msr)] = value;
     }

@@ -47,6 +47,7 @@ public final class RunLoop {
     /// Runs until a VM exit (thrown as [cloister.cpu.core.VmExitSignal], which ends VMX non-root operation) or until `Stop`.
     public Stop run() {
         events.raise();
+        meetNextTimer();
         while (true) {
             if (stopRequested) {
                 stopRequested = false;
@@ -81,8 +82,16 @@ public final class RunLoop {
             scheduler.switchPoint(SwitchPoint.GUEST_SLICE);
             cpu.advanceClock();
         }
-        long untilTimer = cpu.clock.nextDeadline() - cpu.clock.now();
-        sliceEnd = cpu.retired + Math.max(SHORTEST_SLICE, Math.min(SLICE, untilTimer));
+        sliceEnd = cpu.retired + SLICE;
+        meetNextTimer();
+    }
+
+    /// Lets the slice end when the next timer is due: the host may have armed one since the slice began.
+    private void meetNextTimer() {
+        long untilTimer = Math.max(SHORTEST_SLICE, cpu.clock.nextDeadline() - cpu.ticks());
+        if (untilTimer < sliceEnd - cpu.retired) {
+            sliceEnd = cpu.retired + untilTimer;
+        }
     }
 
     // Events

@@ -49,6 +49,9 @@ final class GuestState {
         if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_PKRS)) {
             cpu.pkrs = v.readInt(GUEST_PKRS);
         }
+        if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_PERF_GLOBAL_CTRL)) {
+            cpu.msrs.perfGlobalControl(v.read(GUEST_PERF_GLOBAL_CTRL));
+        }
         for (int i = 0; i < 8; i++) {
             cpu.segSelector[i] = v.readInt(SELECTOR[i]);
             cpu.segBase[i] = v.read(BASE[i]);
@@ -135,6 +138,9 @@ final class GuestState {
         }
         if ((exit & Controls.EXIT_SAVE_EFER) != 0) {
             v.write(GUEST_EFER, cpu.efer);
+        }
+        if ((exit & Controls.EXIT_SAVE_PERF_GLOBAL_CTRL) != 0) {
+            v.write(GUEST_PERF_GLOBAL_CTRL, cpu.msrs.perfGlobalControl());
         }
         if ((exit & Controls.EXIT_SAVE_PREEMPTION_TIMER) != 0) {
             v.write(PREEMPTION_TIMER_VALUE, vmx.boundary.timerValue());

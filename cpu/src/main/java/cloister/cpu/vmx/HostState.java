@@ -32,6 +32,9 @@ final class HostState {
         if ((exit & Controls.EXIT_LOAD_PAT) != 0) {
             cpu.pat = v.read(HOST_PAT);
         }
+        if ((exit & Controls.EXIT_LOAD_PERF_GLOBAL_CTRL) != 0) {
+            cpu.msrs.perfGlobalControl(v.read(HOST_PERF_GLOBAL_CTRL));
+        }
         if ((exit & Controls.EXIT_LOAD_PKRS) != 0) {
             cpu.pkrs = v.readInt(HOST_PKRS);
         }

@@ -142,4 +142,19 @@ class RegisterLegalityTest {
         assertThat(cpu.msrs.read(Msr.IA32_TIME_STAMP_COUNTER)).isEqualTo(1000);
         assertThat(cpu.msrs.read(Msr.IA32_TSC_ADJUST)).isEqualTo(1000 - cpu.ticks());
     }
+
+    /// The TDX module's single-step defence counts the guest's instructions with fixed counter 0.
+    @Test
+    void fixedCounterCountsRetiredInstructionsWhileEnabled() {
+        cpu.msrs.write(0x38d, 3);
+        cpu.msrs.write(0x309, 0);
+        cpu.retired += 10;
+        assertThat(cpu.msrs.read(0x309)).as("not enabled globally").isZero();
+        cpu.msrs.perfGlobalControl(1L << 32);
+        cpu.retired += 7;
+        assertThat(cpu.msrs.read(0x309)).isEqualTo(7);
+        cpu.msrs.perfGlobalControl(0);
+        cpu.retired += 7;
+        assertThat(cpu.msrs.read(0x309)).isEqualTo(7);
+    }
 }
