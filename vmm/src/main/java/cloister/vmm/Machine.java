@@ -83,7 +83,7 @@ public final class Machine implements AutoCloseable {
         TrustDomain.init(host.kvm(), vm);
         for (int id = 0; id < config.cpus; id++) {
             var vcpu = vm.createVcpu(id);
-            TrustDomain.initVcpu(vcpu, config.cpus);
+            TrustDomain.initVcpu(host.kvm(), vcpu, config.cpus);
             vcpus.add(vcpu);
         }
         addRam(layout);

@@ -16,6 +16,8 @@ final class TrustDomain {
     private static final int PHYSICAL_ADDRESS_LEAF = 0x80000008;
     private static final int GUEST_PHYSICAL_BITS_SHIFT = 16;
     private static final int GPAW = 48;
+    private static final int HYPERVISOR_LEAVES = 0x400000;
+    private static final int HYPERVISOR_LEAVES_SHIFT = 8;
 
     private TrustDomain() {
     }
@@ -55,10 +57,13 @@ final class TrustDomain {
     }
 
     /// KVM_SET_CPUID2 with what the TDX module virtualises, then KVM_TDX_INIT_VCPU.
-    static void initVcpu(KvmVcpu vcpu, int cpus) {
+    static void initVcpu(Kvm kvm, KvmVcpu vcpu, int cpus) {
         var table = new KvmTdxCmd.CpuidTable(256);
         vcpu.memoryEncryptOp(KvmTdxCmd.getCpuid(table));
-        vcpu.setCpuid2(GuestCpuid.forVcpu(table.entries, vcpu.id(), cpus));
+        var leaves = new ArrayList<>(table.entries);
+        // The hypervisor's own leaves come by TDVMCALL; without them Linux refuses x2APIC without interrupt remapping.
+        kvm.supportedCpuid().stream().filter(e -> e.function() >>> HYPERVISOR_LEAVES_SHIFT == HYPERVISOR_LEAVES).forEach(leaves::add);
+        vcpu.setCpuid2(GuestCpuid.forVcpu(leaves, vcpu.id(), cpus));
         vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
     }
 
