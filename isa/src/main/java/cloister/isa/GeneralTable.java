@@ -349,7 +349,7 @@ final class GeneralTable {
         VEX.F2.0F38 F7          | SHRX          | Gy,Ey,By
         VEX.F3.0F38 F7          | SARX          | Gy,Ey,By
         VEX.F2.0F3A F0          | RORX          | Gy,Ey,Ib
-        """;
+        """.stripTrailing(); // no constant, so that no other class keeps a copy
 
     private GeneralTable() {
     }

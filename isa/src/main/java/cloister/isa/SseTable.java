@@ -382,7 +382,7 @@ final class SseTable {
         66 0F 3A 63             | PCMPISTRI     | Vdq,Wdq,Ib
         NP 0F 3A CC             | SHA1RNDS4     | Vdq,Wdq,Ib
         66 0F 3A DF             | AESKEYGENASSIST| Vdq,Wdq,Ib
-        """;
+        """.stripTrailing(); // no constant, so that no other class keeps a copy
 
     private SseTable() {
     }

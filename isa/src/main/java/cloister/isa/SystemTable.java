@@ -101,7 +101,7 @@ final class SystemTable {
         66 0F 38 81             | INVVPID       | Gy,Mdq          | f64
         66 0F 38 82             | INVPCID       | Gy,Mdq          | f64
         F4                      | HLT           |
-        """;
+        """.stripTrailing(); // no constant, so that no other class keeps a copy
 
     private SystemTable() {
     }

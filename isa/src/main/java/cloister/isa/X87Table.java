@@ -1,7 +1,7 @@
 package cloister.isa;
 
 /// The x87 instructions, in the notation of [OpcodeTable]; with the 8087's and 287's control instructions as FNOP and
-/// FFREEP, which the processors execute. [SDM Vol. 2 "Opcode Map", "Escape Opcodes"]
+/// the aliases that the manual leaves out and processors execute (FFREEP, the second FXCH, FCOM, FCOMP, FSTP). [SDM Vol. 2 "Opcode Map", "Escape Opcodes"]
 final class X87Table {
     static final String ROWS = """
         D8 /0                   | FADD          | Md
@@ -123,6 +123,13 @@ final class X87Table {
         DD /6                   | FNSAVE        | Msave
         DD /7                   | FNSTSW        | Mw
         DD C0+i                 | FFREE         | STi
+        DC D0+i                 | FCOM          | STi
+        DC D8+i                 | FCOMP         | STi
+        DD C8+i                 | FXCH          | STi
+        DE D0+i                 | FCOMP         | STi
+        DF C8+i                 | FXCH          | STi
+        DF D0+i                 | FSTP          | STi
+        DF D8+i                 | FSTP          | STi
         DD D0+i                 | FST           | STi
         DD D8+i                 | FSTP          | STi
         DD E0+i                 | FUCOM         | STi
@@ -140,7 +147,7 @@ final class X87Table {
         DF E0                   | FNSTSW        | AX
         DF E8+i                 | FUCOMIP       | ST0,STi
         DF F0+i                 | FCOMIP        | ST0,STi
-        """;
+        """.stripTrailing(); // no constant, so that no other class keeps a copy
 
     private X87Table() {
     }

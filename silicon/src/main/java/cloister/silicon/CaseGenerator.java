@@ -90,6 +90,10 @@ final class CaseGenerator {
                 count--;
             }
         }
+        if (offset + 2 <= bytes.length && random.nextBoolean()) {
+            bytes[offset++] = (byte) (0x70 | random.nextInt(16)); // JCC to a place behind its end
+            bytes[offset++] = (byte) random.nextInt(60);
+        }
         Case c = new Case(template.mode(), Arrays.copyOf(bytes, offset), slot, ++seed, List.of());
         offset = 0;
         fixedAddresses = false;

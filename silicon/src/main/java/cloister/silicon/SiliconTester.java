@@ -82,8 +82,9 @@ public final class SiliconTester {
                     }
                     without += run.cases == before && cases > 0 ? 1 : 0;
                 }
+                List<Template> integer = templates.stream().filter(Template::setsFlags).toList();
                 for (int n = 0; n < sequences; n++) {
-                    run.add(generator.sequence(templates));
+                    run.add(generator.sequence(n % 3 == 0 && !integer.isEmpty() ? integer : templates));
                 }
             }
             run.flush();

@@ -83,6 +83,14 @@ record Template(CodeMode mode, byte[] start, int modRm, String form) {
         }
     }
 
+    /// Whether the form is of the integer core, whose flags conditions read.
+    boolean setsFlags() {
+        return switch (Op.valueOf(form.substring(0, form.indexOf(' ')))) {
+            case ADD, ADC, SUB, SBB, CMP, AND, OR, XOR, TEST, INC, DEC, NEG, CMPXCHG, XADD, MOV, LEA, SETCC, CMOVCC, CLC, STC, CMC -> true;
+            default -> false;
+        };
+    }
+
     /// Whether the byte after the opcode may be varied like a ModRM byte; in MOV of an offset it is part of the address.
     private static boolean varies(byte[] start, Instruction i, int modRm) {
         int opcode = start[start.length - 1] & 0xFF;
