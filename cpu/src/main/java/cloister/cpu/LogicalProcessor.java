@@ -6,6 +6,7 @@ import cloister.cpu.fpu.FpuState;
 import cloister.cpu.sys.Cpuid;
 import cloister.cpu.sys.Msrs;
 import cloister.cpu.sys.PageWalker;
+import cloister.cpu.sys.ProtectionKeys;
 import cloister.cpu.sys.RunLoop;
 import cloister.cpu.vmx.SeamTransfer;
 import cloister.cpu.vmx.Vmcs;
@@ -344,10 +345,7 @@ public final class LogicalProcessor {
     }
 
     public void pkru(int value) {
-        if (cpu.pkru != value) {
-            cpu.pkru = value;
-            cpu.tlb.flushAll();
-        }
+        ProtectionKeys.load(cpu, value);
     }
 
     /// The x87, MMX and SSE registers, live: copy with [FpuState#copyFrom], or save and restore with

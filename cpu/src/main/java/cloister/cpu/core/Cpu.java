@@ -74,6 +74,8 @@ public final class Cpu {
     public long xss;
     public int pkru;
     public int pkrs;
+    /// Whether a translation of a user page with a protection key other than 0 may be cached.
+    public boolean protectionKeysCached;
     public long dr0;
     public long dr1;
     public long dr2;

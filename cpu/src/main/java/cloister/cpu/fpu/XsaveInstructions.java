@@ -1,6 +1,7 @@
 package cloister.cpu.fpu;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.sys.ProtectionKeys;
 import cloister.cpu.core.ModelLimit;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -202,10 +203,7 @@ final class XsaveInstructions {
         XsaveArea.restoreLegacy(cpu.fpu, image, rfbm, bv, compacted, insn.has(Instruction.PREFIX_REX_W), registers(cpu));
         if ((rfbm & XsaveArea.PKRU) != 0) {
             int pkru = (bv & XsaveArea.PKRU) != 0 ? (int) image[PKRU_WORD] : 0;
-            if (pkru != cpu.pkru) {
-                cpu.pkru = pkru;
-                cpu.tlb.flushAll();
-            }
+            ProtectionKeys.load(cpu, pkru);
         }
     }
 

@@ -56,6 +56,7 @@ final class MsrTable {
         memoryTypes(rows);
         machineCheck(rows);
         debug(rows);
+        localApic(rows);
         performance(rows);
         encryption(rows);
         return rows;
@@ -146,6 +147,23 @@ final class MsrTable {
                 t.add(new Row(IA32_MC0_CTL + 4 * bank + i, 0, 0, false, c -> 0, (c, v) -> { })); // only 0 may be written
             }
         }
+    }
+
+    /// Of the processor's own local APIC in x2APIC mode: what SEAM software touches to postpone interrupts.
+    private static void localApic(List<Row> t) {
+        t.add(constant(0x802, c -> c.index));
+        t.add(new Row(0x808, 0, 0xff, false, c -> c.cr8 << 4, (c, v) -> {
+            c.cr8 = v >>> 4;
+            c.events.raise();
+        }));
+        t.add(new Row(0x80b, 0, 0, false, MsrTable::writeOnly, (c, v) -> { })); // EOI: vectors are not kept in service
+        t.add(new Row(0x830, 0, ALL, false, c -> 0, (c, v) -> {
+            boolean fixedToSelf = (v & 0xc_0700) == 0 && v >>> 32 == c.index || (v & 0xc_0700) == 0x4_0000;
+            if (!fixedToSelf) {
+                throw new ModelLimit("inter-processor interrupt through IA32_X2APIC_ICR 0x" + Long.toHexString(v));
+            }
+            c.events.raiseExternal((int) v & 0xff);
+        }));
     }
 
     private static void debug(List<Row> t) {

@@ -187,6 +187,7 @@ public final class PageWalker implements Walker {
             return 0;
         }
         int key = (int) (leaf >>> Pte.PROTECTION_KEY_SHIFT & KEY_MASK);
+        cpu.protectionKeysCached |= key != 0;
         int rights = (userPage ? cpu.pkru : cpu.pkrs) >>> 2 * key & 3;
         if ((rights & 1) != 0) {
             return 3;

@@ -121,7 +121,7 @@ public final class RunLoop {
             return;
         }
         int vector = events.highestExternal();
-        if (vector >= 0 && cpu.vmx.externalInterrupt(cpu) && shadow == 0 && (cpu.systemFlags & IF) != 0) {
+        if (vector >>> 4 > cpu.cr8 && vector >= 0 && cpu.vmx.externalInterrupt(cpu) && shadow == 0 && (cpu.systemFlags & IF) != 0) {
             events.acknowledge(vector);
             EventDelivery.deliver(cpu, Interruption.EXTERNAL, vector, 0, false, cpu.rip, 0, false);
             events.raise();

@@ -135,11 +135,7 @@ public final class SystemInstructions {
                 if ((int) cpu.r[Cpu.RDX] != 0) {
                     throw cpu.gp(0);
                 }
-                boolean changed = cpu.pkru != (int) cpu.r[Cpu.RAX];
-                cpu.pkru = (int) cpu.r[Cpu.RAX];
-                if (changed) {
-                    cpu.tlb.flushAll();
-                }
+                ProtectionKeys.load(cpu, (int) cpu.r[Cpu.RAX]);
             }
         }
     }
