@@ -89,6 +89,12 @@ final class GuestCalls {
                 return GuestPages.accept(lp);
             }
             case MR_VERIFYREPORT -> GuestReport.verify(lp);
+            case VM_RD -> MetadataLeaves.guestVmRead(lp, version);
+            case VM_WR -> MetadataLeaves.guestVmWrite(lp);
+            case VP_RD -> MetadataLeaves.guestVpRead(lp);
+            case VP_WR -> MetadataLeaves.guestVpWrite(lp);
+            case SYS_RD -> MetadataLeaves.guestSysRead(lp);
+            case SYS_RDALL -> MetadataLeaves.guestSysReadAll(lp);
             case MEM_PAGE_ATTR_RD -> GuestPages.attributes(lp);
             default -> throw new ModuleHalt("TDCALL leaf " + leaf.specificationName() + " is not modelled");
         }

@@ -58,6 +58,15 @@ final class GuestMemory {
         };
     }
 
+    /// [#translate] for the operand `operand`.
+    static long operand(LpState lp, long gpa, long access, boolean privateOnly, int operand) throws LeafFailure {
+        try {
+            return translate(lp, gpa, access, privateOnly);
+        } catch (LeafFailure failure) {
+            throw new LeafFailure(failure.status() | operand);
+        }
+    }
+
     private static Transition veAndResume(LpState lp, long gpa, long qualification) {
         Inject.ve(lp, ExitReason.EPT_VIOLATION, qualification, gpa, 0);
         VmExit.leaveForBusLock(lp);

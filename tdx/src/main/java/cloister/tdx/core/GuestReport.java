@@ -22,14 +22,6 @@ final class GuestReport {
     private GuestReport() {
     }
 
-    private static long operand(LpState lp, long gpa, long access, boolean privateOnly, int operand) throws LeafFailure {
-        try {
-            return GuestMemory.translate(lp, gpa, access, privateOnly);
-        } catch (LeafFailure failure) {
-            throw new LeafFailure(failure.status() | operand);
-        }
-    }
-
     static void extend(LpState lp) throws LeafFailure {
         var tdcs = lp.tdcs;
         long gpa = lp.vcpu.gpr(RCX);
@@ -37,7 +29,7 @@ final class GuestReport {
         if ((gpa & 63) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
-        long hpa = operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
+        long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
         byte[] data = MngLeaves.bytes(tdcs.memory, hpa, HASH);
         if (Long.compareUnsigned(index, RTMRS) >= 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
@@ -79,7 +71,7 @@ final class GuestReport {
         if ((dataGpa & REPORT_DATA_BYTES - 1) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
-        long dataHpa = operand(lp, dataGpa, GuestMemory.READ, false, OperandId.RDX);
+        long dataHpa = GuestMemory.operand(lp, dataGpa, GuestMemory.READ, false, OperandId.RDX);
         if (lp.vcpu.gpr(R8) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.R8);
         }
@@ -105,7 +97,7 @@ final class GuestReport {
         byte[] seam = lp.cpu.seamReport(type, data, hash);
         System.arraycopy(seam, 0, report, 0, seam.length);
         System.arraycopy(info, 0, report, TDINFO_OFFSET, TDINFO_BYTES);
-        long reportHpa = operand(lp, reportGpa, GuestMemory.WRITE, false, OperandId.RCX);
+        long reportHpa = GuestMemory.operand(lp, reportGpa, GuestMemory.WRITE, false, OperandId.RCX);
         tdcs.memory.write(reportHpa, report, 0, REPORT_BYTES);
         return true;
     }
@@ -115,7 +107,7 @@ final class GuestReport {
         if ((gpa & MAC_STRUCT_BYTES - 1) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
-        long hpa = operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
+        long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
         int result = lp.cpu.seamVerifyReport(MngLeaves.bytes(lp.tdcs.memory, hpa, MAC_STRUCT_BYTES));
         if (result != INVALID_REPORT_OPERAND) {
             throw new LeafFailure(result == 6 ? TdxStatus.INVALID_CPUSVN : TdxStatus.INVALID_REPORTMACSTRUCT);

@@ -9,7 +9,7 @@ final class ModuleVersion {
     static final int UPDATE = 6;
     /// The only handoff version.
     static final int HANDOFF = 0;
-    static final int HANDOFF_PAGES = 16;
+    static final int HANDOFF_PAGES = 15;
     /// The SEAM database entry of this module: there was never another.
     static final int SEAMDB_INDEX = 1;
     static final long SEAMDB_NONCE = 0x1111;

@@ -6,6 +6,8 @@ import cloister.spec.tdx.CpuidTable;
 final class PlatformConfig {
     /// CONFIG_FLAGS bits that may be 1.
     static final long CONFIG_FLAGS = 0xf;
+    /// CONFIG_FLAGS bits that must be 1.
+    static final long CONFIG_FLAGS_FIXED1 = 0;
     static final long XFAM_FIXED0 = 0x6_dbe7;
     static final long XFAM_FIXED1 = 3;
 

@@ -166,6 +166,12 @@ public final class SeamCore {
             case SYS_CONFIG -> SysLeaves::config;
             case SYS_SHUTDOWN -> SysLeaves::shutdown;
             case SYS_UPDATE -> SysLeaves::update;
+            case SYS_RD -> MetadataLeaves::sysRead;
+            case SYS_RDALL -> MetadataLeaves::sysReadAll;
+            case MNG_RD -> MetadataLeaves::mngRead;
+            case MNG_WR -> MetadataLeaves::mngWrite;
+            case VP_RD -> MetadataLeaves::vpRead;
+            case VP_WR -> MetadataLeaves::vpWrite;
             case MEM_SEPT_WR -> throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
             default -> throw new ModuleHalt("SEAMCALL leaf " + leaf.specificationName() + " is not modelled");
         };

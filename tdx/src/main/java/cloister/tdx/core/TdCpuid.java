@@ -15,7 +15,7 @@ final class TdCpuid {
     private static final int RTM = 1 << 11;
     private static final int KEY_LOCKER = 1 << 23;
     private static final int PKS = 1 << 31;
-    private static final int MIN_VIRT_MAXPA = 45;
+    static final int MIN_VIRT_MAXPA = 45;
     /// CPUID(1).EAX of the newest stepping of the processors that a migratable TD may pretend to run on, newest model first.
     private static final int[] KNOWN_MODELS = {0xd06d0, 0xa06e0, 0xa06d0, 0xa06f3, 0xc06f2, 0x806f8};
 
@@ -139,6 +139,18 @@ final class TdCpuid {
             throw new ModuleHalt(String.format("unknown processor 0x%x", config.platformFms));
         }
         return false;
+    }
+
+    /// The models that a migratable TD may show here, the platform's own first.
+    static int[] allowedModels(PlatformConfig config) {
+        for (int i = 0; i < KNOWN_MODELS.length; i++) {
+            if (sameModel(KNOWN_MODELS[i], config.platformFms)) {
+                var models = java.util.Arrays.copyOfRange(KNOWN_MODELS, i, KNOWN_MODELS.length);
+                models[0] = config.platformFms;
+                return models;
+            }
+        }
+        return new int[0];
     }
 
     private static boolean sameModel(int a, int b) {

@@ -163,7 +163,7 @@ final class VectorReplay implements AutoCloseable {
         } else {
             data = new byte[s.get("len").getAsInt()];
             if (s.has("fill")) {
-                java.util.Arrays.fill(data, (byte) n(s, "fill"));
+                java.util.Arrays.fill(data, (byte) Integer.parseInt(s.get("fill").getAsString(), 16));
             } else {
                 long p = n(s, "pattern");
                 for (int i = 0; i < data.length; i++) {
