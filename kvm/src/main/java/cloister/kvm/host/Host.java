@@ -6,11 +6,13 @@ import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.HostEnvironment;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Scheduler;
+import cloister.sim.HostThread;
 import cloister.sim.VirtualClock;
+import java.util.ArrayDeque;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import cloister.sim.HostThread;
+import java.util.function.ToLongFunction;
 
 /// The host kernel's resources in one place.
 public final class Host {
@@ -23,12 +25,18 @@ public final class Host {
     private final FrameAllocator frames;
     private final AnonymousMemory userMemory;
     private final Map<HostThread, LogicalProcessor> pinned = new HashMap<>();
+    /// The guest that was loaded last on each processor.
+    private final GuestOnProcessor[] guests;
+    private final boolean[] borrowed;
+    private final ArrayDeque<HostThread> borrowedWaiters = new ArrayDeque<>();
     private boolean vmxOn;
 
     public Host(HostEnvironment environment) {
         this.environment = environment;
         this.frames = new FrameAllocator(environment.memory(), environment.freeStartPa(), environment.freeEndPa());
         this.userMemory = new AnonymousMemory(environment.memory(), frames);
+        this.guests = new GuestOnProcessor[environment.processors().size()];
+        this.borrowed = new boolean[guests.length];
     }
 
     public PhysicalMemory memory() {
@@ -73,6 +81,45 @@ public final class Host {
         var self = scheduler().current();
         var lp = self == null ? null : pinned.get(self);
         return lp == null ? processors().getFirst() : lp;
+    }
+
+    /// `guest` is what runs on `lp` from now on.
+    public void loadedOn(LogicalProcessor lp, GuestOnProcessor guest) {
+        guests[lp.index()] = guest;
+    }
+
+    /// Runs `function` on `lp`, whose guest leaves it meanwhile. [LINUX smp_call_function_single]
+    public long callOn(LogicalProcessor lp, ToLongFunction<LogicalProcessor> function) {
+        int i = lp.index();
+        if (lp != currentProcessor()) {
+            awaitReturned(lp);
+            borrowed[i] = true;
+            if (guests[i] != null) {
+                guests[i].kickOutOfGuest();
+                guests[i].awaitOutsideGuest();
+            }
+        }
+        try {
+            return function.applyAsLong(lp);
+        } finally {
+            borrowed[i] = false;
+            for (var waiter = borrowedWaiters.poll(); waiter != null; waiter = borrowedWaiters.poll()) {
+                scheduler().unpark(waiter);
+            }
+        }
+    }
+
+    /// Whether another host thread uses `lp` just now.
+    public boolean isBorrowed(LogicalProcessor lp) {
+        return borrowed[lp.index()];
+    }
+
+    /// Waits until no other host thread uses `lp`.
+    public void awaitReturned(LogicalProcessor lp) {
+        while (isBorrowed(lp)) {
+            borrowedWaiters.add(scheduler().current());
+            scheduler().park();
+        }
     }
 
     /// VMXON on every processor, once.

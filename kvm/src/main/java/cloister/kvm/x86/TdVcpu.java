@@ -1,5 +1,6 @@
 package cloister.kvm.x86;
 
+import cloister.cpu.LogicalProcessor;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRegs;
@@ -43,7 +44,8 @@ final class TdVcpu extends Vcpu {
     private boolean initialized;
     private long tdvprPa;
     private long[] tdcxPa = {};
-    private boolean associated;
+    /// The processor that keeps state of this vCPU, or null.
+    private LogicalProcessor associatedWith;
     private boolean entered;
     private long hostXcr0;
     private int hostPkru;
@@ -117,7 +119,7 @@ final class TdVcpu extends Vcpu {
         if (status != 0) {
             throw fail("TDH.VP.INIT", status);
         }
-        associated = true;
+        associatedWith = host.currentProcessor();
         mpState = MpState.RUNNABLE;
     }
 
@@ -217,6 +219,9 @@ final class TdVcpu extends Vcpu {
     /// The TDX module clobbers registers of the host; remember what must come back, and put the user-return MSRs where the
     /// module would leave them. [LINUX tdx_prepare_switch_to_guest]
     @Override void load() {
+        if (associatedWith != lp) {
+            flushAssociation();
+        }
         hostXcr0 = lp.xcr0();
         hostPkru = lp.pkru();
         hostXss = lp.rdmsr(Msr.IA32_XSS);
@@ -251,7 +256,7 @@ final class TdVcpu extends Vcpu {
             return;
         }
         enterStatus = seam.vpEnter(lp, tdvprPa, args);
-        associated = true;
+        associatedWith = lp;
         restoreHostState();
     }
 
@@ -399,14 +404,14 @@ final class TdVcpu extends Vcpu {
 
     /// [LINUX tdx_flush_vp_on_cpu]
     void flushAssociation() {
-        if (tdvprPa == 0 || !associated) {
+        if (tdvprPa == 0 || associatedWith == null) {
             return;
         }
-        long status = seam.vpFlush(lp, tdvprPa);
+        long status = host.callOn(associatedWith, processor -> seam.vpFlush(processor, tdvprPa));
         if (status != 0 && !TdxStatus.VCPU_NOT_ASSOCIATED.matches(status)) {
             td.bug("TDH.VP.FLUSH failed: 0x" + Long.toHexString(status));
         }
-        associated = false;
+        associatedWith = null;
     }
 
     /// Gives the control pages back; the TD's KeyID must be free. [LINUX tdx_vcpu_free]

@@ -9,6 +9,7 @@ import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.MpState;
 import cloister.kvm.MsrEntry;
+import cloister.kvm.host.GuestOnProcessor;
 import cloister.kvm.host.Host;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.TdpMmu;
@@ -23,7 +24,7 @@ import java.util.List;
 
 /// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run,
 /// vcpu_enter_guest]
-abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
+abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnProcessor {
     static final int REQUEST_TLB_FLUSH = 1;
     static final int REQUEST_EVENT = 1 << 1;
     static final int REQUEST_SCAN_IOAPIC = 1 << 2;
@@ -136,6 +137,8 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         preRun();
         thread = host.scheduler().current();
         host.pin(lp);
+        host.awaitReturned(lp);
+        host.loadedOn(lp, this);
         load();
         try {
             var exit = runLoaded();
@@ -189,6 +192,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         }
         beforeEntry();
         host.scheduler().switchPoint(SwitchPoint.VM_ENTRY);
+        host.awaitReturned(lp);
         if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || pendingApicEvents != 0 && initSipiAllowed()) {
             requests &= ~REQUEST_EVENT;
             return null;
@@ -299,13 +303,13 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine {
         return inGuest;
     }
 
-    void kickOutOfGuest() {
+    @Override public final void kickOutOfGuest() {
         if (inGuest) {
             lp.sendInterrupt(Host.RESCHEDULE_VECTOR);
         }
     }
 
-    void awaitOutsideGuest() {
+    @Override public final void awaitOutsideGuest() {
         var self = host.scheduler().current();
         while (inGuest && self != null && self != thread) {
             exitWaiters.add(self);
