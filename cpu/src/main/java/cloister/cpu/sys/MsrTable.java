@@ -317,7 +317,6 @@ final class MsrTable {
 
     static void writeBase(Cpu cpu, int seg, long value) {
         cpu.segBase[seg] = value;
-        cpu.updateMode();
     }
 
     static void reset(Cpu cpu) {

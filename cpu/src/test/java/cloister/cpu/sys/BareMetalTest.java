@@ -105,7 +105,8 @@ class BareMetalTest {
                 .mov(EAX, 0x10).mov(DS, EAX).mov(ES, EAX).mov(SS, EAX).mov(ESP, STACK)
                 .mov(EAX, 0x48).ltr(AX)
                 .op(Op.INT, imm(0x30))
-                .op(4, Op.PUSH, imm(0x23)).op(4, Op.PUSH, imm(USER_STACK)).op(4, Op.PUSH, imm(0x3002)).op(4, Op.PUSH, imm(0x1b)).op(4, Op.PUSH, imm(0x7f00))
+                .op(4, Op.PUSH, imm(0x23)).op(4, Op.PUSH, imm(USER_STACK)).op(4, Op.PUSH, imm(0x3002))
+                .op(4, Op.PUSH, imm(0x1b)).op(4, Op.PUSH, imm(0x7f00))
                 .iret(4), 0x7e00);
         load(new Assembler(CodeMode.BITS32, 0x7f00)
                 .op(Op.INT, imm(0x30))

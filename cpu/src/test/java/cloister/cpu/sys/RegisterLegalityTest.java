@@ -106,7 +106,8 @@ class RegisterLegalityTest {
         "0x401, 0, true", "0x401, 1, false", "0x174, 0x10, true", "0x174, 0x100000000, false", "0x3b, -5, true"})
     void msrWrites(String msr, String value, boolean legal) {
         int number = Long.decode(msr.replace("_", "")).intValue();
-        long bits = value.startsWith("-") ? Long.decode(value) : Long.parseUnsignedLong(value.replace("0x", ""), value.startsWith("0x") ? 16 : 10);
+        boolean hexadecimal = value.startsWith("0x");
+        long bits = hexadecimal ? Long.parseUnsignedLong(value.substring(2), 16) : Long.parseLong(value);
         if (legal) {
             cpu.msrs.write(number, bits);
             if (number != Msr.IA32_PRED_CMD && number != Msr.IA32_EFER) {
