@@ -27,12 +27,18 @@ final class GuestCpuid {
             }
         }
         if (supported.stream().anyMatch(e -> e.function() == 0 && Integer.compareUnsigned(e.eax(), 0xb) >= 0)) {
-            int shift = coreShift(cpus);
-            result.add(CpuidEntry.subLeaf(0xb, 0, 0, 1, LEVEL_SMT << 8, id));
-            result.add(CpuidEntry.subLeaf(0xb, 1, shift, cpus, LEVEL_CORE << 8 | 1, id));
-            result.add(CpuidEntry.subLeaf(0xb, 2, 0, 0, 2, id));
+            topology(0xb, id, cpus, result);
+        }
+        if (supported.stream().anyMatch(e -> e.function() == 0x1f)) {
+            topology(0x1f, id, cpus, result);
         }
         return result;
+    }
+
+    private static void topology(int leaf, int id, int cpus, List<CpuidEntry> result) {
+        result.add(CpuidEntry.subLeaf(leaf, 0, 0, 1, LEVEL_SMT << 8, id));
+        result.add(CpuidEntry.subLeaf(leaf, 1, coreShift(cpus), cpus, LEVEL_CORE << 8 | 1, id));
+        result.add(CpuidEntry.subLeaf(leaf, 2, 0, 0, 2, id));
     }
 
     private static CpuidEntry features(CpuidEntry entry, int id, int cpus) {

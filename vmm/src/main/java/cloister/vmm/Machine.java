@@ -80,7 +80,7 @@ public final class Machine implements AutoCloseable {
 
     private void buildTrustDomain(GuestLayout layout, GuestImage image) {
         config.observer.progress("building the trust domain");
-        TrustDomain.init(host.kvm(), vm);
+        TrustDomain.init(host.kvm(), vm, config.cpus);
         for (int id = 0; id < config.cpus; id++) {
             var vcpu = vm.createVcpu(id);
             TrustDomain.initVcpu(host.kvm(), vcpu, config.cpus);

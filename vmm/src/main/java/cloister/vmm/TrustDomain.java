@@ -23,35 +23,30 @@ final class TrustDomain {
     }
 
     /// KVM_TDX_INIT_VM: every feature that can be had, EPT violations on pending pages reported to the VMM's side.
-    static void init(Kvm kvm, KvmVm vm) {
+    static void init(Kvm kvm, KvmVm vm, int cpus) {
         var capabilities = new KvmTdxCmd.Capabilities();
         vm.memoryEncryptOp(KvmTdxCmd.capabilities(capabilities));
-        var cpuid = configured(capabilities.cpuid.entries, kvm.supportedCpuid());
+        var cpuid = configured(capabilities.cpuid.entries,
+                GuestCpuid.forVcpu(kvm.supportedCpuid(), 0, cpus));
         vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(SEPT_VE_DISABLE & capabilities.supportedAttrs,
                 capabilities.supportedXfam, new byte[48], new byte[48], new byte[48], cpuid)));
     }
 
-    private static List<CpuidEntry> configured(List<CpuidEntry> configurable, List<CpuidEntry> supported) {
+    /// The values of the configurable bits: what an ordinary VM would be given.
+    private static List<CpuidEntry> configured(List<CpuidEntry> configurable, List<CpuidEntry> wanted) {
         var result = new ArrayList<CpuidEntry>();
-        boolean addressSizes = false;
         for (var bits : configurable) {
-            for (var value : supported) {
-                boolean same = value.function() == bits.function()
-                        && ((bits.flags() & CpuidEntry.SIGNIFICANT_INDEX) == 0 || value.index() == bits.index());
-                if (same) {
+            for (var value : wanted) {
+                if (value.function() == bits.function() && value.index() == bits.index()) {
                     int eax = value.eax() & bits.eax();
                     if (bits.function() == PHYSICAL_ADDRESS_LEAF) {
                         eax = eax & ~(0xff << GUEST_PHYSICAL_BITS_SHIFT) | GPAW << GUEST_PHYSICAL_BITS_SHIFT;
-                        addressSizes = true;
                     }
-                    result.add(new CpuidEntry(bits.function(), bits.index(), bits.flags(), eax, value.ebx() & bits.ebx(),
+                    result.add(new CpuidEntry(bits.function(), bits.index(), value.flags(), eax, value.ebx() & bits.ebx(),
                             value.ecx() & bits.ecx(), value.edx() & bits.edx()));
                     break;
                 }
             }
-        }
-        if (!addressSizes) {
-            result.add(CpuidEntry.leaf(PHYSICAL_ADDRESS_LEAF, GPAW << GUEST_PHYSICAL_BITS_SHIFT, 0, 0, 0));
         }
         return result;
     }
