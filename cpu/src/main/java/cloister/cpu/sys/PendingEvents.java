@@ -50,6 +50,15 @@ public final class PendingEvents {
         this.cpu = cpu;
     }
 
+    /// Forgets everything: RESET.
+    void clear() {
+        activity = ACTIVE;
+        nmiPending = false;
+        nmiBlocked = false;
+        pendingDebug = 0;
+        java.util.Arrays.fill(external, 0);
+    }
+
     /// Makes the run loop look at events at the next instruction boundary.
     public void raise() {
         cpu.attention |= ATTENTION;

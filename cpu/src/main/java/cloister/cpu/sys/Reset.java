@@ -39,6 +39,7 @@ public final class Reset {
         cpu.cpl = 0;
         cpu.rip = cpu.nextRip = 0xfff0;
         cpu.rflags(2);
+        cpu.events.clear();
         MsrTable.reset(cpu);
         cpu.updateMode();
         cpu.tlb.flushAll();
