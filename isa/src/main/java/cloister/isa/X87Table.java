@@ -1,7 +1,8 @@
 package cloister.isa;
 
 /// The x87 instructions, in the notation of [OpcodeTable]; with the 8087's and 287's control instructions as FNOP and
-/// the aliases that the manual leaves out and processors execute (FFREEP, the second FXCH, FCOM, FCOMP, FSTP). [SDM Vol. 2 "Opcode Map", "Escape Opcodes"]
+/// the aliases that the manual leaves out and processors execute (FFREEP, the second FXCH, FCOM, FCOMP, FSTP).
+/// [SDM Vol. 2 "Opcode Map", "Escape Opcodes"]
 final class X87Table {
     static final String ROWS = """
         D8 /0                   | FADD          | Md

@@ -5,9 +5,9 @@ import java.util.List;
 
 /// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `changes`.
 ///
-/// @param mode BITS64 or BITS32 (compatibility mode)
+/// @param mode BITS32 and BITS16 are compatibility mode
 /// @param code at most [Layout#CODE_BYTES] bytes
-/// @param slot which code slot it stands in
+/// @param slot which code slot it stands in; below [Layout#SLOTS]
 record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> changes) {
     /// A quadword of the initial state that is not the seed's: places 0..15 are registers, [#FLAGS] RFLAGS, from
     /// [#MEMORY] on the quadword at that offset of the data window.
@@ -18,14 +18,21 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> change
         static final int MEMORY = 32;
     }
 
+    /// The linear address of the first instruction.
     long codeAddress() {
         return Layout.CODE + (long) slot * Layout.SLOT + Layout.SLOT_START;
+    }
+
+    /// Its offset in CS.
+    long start() {
+        return codeAddress() - Layout.codeBase(mode);
     }
 
     /// The state before the first instruction.
     MachineState initial() {
         MachineState state = InitialState.of(seed);
-        state.rip = codeAddress();
+        state.rip = start();
+        state.gpr[4] -= Layout.dataBase(mode);
         for (Change change : changes) {
             switch (change.place) {
                 case Change.FLAGS -> state.rflags = change.value;
@@ -40,7 +47,7 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> change
                 }
             }
         }
-        if (mode == CodeMode.BITS32) {
+        if (mode != CodeMode.BITS64) {
             for (int i = 0; i < 16; i++) {
                 state.gpr[i] = i < 8 ? state.gpr[i] & 0xFFFF_FFFFL : 0;
             }

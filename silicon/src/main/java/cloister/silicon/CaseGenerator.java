@@ -17,7 +17,6 @@ import java.util.SplittableRandom;
 /// data window.
 final class CaseGenerator {
     private static final int ATTEMPTS = 200;
-    private static final int SLOTS = Layout.CODE_SIZE / Layout.SLOT;
     /// Nothing is mapped there: targets of jumps.
     private static final long NOWHERE = 0x5000_0000L;
     private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
@@ -40,6 +39,8 @@ final class CaseGenerator {
     private int offset;
     /// Only memory operands at fixed addresses.
     private boolean fixedAddresses;
+    /// Whether addresses have more than 16 bits.
+    private boolean wide;
 
     CaseGenerator(long seed) {
         random = new SplittableRandom(seed);
@@ -51,7 +52,7 @@ final class CaseGenerator {
         for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
             changes = new ArrayList<>();
             placed.clear();
-            slot = (slot + 1) % SLOTS;
+            slot = (slot + 1) % Layout.SLOTS;
             encode();
             i = decoder.decode(form.mode(), code, 0, 15);
             if (!Template.form(i).equals(form.form()) || !Eligibility.testable(form.mode(), i) || i.segment >= 4 && !long64()) {
@@ -63,7 +64,7 @@ final class CaseGenerator {
             i = decoder.decode(form.mode(), code, 0, 15);
             byte[] bytes = Arrays.copyOf(code, i.length);
             Case c = new Case(form.mode(), bytes, slot, ++seed, List.copyOf(changes));
-            if (!Undefined.result(i, c.initial())) {
+            if (!Undefined.result(template.mode(), i, c.initial())) {
                 return c;
             }
         }
@@ -72,7 +73,7 @@ final class CaseGenerator {
 
     /// A straight sequence of up to six instructions out of `forms`, which have one mode.
     Case sequence(List<Template> forms) {
-        slot = (slot + 1) % SLOTS;
+        slot = (slot + 1) % Layout.SLOTS;
         changes = new ArrayList<>();
         placed.clear();
         fixedAddresses = true;
@@ -109,7 +110,8 @@ final class CaseGenerator {
     private void encode() {
         byte[] start = template.start();
         int n = 0;
-        if (template.modRm() >= 0 && template.modRm() < 0xC0 && long64()) {
+        wide = template.mode() != CodeMode.BITS16;
+        if (template.modRm() >= 0 && template.modRm() < 0xC0 && template.mode() != CodeMode.BITS32) {
             n = decoration(n);
         }
         boolean vex = (start[0] & 0xFF) == 0xC4 && template.mode() == CodeMode.BITS64 || isVex32(start);
@@ -168,11 +170,12 @@ final class CaseGenerator {
 
     private int decoration(int start) {
         int n = start;
-        if (random.nextInt(8) == 0) {
+        if (random.nextInt(8) == 0 && long64()) {
             code[n++] = (byte) (random.nextBoolean() ? 0x64 : 0x65);
         }
-        if (random.nextInt(8) == 0) {
+        if (random.nextInt(8) == 0 && !fixedAddresses) {
             code[n++] = 0x67;
+            wide = true;
         }
         return n;
     }
@@ -184,6 +187,9 @@ final class CaseGenerator {
         if (fixed >= 0xC0) {
             code[n++] = (byte) (0xC0 | reg | (random.nextInt(4) == 0 ? fixed & 7 : random.nextInt(8)));
             return n;
+        }
+        if (!wide) {
+            return modRm16(n, reg);
         }
         int mod = fixedAddresses ? 0 : random.nextInt(3);
         int rm = fixedAddresses ? 5 : random.nextInt(8);
@@ -199,14 +205,31 @@ final class CaseGenerator {
         } else if (mod == 2 || base == 5 && mod == 0) {
             dispAt = n;
             int disp = random.nextInt(3) == 0 ? random.nextInt() : random.nextInt(-4096, 4096);
-            putInt(n, disp);
-            n += 4;
+            for (int k = 0; k < 4; k++) {
+                code[n++] = (byte) (disp >> 8 * k);
+            }
+        }
+        return n;
+    }
+
+    private int modRm16(int start, int reg) {
+        int n = start;
+        int mod = fixedAddresses ? 0 : random.nextInt(3);
+        int rm = fixedAddresses ? 6 : random.nextInt(8);
+        code[n++] = (byte) (mod << 6 | reg | rm);
+        if (mod == 1) {
+            code[n++] = (byte) random.nextInt(-16, 16);
+        } else if (mod == 2 || rm == 6 && mod == 0) {
+            dispAt = n;
+            int disp = random.nextInt();
+            code[n++] = (byte) disp;
+            code[n++] = (byte) (disp >> 8);
         }
         return n;
     }
 
     private void putInt(int at, int value) {
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < Math.min(i.addressSize, 4); k++) {
             code[at + k] = (byte) (value >> 8 * k);
         }
     }
@@ -243,13 +266,13 @@ final class CaseGenerator {
             target &= -16;
         }
         int kind = random.nextInt(40);
-        if (kind == 0) {
+        if (kind == 0 && (template.mode() != CodeMode.BITS16 || size <= 4)) { // the segment ends where the page does
             target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
             target += random.nextInt(4) == 0 ? 4096 : 0;
         } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.base < 16 && i.segment < 4) {
             target = random.nextBoolean() ? 1L << 48 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFF0L | 1L << 60;
         }
-        return aim(target - Addressing.segmentBase(i));
+        return aim(target - Addressing.segmentBase(template.mode(), i));
     }
 
     private boolean aim(long address) {
@@ -266,7 +289,7 @@ final class CaseGenerator {
                 long value = rest >> i.scale;
                 return value << i.scale == rest && place(i.index, register(value));
             }
-            long index = random.nextBoolean() ? random.nextInt(-64, 64) : random.nextLong();
+            long index = random.nextBoolean() || template.mode() == CodeMode.BITS16 ? random.nextInt(-64, 64) : random.nextLong();
             if (!place(i.index, register(index))) {
                 return false;
             }
@@ -275,8 +298,11 @@ final class CaseGenerator {
         return place(i.base, register(rest));
     }
 
-    /// With a 32-bit address size the upper half of a register must not matter.
+    /// With a smaller address size the upper part of a register must not matter.
     private long register(long value) {
+        if (i.addressSize == 2) {
+            return value & 0xFFFF | (long) random.nextInt() << 16;
+        }
         return i.addressSize == 4 && long64() ? value & 0xFFFF_FFFFL | (random.nextBoolean() ? (long) random.nextInt() << 32 : 0) : value;
     }
 
@@ -310,7 +336,7 @@ final class CaseGenerator {
     /// Where the memory operand is, given the changes so far.
     private long target() {
         MachineState state = new Case(template.mode(), new byte[0], slot, 0, changes).initial();
-        return Addressing.effective(i, state);
+        return Addressing.effective(template.mode(), i, state);
     }
 
     // Instructions that need a special state
@@ -323,7 +349,7 @@ final class CaseGenerator {
             case MOVS, CMPS, STOS, LODS, SCAS -> string();
             case XLAT -> place(RBX, Layout.DATA + 0x100 - (long) segment());
             case ENTER -> enter();
-            case LEAVE -> place(RBP, Layout.DATA + 0x200 + random.nextInt(64));
+            case LEAVE -> place(RBP, pointer(0x200 + random.nextInt(64)));
             case RET -> returnAddress();
             case JMP, CALL -> branchTarget();
             case JCC, LOOP, LOOPE, LOOPNE, JCXZ -> relative();
@@ -334,13 +360,18 @@ final class CaseGenerator {
             case CMPXCHG -> exchange();
             case CMPXCHG8B, CMPXCHG16B -> exchangePair();
             case BOUND -> random.nextBoolean() || memory(target(), random.nextLong());
-            case INS, OUTS -> place(RSI, Layout.DATA + 0x100) | place(RDI, Layout.DATA + 0x180);
+            case INS, OUTS -> place(RSI, pointer(0x100)) | place(RDI, pointer(0x180));
             default -> true;
         };
     }
 
+    /// The offset in DS of the byte at `at` of the data window.
+    private long pointer(int at) {
+        return Layout.DATA + at - Layout.dataBase(template.mode());
+    }
+
     private int segment() {
-        return (int) Addressing.segmentBase(i);
+        return (int) Addressing.segmentBase(template.mode(), i);
     }
 
     private static boolean maybe(boolean first, boolean second) {
@@ -382,7 +413,7 @@ final class CaseGenerator {
         long destination = same ? source : far ? Layout.DATA + Layout.DATA_BYTES - random.nextInt(40)
             : Layout.DATA + 0x100 + random.nextInt(0x180);
         place(RSI, register(source - segment()));
-        place(RDI, register(destination));
+        place(RDI, register(destination - Layout.dataBase(template.mode())));
         place(RCX, register(random.nextInt(14)));
         if (random.nextInt(3) == 0 && i.op == Op.SCAS) {
             memory(destination & -8, 0x1111_1111_1111_1111L);
@@ -396,16 +427,16 @@ final class CaseGenerator {
         code[at] = (byte) (random.nextInt(8) * 8);
         code[at + 1] = 0;
         code[at + 2] = (byte) (random.nextInt(3) == 0 ? random.nextInt(32) : random.nextInt(3));
-        return place(RSP, Layout.DATA + 0x280 + random.nextInt(16)) & place(RBP, Layout.DATA + 0x300 + random.nextInt(16));
+        return place(RSP, pointer(0x280 + random.nextInt(16))) & place(RBP, pointer(0x300 + random.nextInt(16)));
     }
 
     private long nowhere() {
-        return NOWHERE + random.nextInt(0x1000_0000);
+        return template.mode() == CodeMode.BITS16 ? random.nextInt(0xF000, 0xFFF0) : NOWHERE + random.nextInt(0x1000_0000);
     }
 
     private boolean returnAddress() {
         long stack = Layout.DATA + 0x180 + random.nextInt(64);
-        return place(RSP, stack) && memory(stack, nowhere());
+        return place(RSP, stack - Layout.dataBase(template.mode())) && memory(stack, nowhere());
     }
 
     private boolean branchTarget() {
@@ -421,6 +452,9 @@ final class CaseGenerator {
         if (i.op != Op.JMP && i.op != Op.CALL && i.op != Op.JCC) {
             place(RCX, random.nextInt(3) == 0 ? random.nextLong() : random.nextInt(3));
         }
+        if (template.mode() == CodeMode.BITS16) {
+            return relative16();
+        }
         long target = i.length + i.imm;
         boolean near = target > -Layout.SLOT && target < Layout.SLOT;
         boolean inSlot = target >= -Layout.SLOT_START && target < Layout.SLOT - Layout.SLOT_START;
@@ -428,6 +462,14 @@ final class CaseGenerator {
             || i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000;
         boolean inside = target >= 0 && target < i.length;
         return near ? inSlot && !inside : !inCode;
+    }
+
+    private boolean relative16() {
+        long start = (long) slot * Layout.SLOT + Layout.SLOT_START;
+        long target = start + i.length + i.imm;
+        long ip = i.operandSize == 2 ? target & 0xFFFF : target & 0xFFFF_FFFFL;
+        boolean inside = ip >= start && ip < start + i.length;
+        return !inside && (ip / Layout.SLOT == slot || ip >= 0xF000);
     }
 
     private boolean exchange() {

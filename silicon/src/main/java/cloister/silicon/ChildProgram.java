@@ -24,7 +24,8 @@ final class ChildProgram {
     private static final int SIGNAL_STACK_SIZE = 0x10000;
     private static final int BUFFERS_SIZE = 0x4000 + SIGNAL_STACK_SIZE;
 
-    private static final int READ = 0, WRITE = 1, RT_SIGACTION = 13, RT_SIGRETURN = 15, EXIT = 60, SIGALTSTACK = 131, ARCH_PRCTL = 158;
+    private static final int READ = 0, WRITE = 1, RT_SIGACTION = 13, RT_SIGRETURN = 15, EXIT = 60, SIGALTSTACK = 131,
+        MODIFY_LDT = 154, ARCH_PRCTL = 158;
     private static final int SIGTRAP = 5;
     private static final int TF = 0x100;
     private static final int EXECUTE = 1, WRITABLE = 2, READABLE = 4;
@@ -36,6 +37,8 @@ final class ChildProgram {
     private final Label restorer = a.label();
     private final Label alternateStack = a.label();
     private final Label action = a.label();
+    private final Label code16 = a.label();
+    private final Label data16 = a.label();
     private final Label textEnd = a.label();
 
     private ChildProgram() {
@@ -67,6 +70,9 @@ final class ChildProgram {
         a.align(8).label(alternateStack).dq(SIGNAL_STACK, 0, SIGNAL_STACK_SIZE);
         // SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER
         a.label(action).dq(handler).dq(0x4C00_0004L).dq(restorer).dq(0);
+        // struct user_desc: contents code or data, useable
+        a.label(code16).dd(LDT_CS16 >> 3, CODE, 0xFFFF, 2 << 1 | 1 << 6);
+        a.label(data16).dd(LDT_DATA16 >> 3, DATA16_BASE, 0xFFFF, 1 << 6);
         a.label(textEnd);
         return a.assemble();
     }
@@ -91,7 +97,10 @@ final class ChildProgram {
 
     private void setUp() {
         a.align(16).label(start);
-        a.mov(EAX, USER_SS).mov(DS, EAX).mov(ES, EAX);
+        for (Label descriptor : new Label[] {code16, data16}) {
+            a.mov(EDI, 0x11).lea(RSI, descriptor).mov(EDX, 16);
+            syscall(MODIFY_LDT);
+        }
         a.lea(RDI, alternateStack).xor(ESI, ESI);
         syscall(SIGALTSTACK);
         for (int signal : new int[] {4, SIGTRAP, 7, 8, 11}) { // ILL, TRAP, BUS, FPE, SEGV
@@ -113,6 +122,7 @@ final class ChildProgram {
         a.test(RAX, RAX).jcc(Condition.LE, ended).add(RBX, RAX).cmp(RBX, IN_SIZE).jcc(Condition.B, more);
         copy(INPUT + IN_DATA, DATA, DATA_BYTES);
         a.mov(ESI, INPUT + IN_CODE).mov(RDI, abs(INPUT + IN_CODE_ADDRESS)).mov(ECX, CODE_BYTES).rep().movs(1);
+        a.mov(EAX, abs(INPUT + IN_DS)).mov(DS, EAX).mov(ES, EAX);
         a.mov(RSP, INPUT + IN_UCONTEXT);
         syscall(RT_SIGRETURN);
         a.label(ended).xor(EDI, EDI);
@@ -133,7 +143,7 @@ final class ChildProgram {
         a.label(handler).push(2).popf();
         a.cmp(EDI, SIGTRAP).jcc(Condition.NE, report);
         a.cmp(dwordAt(mem(context, UC_TRAP)), 1).jcc(Condition.NE, report);
-        a.mov(RAX, mem(context, UC_RIP)).cmp(RAX, abs(INPUT + IN_CODE_ADDRESS)).jcc(Condition.B, report);
+        a.mov(RAX, mem(context, UC_RIP)).cmp(RAX, abs(INPUT + IN_START)).jcc(Condition.B, report);
         a.cmp(RAX, abs(INPUT + IN_END)).jcc(Condition.AE, report);
         a.dec(qwordAt(abs(INPUT + IN_STEPS))).jcc(Condition.E, report);
         a.or(dwordAt(mem(context, UC_EFLAGS)), TF).mov(RSP, context);

@@ -41,7 +41,7 @@ final class Comparison {
     static String differences(Case c, Instruction i, Outcome silicon, Outcome model) {
         MachineState before = c.initial();
         boolean sequence = i.length < c.code().length;
-        if (silicon.vector() == Outcome.LOST || !sequence && Undefined.result(i, before)) {
+        if (silicon.vector() == Outcome.LOST || !sequence && Undefined.result(c.mode(), i, before)) {
             return null;
         }
         Comparison comparison = new Comparison(c, i, before, silicon, model);
@@ -59,7 +59,7 @@ final class Comparison {
         Decoder decoder = new Decoder();
         for (int at = 0; at < c.code().length;) {
             Instruction next = decoder.decode(c.mode(), c.code(), at, c.code().length - at);
-            text.append(at == 0 ? "" : "; ").append(Disassembler.format(next, c.codeAddress() + at));
+            text.append(at == 0 ? "" : "; ").append(Disassembler.format(next, c.start() + at));
             at += Math.max(next.length, 1);
         }
         return text.toString();
@@ -114,8 +114,8 @@ final class Comparison {
     /// Where the image that the instruction writes starts in the data window.
     private int imageStart(MachineState after) {
         long address = switch (i.op) {
-            case PUSHF, PUSH_SREG -> after.gpr[4];
-            case FXSAVE, FNSTENV, FNSAVE -> Addressing.effective(i, before);
+            case PUSHF, PUSH_SREG -> after.gpr[4] + Layout.dataBase(c.mode());
+            case FXSAVE, FNSTENV, FNSAVE -> Addressing.effective(c.mode(), i, before);
             default -> 0;
         };
         return (int) (address - Layout.DATA);

@@ -53,7 +53,7 @@ final class Eligibility {
             case XSAVE, XSAVEC, XSAVEOPT, XSAVES, XRSTOR, XRSTORS, XSETBV -> false;
             // A 66 prefix on a near branch in 64-bit mode: AMD honours it, Intel ignores it.
             case JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ ->
-                !(long64 && i.has(Instruction.PREFIX_OPERAND_SIZE)) && i.operandSize != 2;
+                !(long64 && i.has(Instruction.PREFIX_OPERAND_SIZE));
             // Intel reads 16 bits, AMD 32.
             case MOVSXD -> i.operandSize != 2 || i.kind1 != OperandKind.MEM;
             // AMD does not take a register here.

@@ -1,5 +1,7 @@
 package cloister.silicon;
 
+import cloister.isa.CodeMode;
+
 /// Where things stand, in the native child and in the model alike, and how a case and its outcome are laid out on the pipe.
 final class Layout {
     /// Room for the code of cases, one slot each.
@@ -8,6 +10,8 @@ final class Layout {
     static final int SLOT = 256;
     /// Where in its slot a case starts: short jumps both ways stay in the slot.
     static final int SLOT_START = 128;
+    /// Only so much of the code holds cases; behind it are targets of 16-bit jumps.
+    static final int SLOTS = 0xF000 / SLOT;
     /// Code bytes of a case.
     static final int CODE_BYTES = 32;
 
@@ -24,6 +28,10 @@ final class Layout {
     static final int USER_CS64 = 0x33;
     static final int USER_CS32 = 0x23;
     static final int USER_SS = 0x2B;
+    /// Selectors of 16-bit code and data in the LDT, and the data segment's base: its last bytes are the data window.
+    static final int LDT_CS16 = 0x07;
+    static final int LDT_DATA16 = 0x0F;
+    static final int DATA16_BASE = DATA_PAGE + 0x1000 - 0x10000;
 
     /// A case on the pipe: a signal frame's ucontext, an FXSAVE image, data, code.
     static final int IN_UCONTEXT = 0;
@@ -31,11 +39,14 @@ final class Layout {
     static final int IN_DATA = 1024;
     static final int IN_CODE = IN_DATA + DATA_BYTES;
     static final int IN_CODE_ADDRESS = IN_CODE + CODE_BYTES;
-    /// Single steps go on from the first instruction up to this address...
-    static final int IN_END = IN_CODE_ADDRESS + 8;
+    /// Single steps go on from the first instruction up to the end (offsets in CS)...
+    static final int IN_START = IN_CODE_ADDRESS + 8;
+    static final int IN_END = IN_START + 8;
     /// ... but at most so often.
     static final int IN_STEPS = IN_END + 8;
-    static final int IN_SIZE = IN_STEPS + 16;
+    /// Selector for DS and ES.
+    static final int IN_DS = IN_STEPS + 8;
+    static final int IN_SIZE = IN_DS + 16;
 
     /// An outcome on the pipe: signal number, registers of the ucontext, FXSAVE image, data.
     static final int OUT_SIGNAL = 0;
@@ -61,5 +72,26 @@ final class Layout {
     static final int[] UC_GPR = {144, 152, 136, 128, 160, 120, 112, 104, 40, 48, 56, 64, 72, 80, 88, 96};
 
     private Layout() {
+    }
+
+    /// Base of DS, ES and SS.
+    static int dataBase(CodeMode mode) {
+        return mode == CodeMode.BITS16 ? DATA16_BASE : 0;
+    }
+
+    static int codeBase(CodeMode mode) {
+        return mode == CodeMode.BITS16 ? CODE : 0;
+    }
+
+    static int codeSelector(CodeMode mode) {
+        return switch (mode) {
+            case BITS16 -> LDT_CS16;
+            case BITS32 -> USER_CS32;
+            case BITS64 -> USER_CS64;
+        };
+    }
+
+    static int dataSelector(CodeMode mode) {
+        return mode == CodeMode.BITS16 ? LDT_DATA16 : USER_SS;
     }
 }

@@ -49,6 +49,7 @@ final class Model {
         }
         table(DATA_PT, 0, DATA_PA | PRESENT | WRITABLE | USER | USED | NX);
         table(GDT_PT, 0, GDT_PA | PRESENT | WRITABLE | USED | NX);
+        memory.fill(CODE_PA, CODE_SIZE, END);
         memory.write(GDT_PA + 0x20, 8, 0x00CF_FB00_0000_FFFFL); // 32-bit user code
         memory.write(GDT_PA + 0x28, 8, 0x00CF_F300_0000_FFFFL); // user data
         memory.write(GDT_PA + 0x30, 8, 0x00AF_FB00_0000_FFFFL); // 64-bit user code
@@ -100,10 +101,13 @@ final class Model {
         cpu.gdtrLimit = 0x37;
         for (int segment = 0; segment < 6; segment++) {
             boolean code = segment == Cpu.CS;
-            cpu.segSelector[segment] = code ? c.mode() == CodeMode.BITS64 ? USER_CS64 : USER_CS32 : segment >= Cpu.FS ? 0 : USER_SS;
-            cpu.segBase[segment] = segment == Cpu.FS ? FS_BASE : segment == Cpu.GS ? GS_BASE : 0;
-            cpu.segLimit[segment] = -1;
-            cpu.segAr[segment] = code ? c.mode() == CodeMode.BITS64 ? 0xA0FB : 0xC0FB : segment >= Cpu.FS ? Cpu.AR_UNUSABLE : 0xC0F3;
+            boolean small = c.mode() == CodeMode.BITS16;
+            cpu.segSelector[segment] = code ? codeSelector(c.mode()) : segment >= Cpu.FS ? 0 : dataSelector(c.mode());
+            cpu.segBase[segment] = segment == Cpu.FS ? FS_BASE : segment == Cpu.GS ? GS_BASE
+                : code ? codeBase(c.mode()) : dataBase(c.mode());
+            cpu.segLimit[segment] = small ? 0xFFFF : -1;
+            int data = segment >= Cpu.FS ? Cpu.AR_UNUSABLE : small ? 0xF3 : 0xC0F3;
+            cpu.segAr[segment] = code ? small ? 0xFB : c.mode() == CodeMode.BITS64 ? 0xA0FB : 0xC0FB : data;
         }
         cpu.cpl = 3;
         System.arraycopy(initial.gpr, 0, cpu.r, 0, 16);

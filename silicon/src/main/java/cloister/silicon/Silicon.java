@@ -81,12 +81,13 @@ final class Silicon {
             b.putLong(UC_GPR[i], state.gpr[i]);
         }
         b.putLong(UC_RIP, state.rip).putLong(UC_EFLAGS, state.rflags | TF);
-        b.putShort(UC_CS, (short) (c.mode() == CodeMode.BITS64 ? USER_CS64 : USER_CS32)).putShort(UC_SS, (short) USER_SS);
+        b.putShort(UC_CS, (short) codeSelector(c.mode())).putShort(UC_SS, (short) dataSelector(c.mode()));
         b.putLong(UC_FPSTATE, ChildProgram.fpstate());
         b.put(IN_FX, state.fx.array());
         b.put(IN_DATA, state.data.array());
         b.put(IN_CODE, c.code());
-        b.putLong(IN_CODE_ADDRESS, c.codeAddress()).putLong(IN_END, c.codeAddress() + c.code().length).putLong(IN_STEPS, STEP_LIMIT);
+        b.putLong(IN_CODE_ADDRESS, c.codeAddress()).putLong(IN_START, c.start()).putLong(IN_END, c.start() + c.code().length);
+        b.putLong(IN_STEPS, STEP_LIMIT).putLong(IN_DS, dataSelector(c.mode()));
         return b;
     }
 
@@ -94,7 +95,9 @@ final class Silicon {
         MachineState state = new MachineState();
         int registers = OUT_REGISTERS - UC_REGISTERS;
         for (int i = 0; i < 16; i++) {
-            state.gpr[i] = b.getLong(registers + UC_GPR[i]);
+            long value = b.getLong(registers + UC_GPR[i]);
+            // Outside 64-bit mode the upper halves are undefined.
+            state.gpr[i] = c.mode() == CodeMode.BITS64 ? value : value & 0xFFFF_FFFFL;
         }
         state.rip = b.getLong(registers + UC_RIP);
         state.rflags = b.getLong(registers + UC_EFLAGS);

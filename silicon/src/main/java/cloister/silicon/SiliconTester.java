@@ -19,7 +19,7 @@ import java.util.TreeMap;
 /// every form (whose name contains TEXT), M sequences in each mode; at most N differences of an operation are printed.
 /// `--record` writes cases and silicon's outcomes to a file of vectors.
 public final class SiliconTester {
-    private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32);
+    private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32, CodeMode.BITS16);
 
     private long seed = 1;
     private int cases = 10;

@@ -17,14 +17,14 @@ import java.util.Map;
 record Template(CodeMode mode, byte[] start, int modRm, String form) {
     private static final int[][] PREFIXES64 = {{}, {0x66}, {0xF3}, {0xF2}, {0x48}, {0x66, 0x48}, {0xF3, 0x48}, {0xF2, 0x48}, {0x66, 0xF2},
         {0x66, 0xF3}, {0xF0}, {0xF0, 0x66}, {0xF0, 0x48}};
-    private static final int[][] PREFIXES32 = {{}, {0x66}, {0xF3}, {0xF2}, {0x66, 0xF2}, {0x66, 0xF3}, {0xF0}, {0xF0, 0x66}};
+    private static final int[][] PREFIXES_LEGACY = {{}, {0x66}, {0xF3}, {0xF2}, {0x66, 0xF2}, {0x66, 0xF3}, {0xF0}, {0xF0, 0x66}};
     private static final int[][] MAPS = {{}, {0x0F}, {0x0F, 0x38}, {0x0F, 0x3A}};
 
     /// Every form that user programs may execute and two processors agree about.
     static List<Template> all(CodeMode mode) {
         Map<String, Template> found = new LinkedHashMap<>();
         Decoder decoder = new Decoder();
-        for (int[] prefix : mode == CodeMode.BITS64 ? PREFIXES64 : PREFIXES32) {
+        for (int[] prefix : mode == CodeMode.BITS64 ? PREFIXES64 : PREFIXES_LEGACY) {
             for (int[] map : MAPS) {
                 for (int opcode = 0; opcode < 256; opcode++) {
                     if (!leadsOn(mode, map, opcode)) {

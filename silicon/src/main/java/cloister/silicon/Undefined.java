@@ -1,6 +1,8 @@
 package cloister.silicon;
 
+import cloister.isa.CodeMode;
 import cloister.isa.Instruction;
+import cloister.isa.Op;
 import cloister.isa.OperandKind;
 
 /// What instructions leave undefined, by their pages in [SDM Vol. 2], and where AMD's manual differs from Intel's.
@@ -43,7 +45,7 @@ final class Undefined {
         if (count == 0) {
             return 0;
         }
-        boolean beyond = count >= 8 * i.operandSize && i.op != cloister.isa.Op.SAR;
+        boolean beyond = count >= 8 * i.operandSize && i.op != Op.SAR;
         return AF | (count != 1 ? OF : 0) | (beyond ? CF : 0);
     }
 
@@ -58,7 +60,7 @@ final class Undefined {
     }
 
     /// Whether the whole result of `i` is undefined.
-    static boolean result(Instruction i, MachineState before) {
+    static boolean result(CodeMode mode, Instruction i, MachineState before) {
         return switch (i.op) {
             case SHLD, SHRD -> count(i, before) > 8 * i.operandSize;
             case BSWAP -> i.operandSize == 2;
@@ -67,7 +69,7 @@ final class Undefined {
             case FYL2XP1 -> exponent(before) >= 16383 - 2;
             // Intel requires alignment ["Type 4 Class Exception Conditions"], AMD's processors do not fault.
             case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 ->
-                i.kind1 == OperandKind.MEM && (Addressing.effective(i, before) & 15) != 0;
+                i.kind1 == OperandKind.MEM && (Addressing.effective(mode, i, before) & 15) != 0;
             default -> false;
         };
     }
@@ -86,7 +88,7 @@ final class Undefined {
 
     /// CVTPI2PS with a memory operand: on Intel it switches to MMX like the register form, on AMD it does not.
     static boolean switchesToMmx(Instruction i) {
-        return i.op == cloister.isa.Op.CVTPI2PS && i.kind1 == OperandKind.MEM;
+        return i.op == Op.CVTPI2PS && i.kind1 == OperandKind.MEM;
     }
 
     /// The manuals do not say which part of a large operand faults first.

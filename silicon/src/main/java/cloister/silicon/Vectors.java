@@ -22,7 +22,8 @@ import org.tukaani.xz.XZOutputStream;
 /// Recorded cases with silicon's outcomes: a compact file. Seeds count up from 1; a final state is kept as its differences
 /// from the initial one.
 final class Vectors {
-    private static final int MAGIC = 0x51C0_0001;
+    private static final int MAGIC = 0x51C0_0002;
+    private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32, CodeMode.BITS16);
     private static final int END = 0xFF;
 
     private Vectors() {
@@ -48,7 +49,7 @@ final class Vectors {
         }
 
         void add(Case c, Outcome outcome) throws IOException {
-            out.writeByte(c.code().length | (c.mode() == CodeMode.BITS32 ? 0x40 : 0));
+            out.writeByte(c.code().length | MODES.indexOf(c.mode()) << 6);
             out.write(c.code());
             out.writeByte(c.slot());
             unsigned(out, c.seed() - seed);
@@ -125,7 +126,7 @@ final class Vectors {
                     int place = (int) unsigned(in);
                     changes.add(new Case.Change(place, signed(in)));
                 }
-                Case c = new Case((head & 0x40) != 0 ? CodeMode.BITS32 : CodeMode.BITS64, code, slot, seed, changes);
+                Case c = new Case(MODES.get(head >> 6), code, slot, seed, changes);
                 sink.accept(new Vector(c, outcome(in, c.initial())));
             }
         }

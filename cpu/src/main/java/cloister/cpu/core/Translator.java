@@ -405,7 +405,7 @@ final class Translator {
     private boolean fuse(int a, int shift, int after) {
         Instruction jump = following;
         long target = after + jump.length + jump.imm;
-        if (!wide && (target < 0 || target >= PAGE) || !fits(target)) {
+        if (!reachable(jump, target)) {
             return false;
         }
         int op = insn.op == Op.CMP ? afterCompare(jump.cc) : afterTest(jump.cc);
@@ -635,13 +635,16 @@ final class Translator {
         return offset + insn.length + insn.imm;
     }
 
-    private boolean reachable(long target) {
-        return wide ? fits(target) : target >= 0 && target < PAGE;
+    /// Whether a direct branch does: not where it leaves the page of a segment, whose limit counts, nor where a 16-bit operand
+    /// size cuts EIP.
+    private boolean reachable(Instruction jump, long target) {
+        boolean cuts = jump.operandSize == 2 && MODES[page.mode] == CodeMode.BITS32;
+        return wide ? fits(target) : target >= 0 && target < PAGE && !cuts;
     }
 
     private boolean jcc() {
         long target = target();
-        if (!reachable(target)) {
+        if (!reachable(insn, target)) {
             return generic();
         }
         int op = insn.cc == 4 ? MicroOp.JZ : insn.cc == 5 ? MicroOp.JNZ : MicroOp.JCC;
@@ -654,7 +657,7 @@ final class Translator {
     private boolean jmp() {
         if (insn.kind0 == OperandKind.REL) {
             long target = target();
-            if (!reachable(target)) {
+            if (!reachable(insn, target)) {
                 return generic();
             }
             if (target < 0 || target >= PAGE) {
