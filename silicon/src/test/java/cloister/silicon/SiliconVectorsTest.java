@@ -16,7 +16,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
-/// Replays every vector recorded on silicon. Recorded with `SiliconTester --seed 1000 --cases 37 --sequences 6000 --record FILE`
+/// Replays every vector recorded on silicon. Recorded with `SiliconTester --seed 1000 --cases 28 --sequences 4000 --record FILE`
 /// on an AMD EPYC of the Zen 5 family.
 class SiliconVectorsTest {
     private static final String FILE = "vectors.xz";
