@@ -37,13 +37,14 @@ final class AcpiTables {
     ///
     /// @param base        where the block will be
     /// @param cpus        number of CPUs, APIC ids count from 0
+    /// @param resetVectorGpa where a CPU goes that the kernel takes offline, if there is a mailbox
     /// @param mailboxGpa  the wake-up mailbox of a TD, 0 for a machine that starts CPUs by INIT and SIPI
-    static byte[] build(long base, int room, int cpus, long mailboxGpa) {
+    static byte[] build(long base, int room, int cpus, long mailboxGpa, long resetVectorGpa) {
         var tables = new AcpiTables(base, room);
         long facs = tables.place(facs(), 64);
         long dsdt = tables.place(table("DSDT", 2, dsdt()), 16);
         long fadt = tables.place(table("FACP", 6, fadt(facs, dsdt)), 16);
-        long madt = tables.place(table("APIC", 6, madt(cpus, mailboxGpa)), 16);
+        long madt = tables.place(table("APIC", 6, madt(cpus, mailboxGpa, resetVectorGpa)), 16);
         long xsdt = tables.place(table("XSDT", 1, Aml.concat(Aml.little(fadt, 8), Aml.little(madt, 8))), 16);
         tables.block.put(0, rsdp(xsdt));
         return tables.block.array();
@@ -121,7 +122,7 @@ final class AcpiTables {
         table.putLong(at + 4, address);
     }
 
-    private static byte[] madt(int cpus, long mailboxGpa) {
+    private static byte[] madt(int cpus, long mailboxGpa, long resetVectorGpa) {
         List<byte[]> parts = new ArrayList<>();
         parts.add(Aml.concat(Aml.little(LOCAL_APIC_GPA, 4), Aml.little(0, 4))); // no 8259
         for (int cpu = 0; cpu < cpus; cpu++) {
@@ -131,8 +132,9 @@ final class AcpiTables {
         // The SCI is level-triggered and active high, unlike an ISA interrupt.
         parts.add(Aml.concat(new byte[] {2, 10, 0, SCI_IRQ}, Aml.little(SCI_IRQ, 4), Aml.little(0xd, 2)));
         if (mailboxGpa != 0) {
-            // [ACPI "Multiprocessor Wakeup Structure"]
-            parts.add(Aml.concat(new byte[] {0x10, 16}, Aml.little(0, 2), Aml.little(0, 4), Aml.little(mailboxGpa, 8)));
+            // Version 1, with a reset vector: Linux damages a table of version 0. [ACPI "Multiprocessor Wakeup Structure"]
+            parts.add(Aml.concat(new byte[] {0x10, 24}, Aml.little(1, 2), Aml.little(0, 4), Aml.little(mailboxGpa, 8),
+                    Aml.little(resetVectorGpa, 8)));
         }
         return Aml.concat(parts.toArray(byte[][]::new));
     }

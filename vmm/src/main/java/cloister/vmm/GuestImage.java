@@ -37,7 +37,7 @@ final class GuestImage {
                 GuestLayout.ACPI_GPA, E820.of(layout, td)));
         image.add("command line", GuestLayout.COMMAND_LINE_GPA, line);
         image.add("ACPI tables", GuestLayout.ACPI_GPA, AcpiTables.build(GuestLayout.ACPI_GPA, (int) GuestLayout.ACPI_ROOM,
-                config.cpus, td ? TdFirmware.MAILBOX_GPA : 0));
+                config.cpus, td ? TdFirmware.MAILBOX_GPA : 0, td ? TdFirmware.resetVectorGpa() : 0));
         image.add("kernel", kernelGpa, kernel.protectedModePart());
         if (config.initrd.length > 0) {
             image.add("initrd", initrdGpa, config.initrd);

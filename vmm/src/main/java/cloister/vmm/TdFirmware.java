@@ -18,6 +18,7 @@ import static cloister.isa.Operands.R12D;
 import static cloister.isa.Operands.R13;
 import static cloister.isa.Operands.R13D;
 import static cloister.isa.Operands.R15;
+import static cloister.isa.Operands.R9D;
 import static cloister.isa.Operands.RAX;
 import static cloister.isa.Operands.RBX;
 import static cloister.isa.Operands.RCX;
@@ -55,6 +56,8 @@ final class TdFirmware {
     static final long PARAMETERS_GPA = BASE_GPA + 0x6000;
     static final long MAILBOX_GPA = BASE_GPA + 0x7000;
     static final long STACKS_GPA = BASE_GPA + 0x8000;
+    static final long IDT_GPA = BASE_GPA + 0xa000;
+    static final long FIVE_LEVEL_ROOT_GPA = BASE_GPA + 0xb000;
     static final long CODE_GPA = BASE_GPA + 0xe000;
     static final long RESET_GPA = 0xfffffff0L;
     static final long PARAMETERS_MAGIC = 0x314d5241504c4354L; // "TCLPARM1" in memory order
@@ -67,13 +70,15 @@ final class TdFirmware {
     private static final int APIC_ID = 4;
     private static final int WAKE_UP_VECTOR = 8;
     private static final int COMMAND_WAKE_UP = 1;
+    private static final int COMMAND_TEST = 2;
     private static final int STACK_BYTES = 128;
     private static final int LONG_MODE_SELECTOR = 0x10;
     private static final int DATA_SELECTOR = 0x18;
     private static final int LARGE_PAGE = 0x200000;
     private static final int ALREADY_ACCEPTED = 0x00000b0a;
-    private static final int TIMER_VECTOR = 0x20;
-    private static final int POLL_TICKS = 4_000_000; // 4 ms at the platform's 1 GHz
+    private static final int FIRST_INTERRUPT = 0x20;
+    private static final int TIMER_VECTOR = FIRST_INTERRUPT;
+    private static final int POLL_TICKS = 1_000_000; // 1 ms at the platform's 1 GHz
     private static final int SVR = 0x80f;
     private static final int LVT_TIMER = 0x832;
     private static final int EOI = 0x80b;
@@ -81,6 +86,10 @@ final class TdFirmware {
     private static final int SVR_ENABLED = 0x1ff;
     private static final int TSC_DEADLINE_MODE = 2 << 17;
     private static final int MASKED = 1 << 16;
+    private static final int CR4_PAE = 1 << 5;
+    private static final int CR4_LA57 = 1 << 12;
+    private static final int INTERRUPT_GATE = 0x8e;
+    private static final int VECTORS = 256;
     private static final int ACCEPT_FAILED = 1;
 
     /// Memory that the firmware accepts.
@@ -92,11 +101,18 @@ final class TdFirmware {
     private final Label waitForWakeUp = code.label();
     private final Label gdt = code.label();
     private final Label gdtPointer = code.label();
-    private final Label idt = code.label();
     private final Label idtPointer = code.label();
-    private final Label timerTick = code.label();
+    private final Label interrupt = code.label();
+    private final Label reset = code.label();
 
     private TdFirmware() {
+    }
+
+    /// Where the kernel sends a CPU that it takes offline: the reset vector of the wake-up structure.
+    static long resetVectorGpa() {
+        var firmware = new TdFirmware();
+        firmware.assemble();
+        return firmware.reset.address();
     }
 
     /// Adds the firmware to an image: it will enter `image`'s entry point and accepts all memory that the image does
@@ -136,7 +152,15 @@ final class TdFirmware {
             image.putLong(at, range.start()).putLong(at + 8, range.end());
             at += 16;
         }
-        image.put((int) (CODE_GPA - BASE_GPA), new TdFirmware().assemble());
+        var firmware = new TdFirmware();
+        image.put((int) (CODE_GPA - BASE_GPA), firmware.assemble());
+        at = (int) (IDT_GPA - BASE_GPA);
+        for (int vector = FIRST_INTERRUPT; vector < VECTORS; vector++) {
+            long handler = firmware.interrupt.address();
+            image.putLong(at + 16 * vector, handler & 0xffff | (long) LONG_MODE_SELECTOR << 16
+                    | (long) INTERRUPT_GATE << 40 | handler >>> 16 << 48);
+        }
+        image.putLong((int) (FIVE_LEVEL_ROOT_GPA - BASE_GPA), PAGE_TABLES_GPA | 3);
         return image.array();
     }
 
@@ -145,23 +169,28 @@ final class TdFirmware {
         code.label(start);
         enterLongMode();
         code.mode(CodeMode.BITS64).label(longMode);
-        code.mov(EAX, DATA_SELECTOR);
-        for (var segment : List.of(DS, ES, SS, FS, GS)) {
-            code.mov(segment, EAX);
-        }
+        loadDataSegments();
         code.test(ESI, ESI).jcc(Condition.NE, waitForWakeUp);
         acceptMemory();
         enterKernel();
         applicationProcessor();
+        offlineProcessor();
         tables();
         code.padTo(RESET_GPA, 0xcc).mode(CodeMode.BITS32).jmp(start);
         return code.padTo(BASE_GPA + BYTES, 0xcc).assemble();
     }
 
+    private void loadDataSegments() {
+        code.mov(EAX, DATA_SELECTOR);
+        for (var segment : List.of(DS, ES, SS, FS, GS)) {
+            code.mov(segment, EAX);
+        }
+    }
+
     /// ESI holds the vCPU's index. IA32_EFER.LME is set already and a TD cannot write EFER.
     private void enterLongMode() {
         code.lgdt(abs(gdtPointer));
-        code.mov(EAX, CR4).or(EAX, 1 << 5).mov(CR4, EAX);
+        code.mov(EAX, CR4).or(EAX, CR4_PAE).mov(CR4, EAX);
         code.mov(EAX, PAGE_TABLES_GPA).mov(CR3, EAX);
         code.mov(EAX, CR0).or(EAX, 1L << 31).mov(CR0, EAX);
         code.jmp(far32(LONG_MODE_SELECTOR, longMode));
@@ -213,6 +242,7 @@ final class TdFirmware {
     private void applicationProcessor() {
         var poll = code.label();
         var wait = code.label();
+        var test = code.label();
         code.label(waitForWakeUp);
         code.lea(EAX, mem(RSI, 0)).shl(EAX, 7); // STACK_BYTES each, growing down from the end of its own
         code.mov(ECX, STACKS_GPA).lea(RSP, mem(RAX, RCX, 1, STACK_BYTES));
@@ -221,8 +251,10 @@ final class TdFirmware {
         TdCalls.writeMsr(code.mov(R13D, TSC_DEADLINE_MODE | TIMER_VECTOR), LVT_TIMER);
         code.mov(EBX, MAILBOX_GPA);
         code.label(poll);
-        code.movzx(EAX, wordAt(mem(RBX, COMMAND))).cmp(EAX, COMMAND_WAKE_UP).jcc(Condition.NE, wait);
         code.cmp(dwordAt(mem(RBX, APIC_ID)), ESI).jcc(Condition.NE, wait);
+        code.movzx(EAX, wordAt(mem(RBX, COMMAND)));
+        code.cmp(EAX, COMMAND_TEST).jcc(Condition.E, test);
+        code.cmp(EAX, COMMAND_WAKE_UP).jcc(Condition.NE, wait);
         TdCalls.writeMsr(code.xor(R13D, R13D), TSC_DEADLINE);
         TdCalls.writeMsr(code.mov(R13D, MASKED), LVT_TIMER);
         code.sti().nop().cli();
@@ -230,25 +262,37 @@ final class TdFirmware {
         code.xor(ECX, ECX).mov(wordAt(mem(RBX, COMMAND)), CX); // the acknowledgement
         code.jmp(RAX);
 
+        code.label(test).xor(ECX, ECX).mov(wordAt(mem(RBX, COMMAND)), CX);
         code.label(wait);
         code.rdtsc().shl(RDX, 32).or(RAX, RDX).lea(R13, mem(RAX, POLL_TICKS));
         TdCalls.writeMsr(code, TSC_DEADLINE);
         TdCalls.vmcall(code.xor(R12D, R12D), TdCalls.HLT);
         code.sti().nop().cli().jmp(poll);
 
-        code.label(timerTick).push(RAX).push(RCX).push(RDX);
+        code.label(interrupt).push(RAX).push(RCX).push(RDX);
         code.mov(ECX, EOI).xor(EAX, EAX).xor(EDX, EDX).wrmsr();
         code.pop(RDX).pop(RCX).pop(RAX).iret(8);
+    }
+
+    /// The kernel comes here on its own page tables, which map this page only, in 4- or 5-level mode.
+    private void offlineProcessor() {
+        var fourLevels = code.label();
+        var pointer = code.label();
+        code.label(reset).cli();
+        code.mov(EBX, PAGE_TABLES_GPA).mov(RAX, CR4).test(EAX, CR4_LA57).jcc(Condition.E, fourLevels);
+        code.mov(EBX, FIVE_LEVEL_ROOT_GPA);
+        code.label(fourLevels).mov(CR3, RBX);
+        code.lgdt(rip(gdtPointer));
+        loadDataSegments();
+        code.mov(EAX, TdCalls.VP_INFO).tdcall().mov(ESI, R9D); // the index is R9's low half
+        code.jmpFar(4, rip(pointer));
+        code.label(pointer).dd(waitForWakeUp).dw(LONG_MODE_SELECTOR);
     }
 
     private void tables() {
         code.align(16).label(gdt);
         code.dq(0, 0x00cf9b000000ffffL, 0x00af9b000000ffffL, 0x00cf93000000ffffL); // null, 32-bit code, 64-bit code, data
         code.label(gdtPointer).dw(4 * 8 - 1).dq(gdt);
-        code.align(16).label(idt);
-        code.space(16 * TIMER_VECTOR);
-        long handler = timerTick.address();
-        code.dw((int) handler & 0xffff, LONG_MODE_SELECTOR).db(0, 0x8e).dw((int) (handler >>> 16) & 0xffff).dq(0);
-        code.label(idtPointer).dw(16 * (TIMER_VECTOR + 1) - 1).dq(idt);
+        code.label(idtPointer).dw(16 * VECTORS - 1).dq(IDT_GPA);
     }
 }

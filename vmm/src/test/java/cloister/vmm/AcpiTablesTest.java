@@ -13,7 +13,7 @@ final class AcpiTablesTest {
     private static final int BASE = 0xe0000;
 
     private static ByteBuffer block(int cpus, long mailbox) {
-        return ByteBuffer.wrap(AcpiTables.build(BASE, 0x10000, cpus, mailbox)).order(ByteOrder.LITTLE_ENDIAN);
+        return ByteBuffer.wrap(AcpiTables.build(BASE, 0x10000, cpus, mailbox, 0xffffe123L)).order(ByteOrder.LITTLE_ENDIAN);
     }
 
     private static int sum(ByteBuffer block, int from, int length) {
@@ -69,6 +69,7 @@ final class AcpiTablesTest {
             types.append(madt.get(at)).append(' ');
             if (madt.get(at) == 0x10) {
                 mailbox = madt.getLong(at + 8);
+                assertThat(madt.getLong(at + 16)).isEqualTo(0xffffe123L);
             }
         }
         assertThat(types).hasToString("0 0 0 1 2 16 ");
