@@ -64,6 +64,7 @@ public final class Scheduler {
         while (!finished) {
             LockSupport.park(this);
         }
+        current = null;
         if (failure instanceof RuntimeException e) {
             throw e;
         }

@@ -4,7 +4,4 @@ package cloister.kvm.host;
 public interface GuestOnProcessor {
     /// Makes it leave guest mode soon.
     void kickOutOfGuest();
-
-    /// Waits until it has left guest mode.
-    void awaitOutsideGuest();
 }

@@ -27,6 +27,8 @@ public final class Host {
     private final Map<HostThread, LogicalProcessor> pinned = new HashMap<>();
     /// The guest that was loaded last on each processor.
     private final GuestOnProcessor[] guests;
+    /// Held while a processor executes an instruction that takes switch points: a VM entry or a SEAMCALL.
+    private final SleepingLock[] executing;
     private final boolean[] borrowed;
     private final ArrayDeque<HostThread> borrowedWaiters = new ArrayDeque<>();
     private boolean vmxOn;
@@ -37,6 +39,10 @@ public final class Host {
         this.userMemory = new AnonymousMemory(environment.memory(), frames);
         this.guests = new GuestOnProcessor[environment.processors().size()];
         this.borrowed = new boolean[guests.length];
+        this.executing = new SleepingLock[guests.length];
+        for (int i = 0; i < executing.length; i++) {
+            executing[i] = new SleepingLock(environment.scheduler());
+        }
     }
 
     public PhysicalMemory memory() {
@@ -96,7 +102,6 @@ public final class Host {
             borrowed[i] = true;
             if (guests[i] != null) {
                 guests[i].kickOutOfGuest();
-                guests[i].awaitOutsideGuest();
             }
         }
         try {
@@ -107,6 +112,16 @@ public final class Host {
                 scheduler().unpark(waiter);
             }
         }
+    }
+
+    /// Before a VM entry or SEAMCALL on `lp`: waits while another host thread has the processor execute one.
+    public void beginInstruction(LogicalProcessor lp) {
+        executing[lp.index()].lockExclusive();
+    }
+
+    /// After it.
+    public void endInstruction(LogicalProcessor lp) {
+        executing[lp.index()].unlockExclusive();
     }
 
     /// Whether another host thread uses `lp` just now.

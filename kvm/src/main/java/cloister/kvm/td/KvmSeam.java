@@ -50,10 +50,19 @@ public final class KvmSeam {
         int tries = ENTROPY_RETRIES;
         do {
             regs.set(RAX, leaf.number() | version);
-            status = lp.seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
+            status = execute(lp, regs);
             counters.count(leaf.number(), leaf.specificationName(), isBusy(status));
         } while (TdxStatus.RND_NO_ENTROPY.matches(status) && --tries > 0);
         return status;
+    }
+
+    private long execute(LogicalProcessor lp, SeamRegs regs) {
+        host.beginInstruction(lp);
+        try {
+            return lp.seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
+        } finally {
+            host.endInstruction(lp);
+        }
     }
 
     private long call(SeamcallLeaf leaf, SeamRegs regs) {
@@ -222,7 +231,7 @@ public final class KvmSeam {
     public long vpEnter(LogicalProcessor lp, long tdvprPa, SeamRegs args) {
         args.set(RCX, tdvprPa);
         args.set(RAX, SeamcallLeaf.VP_ENTER.number());
-        long status = lp.seamcall(args) == VmxStatus.SUCCEED ? args.get(RAX) : VMFAILINVALID;
+        long status = execute(lp, args);
         counters.count(SeamcallLeaf.VP_ENTER.number(), SeamcallLeaf.VP_ENTER.specificationName(), isBusy(status));
         return status;
     }

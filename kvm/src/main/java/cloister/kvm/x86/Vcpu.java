@@ -309,7 +309,8 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
         }
     }
 
-    @Override public final void awaitOutsideGuest() {
+    /// Waits until it has left guest mode.
+    final void awaitOutsideGuest() {
         var self = host.scheduler().current();
         while (inGuest && self != null && self != thread) {
             exitWaiters.add(self);

@@ -135,11 +135,13 @@ final class VmxVcpu extends Vcpu {
     }
 
     @Override void enter() {
+        host.beginInstruction(lp);
         System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
         entryStatus = vmcs.launched() ? lp.vmresume() : lp.vmlaunch();
         long rsp = vmcs.read(GUEST_RSP);
         System.arraycopy(lp.gprs(), 0, gprs, 0, GPRS);
         gprs[RSP] = rsp;
+        host.endInstruction(lp);
     }
 
     @Override KvmExit handleExit() {
