@@ -411,6 +411,11 @@ public final class LogicalProcessor {
         cpu.memory.movdir64b(hpa, source, offset);
     }
 
+    /// MOVDIR64B to `lines` lines one after the other, all in one frame.
+    public void movdir64b(long hpa, byte[] source, int offset, int lines) {
+        cpu.memory.movdir64b(hpa, source, offset, lines);
+    }
+
     /// CLFLUSH of the line at `hpa`. Caches are not modelled: nothing to do.
     public void clflush(long hpa) {
         cpu.memory.contains(PhysicalMemory.pa(hpa), PhysicalMemory.LINE_SIZE);

@@ -226,10 +226,16 @@ public final class PhysicalMemory implements AutoCloseable {
     /// @param hpa    aligned to 64
     /// @param source 64 bytes from `offset`
     public void movdir64b(long hpa, byte[] source, int offset) {
+        movdir64b(hpa, source, offset, 1);
+    }
+
+    /// MOVDIR64B to `lines` lines one after the other, all in one frame.
+    public void movdir64b(long hpa, byte[] source, int offset, int lines) {
         long pa = pa(hpa);
-        written(pa, LINE_SIZE);
-        setOwner(pa, LINE_SIZE, keyId(hpa));
-        MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, LINE_SIZE);
+        int length = lines * LINE_SIZE;
+        written(pa, length);
+        setOwner(pa, length, keyId(hpa));
+        MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
     }
 
     /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).

@@ -25,10 +25,28 @@ final class MachineTest {
         }
     }
 
+    @Test void trustDomainConvertsMemoryPowersOffAndLeavesNothingBehind() {
+        try (var machine = new Machine(config(VmType.TDX).cpus(2))) {
+            assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
+            assertThat(console).hasToString(TinyGuest.TD_OUTPUT);
+            var stats = machine.stats();
+            assertThat(stats.vmExits()).containsEntry("TDVMCALL.MAP_GPA", 2L);
+            assertThat(stats.seamcalls()).containsKeys("TDH.VP.ENTER", "TDH.MEM.PAGE.AUG", "TDH.MEM.PAGE.REMOVE");
+            assertThat(machine.tearDown()).as("pages not reclaimed").isZero();
+        }
+    }
+
+    @Test void anExceptionWithoutHandlersIsATripleFaultInATrustDomainToo() {
+        byte[] undefined = {0x0f, 0x0b};
+        try (var machine = new Machine(config(VmType.TDX).program(undefined))) {
+            assertThat(machine.run()).isInstanceOf(Outcome.TripleFault.class);
+        }
+    }
+
     @Test void sameSeedSameHash() {
         long[] hashes = new long[2];
         for (int i = 0; i < 2; i++) {
-            try (var machine = new Machine(config(VmType.DEFAULT).cpus(2).seed(7))) {
+            try (var machine = new Machine(config(VmType.TDX).cpus(2).seed(7))) {
                 machine.run();
                 hashes[i] = machine.stats().traceHash();
             }

@@ -8,7 +8,7 @@ import java.util.function.LongSupplier;
 
 /// Keeps a TD's Secure EPT as the mirror root says, by SEAMCALLs. [LINUX tdx_sept_set_private_spte ...]
 final class SecureEpt implements ExternalPageTables {
-    private static final byte[] ZEROS = new byte[PhysicalMemory.LINE_SIZE];
+    private static final byte[] ZEROS = new byte[(int) PhysicalMemory.FRAME_SIZE];
 
     private final TdVm vm;
     private final KvmSeam seam;
@@ -122,10 +122,7 @@ final class SecureEpt implements ExternalPageTables {
     /// Takes the page for the host's KeyID: on parts with the partial-write erratum only MOVDIR64B may. [LINUX
     /// tdx_quirk_reset_paddr]
     void clear(long pa) {
-        var lp = vm.host.currentProcessor();
-        for (long line = pa; line < pa + PhysicalMemory.FRAME_SIZE; line += PhysicalMemory.LINE_SIZE) {
-            lp.movdir64b(line, ZEROS, 0);
-        }
+        vm.host.currentProcessor().movdir64b(pa, ZEROS, 0, ZEROS.length / PhysicalMemory.LINE_SIZE);
     }
 
     private Result result(String what, long status) {

@@ -23,6 +23,8 @@ final class ModuleState {
     static final long NULL_PA = -1L;
 
     final PhysicalMemory memory;
+    private final byte[] pattern = new byte[(int) PhysicalMemory.FRAME_SIZE];
+    private long patternWord;
     final PlatformInfo platform;
     final LockWord.Own globalLock = new LockWord.Own();
     final KeyOwnership keys = new KeyOwnership();
@@ -147,13 +149,13 @@ final class ModuleState {
 
     /// Fills a page with a repeated 64-bit word, as MOVDIR64B does: no old content is read.
     void fillPage(long hpa, long word) {
-        var line = new byte[PhysicalMemory.LINE_SIZE];
-        for (int i = 0; i < line.length; i++) {
-            line[i] = (byte) (word >>> 8 * (i & 7));
+        if (word != patternWord) {
+            for (int i = 0; i < pattern.length; i++) {
+                pattern[i] = (byte) (word >>> 8 * (i & 7));
+            }
+            patternWord = word;
         }
-        for (long at = hpa; at < hpa + PhysicalMemory.FRAME_SIZE; at += PhysicalMemory.LINE_SIZE) {
-            memory.movdir64b(at, line, 0);
-        }
+        memory.movdir64b(hpa, pattern, 0, pattern.length / PhysicalMemory.LINE_SIZE);
     }
 
     void zeroPage(long hpa) {

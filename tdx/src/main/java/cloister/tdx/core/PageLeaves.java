@@ -58,11 +58,9 @@ final class PageLeaves {
     }
 
     private static void copyPage(PhysicalMemory memory, long from, long to) {
-        var line = new byte[LINE];
-        for (int at = 0; at < PAGE; at += LINE) {
-            memory.read(from + at, line, 0, LINE);
-            memory.movdir64b(to + at, line, 0);
-        }
+        var content = new byte[(int) PAGE];
+        memory.read(from, content, 0, content.length);
+        memory.movdir64b(to, content, 0, content.length / LINE);
     }
 
     static void aug(LpState lp, int version) throws LeafFailure {
