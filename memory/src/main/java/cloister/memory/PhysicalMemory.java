@@ -312,6 +312,9 @@ public final class PhysicalMemory implements AutoCloseable {
             tellListeners(frame);
         }
         lines[line] = (char) keyId;
+        if (lines[LINES_PER_FRAME - 1] != keyId) {
+            return; // the usual case while a page is written line by line
+        }
         for (char other : lines) {
             if (other != keyId) {
                 return;
