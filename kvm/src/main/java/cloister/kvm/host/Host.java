@@ -33,6 +33,7 @@ public final class Host {
     private final ArrayDeque<HostThread> borrowedWaiters = new ArrayDeque<>();
     private boolean vmxOn;
 
+    /// The resources of `environment`.
     public Host(HostEnvironment environment) {
         this.environment = environment;
         this.frames = new FrameAllocator(environment.memory(), environment.freeStartPa(), environment.freeEndPa());
@@ -45,26 +46,32 @@ public final class Host {
         }
     }
 
+    /// All platform memory.
     public PhysicalMemory memory() {
         return environment.memory();
     }
 
+    /// The scheduler of host threads.
     public Scheduler scheduler() {
         return environment.scheduler();
     }
 
+    /// The only time.
     public VirtualClock clock() {
         return environment.scheduler().clock();
     }
 
+    /// The page allocator.
     public FrameAllocator frames() {
         return frames;
     }
 
+    /// The VMM's memory.
     public AnonymousMemory userMemory() {
         return userMemory;
     }
 
+    /// The logical processors by index.
     public List<LogicalProcessor> processors() {
         return environment.processors();
     }

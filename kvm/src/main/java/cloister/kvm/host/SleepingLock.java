@@ -13,6 +13,7 @@ public final class SleepingLock {
     private int readers;
     private boolean writer;
 
+    /// A free lock between host threads of `scheduler`.
     public SleepingLock(Scheduler scheduler) {
         this.scheduler = scheduler;
     }

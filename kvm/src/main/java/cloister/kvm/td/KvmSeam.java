@@ -96,10 +96,12 @@ public final class KvmSeam {
 
     // --- the module
 
+    /// TDH.SYS.INIT.
     public long sysInit() {
         return call(SeamcallLeaf.SYS_INIT, 0, 0);
     }
 
+    /// TDH.SYS.LP.INIT, on every processor.
     public long sysLpInit(LogicalProcessor lp) {
         return call(lp, SeamcallLeaf.SYS_LP_INIT, 0, new SeamRegs());
     }
@@ -109,11 +111,12 @@ public final class KvmSeam {
         return call(SeamcallLeaf.SYS_RD, fill(out, 0, field, 0, 0));
     }
 
+    /// TDH.SYS.CONFIG with the addresses of TDMR_INFO structures.
     public long sysConfig(long tdmrArrayPa, long count, int globalKeyId) {
         return call(SeamcallLeaf.SYS_CONFIG, regs(tdmrArrayPa, count, globalKeyId, 0));
     }
 
-    /// Once per package.
+    /// TDH.SYS.KEY.CONFIG, once per package.
     public long sysKeyConfig(LogicalProcessor lp) {
         return call(lp, SeamcallLeaf.SYS_KEY_CONFIG, 0, new SeamRegs());
     }
@@ -125,16 +128,18 @@ public final class KvmSeam {
 
     // --- TDs
 
+    /// TDH.MNG.CREATE.
     public long mngCreate(long tdrPa, int hkid) {
         clflushPage(tdrPa);
         return call(SeamcallLeaf.MNG_CREATE, tdrPa, hkid);
     }
 
-    /// Once per package.
+    /// TDH.MNG.KEY.CONFIG, once per package.
     public long mngKeyConfig(LogicalProcessor lp, long tdrPa) {
         return call(lp, SeamcallLeaf.MNG_KEY_CONFIG, 0, regs(tdrPa, 0, 0, 0));
     }
 
+    /// TDH.MNG.ADDCX.
     public long mngAddcx(long tdrPa, long pagePa) {
         clflushPage(pagePa);
         return call(SeamcallLeaf.MNG_ADDCX, pagePa, tdrPa);
@@ -150,64 +155,76 @@ public final class KvmSeam {
         return call(SeamcallLeaf.MNG_RD, fill(out, tdrPa, field, 0, 0));
     }
 
+    /// TDH.MNG.VPFLUSHDONE.
     public long mngVpflushdone(long tdrPa) {
         return call(SeamcallLeaf.MNG_VPFLUSHDONE, tdrPa, 0);
     }
 
+    /// TDH.MNG.KEY.FREEID.
     public long mngKeyFreeid(long tdrPa) {
         return call(SeamcallLeaf.MNG_KEY_FREEID, tdrPa, 0);
     }
 
+    /// TDH.MR.EXTEND of 256 bytes.
     public long mrExtend(long tdrPa, long gpa, SeamRegs out) {
         return call(SeamcallLeaf.MR_EXTEND, fill(out, gpa, tdrPa, 0, 0));
     }
 
+    /// TDH.MR.FINALIZE.
     public long mrFinalize(long tdrPa) {
         return call(SeamcallLeaf.MR_FINALIZE, tdrPa, 0);
     }
 
     // --- private memory; `level` is 1 for 4 KiB, and `out` gets RCX: the entry, RDX: its level and state
 
+    /// TDH.MEM.SEPT.ADD below an entry of `level`.
     public long memSeptAdd(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
         clflushPage(pagePa);
         return call(SeamcallLeaf.MEM_SEPT_ADD, fill(out, gpa | level - 1, tdrPa, pagePa, 0));
     }
 
+    /// TDH.MEM.PAGE.ADD with the content at `sourcePa`.
     public long memPageAdd(long tdrPa, long gpa, long pagePa, long sourcePa, SeamRegs out) {
         clflushPage(pagePa);
         return call(SeamcallLeaf.MEM_PAGE_ADD, fill(out, gpa, tdrPa, pagePa, sourcePa));
     }
 
+    /// TDH.MEM.PAGE.AUG.
     public long memPageAug(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
         clflushPage(pagePa);
         return call(SeamcallLeaf.MEM_PAGE_AUG, fill(out, gpa | level - 1, tdrPa, pagePa, 0));
     }
 
+    /// TDH.MEM.RANGE.BLOCK.
     public long memRangeBlock(long tdrPa, long gpa, int level, SeamRegs out) {
         return call(SeamcallLeaf.MEM_RANGE_BLOCK, fill(out, gpa | level - 1, tdrPa, 0, 0));
     }
 
+    /// TDH.MEM.TRACK.
     public long memTrack(long tdrPa) {
         return call(SeamcallLeaf.MEM_TRACK, tdrPa, 0);
     }
 
+    /// TDH.MEM.PAGE.REMOVE.
     public long memPageRemove(long tdrPa, long gpa, int level, SeamRegs out) {
         return call(SeamcallLeaf.MEM_PAGE_REMOVE, fill(out, gpa | level - 1, tdrPa, 0, 0));
     }
 
     // --- vCPUs
 
+    /// TDH.VP.CREATE.
     public long vpCreate(long tdvprPa, long tdrPa) {
         clflushPage(tdvprPa);
         return call(SeamcallLeaf.VP_CREATE, tdvprPa, tdrPa);
     }
 
+    /// TDH.VP.ADDCX.
     public long vpAddcx(long tdvprPa, long pagePa) {
         clflushPage(pagePa);
         return call(SeamcallLeaf.VP_ADDCX, pagePa, tdvprPa);
     }
 
-    /// Version 1, which takes the x2APIC id.
+    /// TDH.VP.INIT, version 1, which takes the x2APIC id.
     public long vpInit(long tdvprPa, long initialRcx, int x2apicId) {
         return call(host.currentProcessor(), SeamcallLeaf.VP_INIT, VERSION_1,
                 regs(tdvprPa, initialRcx, x2apicId & 0xffff_ffffL, 0));
@@ -218,16 +235,17 @@ public final class KvmSeam {
         return call(SeamcallLeaf.VP_RD, fill(out, tdvprPa, field, 0, 0));
     }
 
+    /// TDH.VP.WR of the bits in `mask`.
     public long vpWr(long tdvprPa, long field, long value, long mask) {
         return call(SeamcallLeaf.VP_WR, regs(tdvprPa, field, value, mask));
     }
 
-    /// On the processor with which the vCPU is associated.
+    /// TDH.VP.FLUSH, on the processor with which the vCPU is associated.
     public long vpFlush(LogicalProcessor lp, long tdvprPa) {
         return call(lp, SeamcallLeaf.VP_FLUSH, 0, regs(tdvprPa, 0, 0, 0));
     }
 
-    /// Runs a TD vCPU. `args` are its argument and result registers; RCX is set here.
+    /// TDH.VP.ENTER: runs a TD vCPU. `args` are its argument and result registers; RCX is set here.
     public long vpEnter(LogicalProcessor lp, long tdvprPa, SeamRegs args) {
         args.set(RCX, tdvprPa);
         args.set(RAX, SeamcallLeaf.VP_ENTER.number());
@@ -243,11 +261,12 @@ public final class KvmSeam {
         return call(SeamcallLeaf.PHYMEM_PAGE_RECLAIM, fill(out, pagePa, 0, 0, 0));
     }
 
-    /// Once per package, resumed while INTERRUPTED_RESUMABLE.
+    /// TDH.PHYMEM.CACHE.WB, once per package, resumed while INTERRUPTED_RESUMABLE.
     public long phymemCacheWb(LogicalProcessor lp, boolean resume) {
         return call(lp, SeamcallLeaf.PHYMEM_CACHE_WB, 0, regs(resume ? 1 : 0, 0, 0, 0));
     }
 
+    /// TDH.PHYMEM.PAGE.WBINVD of a page that belonged to `hkid`.
     public long phymemPageWbinvd(long pagePa, int hkid) {
         return call(SeamcallLeaf.PHYMEM_PAGE_WBINVD, PhysicalMemory.hpa(pagePa, hkid), 0);
     }

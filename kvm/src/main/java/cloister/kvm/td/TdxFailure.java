@@ -5,6 +5,8 @@ public final class TdxFailure extends RuntimeException {
     private static final long serialVersionUID = 1L;
     private final long status;
 
+    /// @param what   the function
+    /// @param status what it returned
     public TdxFailure(String what, long status) {
         super(what + " failed: 0x" + Long.toHexString(status));
         this.status = status;

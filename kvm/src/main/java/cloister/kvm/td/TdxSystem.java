@@ -181,18 +181,22 @@ public final class TdxSystem {
         return counters;
     }
 
+    /// TD attributes that may be 1.
     public long attributesFixed0() {
         return attributesFixed0;
     }
 
+    /// TD attributes that must be 1.
     public long attributesFixed1() {
         return attributesFixed1;
     }
 
+    /// XFAM bits that may be 1.
     public long xfamFixed0() {
         return xfamFixed0;
     }
 
+    /// XFAM bits that must be 1.
     public long xfamFixed1() {
         return xfamFixed1;
     }

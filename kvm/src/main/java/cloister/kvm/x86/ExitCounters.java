@@ -2,14 +2,20 @@ package cloister.kvm.x86;
 
 import cloister.kvm.KvmStats;
 import cloister.kvm.td.SeamCounters;
+import cloister.spec.tdx.Tdvmcall;
 import cloister.spec.vmx.ExitReason;
 import java.util.Map;
 import java.util.TreeMap;
 
 /// The counters of one VM.
 final class ExitCounters implements KvmStats {
+    private static final String[] CALL_NAMES = {"GET_TD_VM_CALL_INFO", "MAP_GPA", "GET_QUOTE", "REPORT_FATAL_ERROR",
+            "SETUP_EVENT_NOTIFY_INTERRUPT", "OTHER", "VMCALL"};
+    private static final int OTHER = 5;
+    private static final int VMCALL = 6;
     private final long[] exits = new long[128];
-    private final Map<String, Long> tdvmcalls = new TreeMap<>();
+    private final long[] instructionCalls = new long[128];
+    private final long[] otherCalls = new long[CALL_NAMES.length];
     private final SeamCounters seam = new SeamCounters();
     long pagesAdded;
     long pagesAugmented;
@@ -21,8 +27,19 @@ final class ExitCounters implements KvmStats {
         exits[basicReason & 127]++;
     }
 
-    void tdvmcall(String name) {
-        tdvmcalls.merge("TDVMCALL." + name, 1L, Long::sum);
+    /// A TDVMCALL with R10 = 0 and `leaf` in R11.
+    void tdvmcall(long leaf) {
+        if (leaf >= 0 && leaf < instructionCalls.length) {
+            instructionCalls[(int) leaf]++;
+        } else {
+            long call = leaf - Tdvmcall.GET_TD_VM_CALL_INFO;
+            otherCalls[call >= 0 && call < OTHER ? (int) call : OTHER]++;
+        }
+    }
+
+    /// A TDVMCALL with R10 other than 0: a hypercall.
+    void hypercall() {
+        otherCalls[VMCALL]++;
     }
 
     SeamCounters seam() {
@@ -30,7 +47,17 @@ final class ExitCounters implements KvmStats {
     }
 
     @Override public Map<String, Long> exits() {
-        var result = new TreeMap<String, Long>(tdvmcalls);
+        var result = new TreeMap<String, Long>();
+        for (int i = 0; i < instructionCalls.length; i++) {
+            if (instructionCalls[i] != 0) {
+                result.put("TDVMCALL." + ExitReason.name(i), instructionCalls[i]);
+            }
+        }
+        for (int i = 0; i < otherCalls.length; i++) {
+            if (otherCalls[i] != 0) {
+                result.put("TDVMCALL." + CALL_NAMES[i], otherCalls[i]);
+            }
+        }
         for (int i = 0; i < exits.length; i++) {
             if (exits[i] != 0) {
                 result.put(ExitReason.name(i), exits[i]);

@@ -151,33 +151,14 @@ final class TdExits {
 
     private KvmExit tdvmcall() {
         if (args.get(R10) != 0) {
-            td.counters.tdvmcall("VMCALL");
+            td.counters.hypercall();
             reason = ExitReason.VMCALL;
             args.set(R10, -KVM_ENOSYS);
             return null;
         }
         long leaf = args.get(R11);
-        td.counters.tdvmcall(name(leaf));
-        return leaf < 0x10000 ? instruction((int) leaf) : call(leaf);
-    }
-
-    private static String name(long leaf) {
-        if (leaf >= 0 && leaf < 0x10000) {
-            return ExitReason.name((int) leaf);
-        }
-        if (leaf == Tdvmcall.GET_TD_VM_CALL_INFO) {
-            return "GET_TD_VM_CALL_INFO";
-        }
-        if (leaf == Tdvmcall.MAP_GPA) {
-            return "MAP_GPA";
-        }
-        if (leaf == Tdvmcall.GET_QUOTE) {
-            return "GET_QUOTE";
-        }
-        if (leaf == Tdvmcall.REPORT_FATAL_ERROR) {
-            return "REPORT_FATAL_ERROR";
-        }
-        return leaf == Tdvmcall.SETUP_EVENT_NOTIFY_INTERRUPT ? "SETUP_EVENT_NOTIFY_INTERRUPT" : "OTHER";
+        td.counters.tdvmcall(leaf);
+        return leaf >= 0 && leaf < Tdvmcall.GET_TD_VM_CALL_INFO ? instruction((int) leaf) : call(leaf);
     }
 
     private KvmExit instruction(int leaf) {
