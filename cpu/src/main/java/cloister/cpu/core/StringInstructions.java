@@ -31,7 +31,7 @@ final class StringInstructions {
         }
         boolean compares = insn.op == Op.CMPS || insn.op == Op.SCAS;
         boolean until = insn.has(Instruction.PREFIX_REPNE);
-        int limit = (int) Math.min(count, CHUNK);
+        int limit = count < 0 ? CHUNK : (int) Math.min(count, CHUNK);
         int done = 0;
         while (done < limit) {
             int bulk = compares || insn.op == Op.LODS || cpu.systemFlag(Flags.DF) ? 0 : bulk(cpu, insn, limit - done);
