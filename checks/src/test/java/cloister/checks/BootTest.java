@@ -9,8 +9,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// Debian's unmodified kernel, booted through the launcher.
 class BootTest {
-    private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING|BUG:|Oops|Call Trace|tsc: Marking TSC unstable|"
-            + "unchecked MSR access|rcu: INFO|soft lockup|stuck for", Pattern.CASE_INSENSITIVE);
+    private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING:|BUG:|Oops|Call Trace|Marking TSC unstable|"
+            + "unchecked MSR access|rcu: INFO|soft lockup|stuck for|\\(bug\\)|firmware bug", Pattern.CASE_INSENSITIVE);
 
     @Test void linuxKnowsThatItIsATrustDomain() {
         var result = Launcher.cloister("run", "--stats", "--exec", "dmesg; cat /proc/cpuinfo");

@@ -15,10 +15,21 @@ public final class Main implements Runnable {
 
     /// Entry point of the launcher.
     public static void main(String[] args) {
-        int code = commandLine().execute(args);
+        int code = execute(args);
         System.out.flush();
         // Not exit(): console input may block in a read that no interrupt ends.
         Runtime.getRuntime().halt(code);
+    }
+
+    private static int execute(String[] args) {
+        try {
+            return commandLine().execute(args);
+        } catch (OutOfMemoryError e) {
+            System.err.println("cloister: out of memory (" + e.getMessage() + "): set CLOISTER_HEAP, for example to 2g.");
+            return ExitCode.UNAVAILABLE.code();
+        } catch (Error e) {
+            return failed(e);
+        }
     }
 
     private static CommandLine commandLine() {
@@ -33,7 +44,7 @@ public final class Main implements Runnable {
                 .setExecutionExceptionHandler((e, line, result) -> failed(e));
     }
 
-    private static int failed(Exception e) {
+    private static int failed(Throwable e) {
         if (e instanceof FetchFailure) {
             System.err.println("cloister: " + e.getMessage() + ".");
             return ExitCode.UNAVAILABLE.code();

@@ -166,8 +166,12 @@ final class RunCommand implements Callable<Integer> {
                 .commandLine(line).memoryBytes(memory).cpus(cpus).seed(seed);
     }
 
-    private static byte[] read(Path file, String what) {
+    private byte[] read(Path file, String what) {
         try {
+            if (Files.isRegularFile(file) && Files.size(file) > memory) {
+                throw UserError.badInput("%s: %s has %d MiB, more than the guest's %d MiB: raise --memory".formatted(
+                        what.replace("--", ""), file, Files.size(file) >> 20, memory >> 20));
+            }
             return Files.readAllBytes(file);
         } catch (NoSuchFileException e) {
             throw UserError.badInput(what + ": there is no file " + file + ": check the path");

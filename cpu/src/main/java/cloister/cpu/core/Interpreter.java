@@ -4,7 +4,7 @@ import cloister.isa.Instruction;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 
-/// Executes guest code: one loop over the micro-ops of the [CodeCache], slow methods for the rest.
+/// Executes guest code: one loop over the micro-ops of the [CodeCache], one case each (table), slow methods for the rest.
 ///
 /// The loop counts its budget down in *run coordinates*: an instruction's number within its run. A branch from number x to
 /// number e costs x + 1 - e, so that the budget less the current number is always the exact rest.

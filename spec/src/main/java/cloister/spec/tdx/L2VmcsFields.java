@@ -1,6 +1,6 @@
 package cloister.spec.tdx;
 
-/// VCPU-scope fields of an L2 VMCS, one row per field. [TDX-ABI "Metadata (Non-Memory State)
+/// VCPU-scope fields of an L2 VMCS, one row per field (table). [TDX-ABI "Metadata (Non-Memory State)
 /// Fields"] Columns: [FieldTable].
 final class L2VmcsFields {
     static final String ROWS = """
