@@ -18,7 +18,8 @@ class BootTest {
         assertThat(result.out()).contains("tdx: Guest detected").contains("Memory Encryption Features active: Intel TDX");
         assertThat(result.out().lines().filter(l -> l.startsWith("flags"))).singleElement().asString().contains(" tdx_guest");
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
-        assertThat(result.err()).contains("pages accepted").contains("TDH.VP.ENTER");
+        assertThat(result.err()).contains("pages accepted").contains("TDH.VP.ENTER")
+                .contains("TDH.PHYMEM.PAGE.RECLAIM").contains("private pages left   0");
     }
 
     @Test void linuxBootsAsAnOrdinaryVm() {

@@ -132,14 +132,16 @@ final class RunCommand implements Callable<Integer> {
                 var outcome = machine.run();
                 done.countDown();
                 stdout.flush();
+                boolean torn = outcome instanceof Outcome.PowerOff || outcome instanceof Outcome.Reset;
+                long leaked = torn ? machine.tearDown() : 0;
                 if (stats) {
                     StatsReport.print(machine.stats(), System.err);
-                }
-                if (outcome instanceof Outcome.PowerOff || outcome instanceof Outcome.Reset) {
-                    long leaked = machine.tearDown();
-                    if (leaked != 0) {
-                        return ended(ExitCode.LEAK, leaked + " private pages could not be reclaimed", tail);
+                    if (torn) {
+                        System.err.println("private pages left   " + leaked);
                     }
+                }
+                if (leaked != 0) {
+                    return ended(ExitCode.LEAK, leaked + " private pages could not be reclaimed", tail);
                 }
                 return report(outcome, tail, commandOutput);
             }

@@ -1,0 +1,79 @@
+package cloister.memory;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+class PhysicalMemoryTest {
+    private static final int SHARED = 3;
+    private static final int PRIVATE = 40;
+    private static final long FRAME = 0x5000;
+    private static final long SECRET = 0x1122334455667788L;
+
+    private final PhysicalMemory memory = new PhysicalMemory(1 << 20, 32);
+
+    @AfterEach void close() {
+        memory.close();
+    }
+
+    @Test void anAddressCarriesItsKey() {
+        long hpa = PhysicalMemory.hpa(FRAME, PRIVATE);
+        assertThat(hpa).isEqualTo(FRAME | 40L << 46);
+        assertThat(PhysicalMemory.keyId(hpa)).isEqualTo(PRIVATE);
+        assertThat(PhysicalMemory.pa(hpa)).isEqualTo(FRAME);
+    }
+
+    @Test void theOwnerReadsWhatItWrote() {
+        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        assertThat(memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isEqualTo(SECRET);
+        assertThat(memory.ownerOfLine(FRAME)).isEqualTo(PRIVATE);
+        assertThat(memory.ownerOfLine(FRAME + 64)).isZero();
+        assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isFalse();
+    }
+
+    @Test void theHostReadsZerosFromPrivateMemory() {
+        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        assertThat(memory.read(FRAME, 8)).isZero();
+        assertThat(memory.read(PhysicalMemory.hpa(FRAME, SHARED), 8)).isZero();
+    }
+
+    @Test void anotherSharedKeyReadsCiphertext() {
+        memory.write(PhysicalMemory.hpa(FRAME, SHARED), 8, SECRET);
+        assertThat(memory.read(FRAME, 8)).isNotEqualTo(SECRET).isNotZero();
+    }
+
+    @Test void aPrivateKeyThatReadsForeignMemoryIsPoisoned() {
+        memory.write(FRAME, 8, SECRET);
+        assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isInstanceOf(Poison.class)
+                .satisfies(e -> assertThat(((Poison) e).hpa()).isEqualTo(PhysicalMemory.hpa(FRAME, PRIVATE)));
+    }
+
+    @Test void aWholeLineWriteTakesOwnershipWithoutReading() {
+        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        memory.movdir64b(FRAME, new byte[64], 0);
+        assertThat(memory.ownerOfLine(FRAME)).isZero();
+        assertThat(memory.read(FRAME, 8)).isZero();
+        assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isInstanceOf(Poison.class);
+    }
+
+    @Test void listenersHearWhenAFrameChangesHands() {
+        List<Long> heard = new ArrayList<>();
+        memory.addOwnerListener(heard::add);
+        memory.write(FRAME, 8, SECRET);
+        assertThat(heard).isEmpty();
+        memory.fill(PhysicalMemory.hpa(FRAME, PRIVATE), 4096, (byte) 0);
+        assertThat(heard).containsOnly(FRAME >> 12).isNotEmpty();
+        assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isTrue();
+    }
+
+    @Test void memoryEndsWhereItEnds() {
+        assertThat(memory.contains((1 << 20) - 8, 8)).isTrue();
+        assertThat(memory.contains((1 << 20) - 7, 8)).isFalse();
+        assertThat(memory.contains(-1, 1)).isFalse();
+        assertThatThrownBy(() -> new PhysicalMemory(4095, 32)).isInstanceOf(IllegalArgumentException.class);
+    }
+}
