@@ -28,7 +28,7 @@ class PhysicalMemoryTest {
     }
 
     @Test void theOwnerReadsWhatItWrote() {
-        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        keepSecret();
         assertThat(memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isEqualTo(SECRET);
         assertThat(memory.ownerOfLine(FRAME)).isEqualTo(PRIVATE);
         assertThat(memory.ownerOfLine(FRAME + 64)).isZero();
@@ -36,7 +36,7 @@ class PhysicalMemoryTest {
     }
 
     @Test void theHostReadsZerosFromPrivateMemory() {
-        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        keepSecret();
         assertThat(memory.read(FRAME, 8)).isZero();
         assertThat(memory.read(PhysicalMemory.hpa(FRAME, SHARED), 8)).isZero();
     }
@@ -53,7 +53,7 @@ class PhysicalMemoryTest {
     }
 
     @Test void aWholeLineWriteTakesOwnershipWithoutReading() {
-        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
+        keepSecret();
         memory.movdir64b(FRAME, new byte[64], 0);
         assertThat(memory.ownerOfLine(FRAME)).isZero();
         assertThat(memory.read(FRAME, 8)).isZero();
@@ -68,6 +68,16 @@ class PhysicalMemoryTest {
         memory.fill(PhysicalMemory.hpa(FRAME, PRIVATE), 4096, (byte) 0);
         assertThat(heard).containsOnly(FRAME >> 12).isNotEmpty();
         assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isTrue();
+    }
+
+    @Test void aPartialWriteByAPrivateKeyReadsTheLineFirst() {
+        assertThatThrownBy(() -> memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET)).isInstanceOf(Poison.class);
+    }
+
+    /// One private line, written as a private key must begin: as a whole.
+    private void keepSecret() {
+        memory.movdir64b(PhysicalMemory.hpa(FRAME, PRIVATE), new byte[64], 0);
+        memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
     }
 
     @Test void memoryEndsWhereItEnds() {
