@@ -57,7 +57,7 @@ final class PageLeaves {
         }
     }
 
-    private static void copyPage(PhysicalMemory memory, long from, long to) {
+    static void copyPage(PhysicalMemory memory, long from, long to) {
         var content = new byte[(int) PAGE];
         memory.read(from, content, 0, content.length);
         memory.movdir64b(to, content, 0, content.length / LINE);

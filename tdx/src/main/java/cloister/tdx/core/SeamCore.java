@@ -172,6 +172,11 @@ public final class SeamCore {
             case MNG_WR -> MetadataLeaves::mngWrite;
             case VP_RD -> MetadataLeaves::vpRead;
             case VP_WR -> MetadataLeaves::vpWrite;
+            case MEM_RD -> HostMemory::read;
+            case MEM_WR -> HostMemory::write;
+            case MEM_PAGE_PROMOTE -> PageSizes::promote;
+            case MEM_PAGE_DEMOTE -> PageSizes::demote;
+            case MEM_PAGE_RELOCATE -> PageSizes::relocate;
             case MEM_SEPT_WR -> throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
             default -> throw new ModuleHalt("SEAMCALL leaf " + leaf.specificationName() + " is not modelled");
         };

@@ -150,22 +150,16 @@ final class SeptLeaves {
                 }
                 l2[vm] = target.sept.walk(tdcs.septp(target.td.tdr(), vm), target.gpa, target.level);
                 if (l2[vm].level() != target.level) {
-                    throw l2Failure(TdxStatus.L2_SEPT_WALK_FAILED, vm, tdcs);
+                    throw l2Failure(lp, TdxStatus.L2_SEPT_WALK_FAILED, vm, l2[vm], tdcs);
                 }
                 if (L2SeptEntry.isFree(l2[vm].value())) {
                     locked[vm] = lp.module.lockFree(lp, pages[vm], OperandId.R8 + vm);
                 } else if (existing) {
                     flagged[vm] |= NOT_USED;
                 } else {
-                    throw l2Failure(TdxStatus.L2_SEPT_ENTRY_NOT_FREE, vm, tdcs);
+                    throw l2Failure(lp, TdxStatus.L2_SEPT_ENTRY_NOT_FREE, vm, l2[vm], tdcs);
                 }
             }
-        }
-
-        private LeafFailure l2Failure(TdxStatus status, int vm, Tdcs tdcs) {
-            lp.reg(RCX, L2SeptEntry.architectural(l2[vm].value(), tdcs.debug()));
-            lp.reg(RDX, l2[vm].level() | (long) L2SeptEntry.architecturalState(l2[vm].value()) << 8 | (long) vm << 16);
-            return new LeafFailure(status, vm << 16 | l2[vm].level());
         }
 
         private void addAll(SeptTarget target, long info, long operand) throws LeafFailure {
@@ -201,6 +195,13 @@ final class SeptLeaves {
             locked[vm].entry().bepoch(0);
             target.td.tdr().addChildren(1);
         }
+    }
+
+    /// A failure that reports an entry of an L2 tree.
+    static LeafFailure l2Failure(LpState lp, TdxStatus status, int vm, Sept.Slot slot, Tdcs tdcs) {
+        lp.reg(RCX, L2SeptEntry.architectural(slot.value(), tdcs.debug()));
+        lp.reg(RDX, slot.level() | (long) L2SeptEntry.architecturalState(slot.value()) << 8 | (long) vm << 16);
+        return new LeafFailure(status, vm << 16 | slot.level());
     }
 
     static void remove(LpState lp, int version) throws LeafFailure {

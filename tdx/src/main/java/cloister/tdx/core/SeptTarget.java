@@ -67,6 +67,28 @@ final class SeptTarget implements AutoCloseable {
             lp.reportEntry(slot.value(), slot.level());
             throw new LeafFailure(TdxStatus.EPT_WALK_FAILED, OperandId.RCX);
         }
+        lockSlot();
+    }
+
+    /// Finds and locks the leaf that maps a private GPA, at whatever level.
+    void walkToLeaf(long address) throws LeafFailure {
+        var tdcs = td.tdcs();
+        gpa = address;
+        tree = Sept.lockTree(lp, tdcs, LockMode.SHARED);
+        if (!Gpa.isValid(gpa, tdcs, true)) {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
+        }
+        sept = td.sept();
+        slot = sept.walk(tdcs.eptp(), gpa, 0);
+        level = slot.level();
+        if (!SeptEntry.isLeaf(slot.value()) || !SeptEntry.isPresent(slot.value())) {
+            lp.reportEntry(slot.value(), level);
+            throw new LeafFailure(TdxStatus.EPT_ENTRY_NOT_PRESENT, OperandId.RCX);
+        }
+        lockSlot();
+    }
+
+    private void lockSlot() throws LeafFailure {
         lock = Sept.lockEntry(lp, slot);
         if (lock == null) {
             lp.reportEntry(slot.value(), level);
