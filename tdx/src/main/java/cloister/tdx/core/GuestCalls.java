@@ -95,7 +95,8 @@ final class GuestCalls {
             case VP_WR -> MetadataLeaves.guestVpWrite(lp);
             case SYS_RD -> MetadataLeaves.guestSysRead(lp);
             case SYS_RDALL -> MetadataLeaves.guestSysReadAll(lp);
-            case MEM_PAGE_ATTR_RD -> GuestPages.attributes(lp);
+            case MEM_PAGE_ATTR_RD -> PageAttributes.read(lp);
+            case MEM_PAGE_ATTR_WR -> PageAttributes.write(lp);
             default -> throw new ModuleHalt("TDCALL leaf " + leaf.specificationName() + " is not modelled");
         }
         return true;

@@ -95,9 +95,4 @@ final class GuestPages {
             }
         }
     }
-
-    static void attributes(LpState lp) throws LeafFailure {
-        throw new ModuleHalt("TDCALL leaf TDG.MEM.PAGE.ATTR.RD is not modelled: GPA " + lp.vcpu.gpr(RCX) + " "
-                + lp.vcpu.gpr(RDX));
-    }
 }

@@ -40,6 +40,27 @@ final class L2SeptEntry {
         return SeptEntry.RW_XS_XU | pa;
     }
 
+    /// A leaf with page attributes; it is blocked while the page is pending.
+    static long leaf(long old, long pa, int attributes, boolean blocked) {
+        long entry = old & ~(SeptEntry.HPA | SeptEntry.MEMORY_TYPE | SAVED_W | LEAF_STATE) | pa | SeptEntry.WB
+                | (blocked ? BLOCKED_LEAF : MAPPED_LEAF);
+        return withAttributes(entry, attributes);
+    }
+
+    /// Changes the page attributes of a leaf; a blocked one keeps the permissions aside.
+    static long withAttributes(long old, int attributes) {
+        long r = attributes & 1;
+        long w = attributes >>> 1 & 1;
+        long x = attributes >>> 2 & 1;
+        long xu = attributes >>> 3 & 1;
+        long entry = old & ~ATTRIBUTES | (attributes >>> 4 & 1L) << 57 | (attributes >>> 5 & 1L) << 58
+                | (attributes >>> 6 & 1L) << 60 | (attributes >>> 7 & 1L) << 63;
+        if (isBlockedLeaf(entry)) {
+            return entry & ~SeptEntry.MEMORY_TYPE & ~SAVED_W | r << 3 | x << 4 | xu << 5 | w << 59;
+        }
+        return entry | r | w << 1 | x << 2 | xu << 10;
+    }
+
     /// Blocks an entry; an L1 page that is blocked for writing has its W saved already.
     static long blocked(long entry, boolean l1Blockedw) {
         long result = entry;

@@ -144,6 +144,9 @@ final class PageLeaves {
             if (td.tdcs().u32(Tdcs.NUM_VCPUS) == 0) {
                 throw new LeafFailure(TdxStatus.NO_VCPUS);
             }
+            if (td.tdcs().u16(Tdcs.SERVTD_NUM) != 0) {
+                throw new ModuleHalt("measuring a TD with service TDs is not modelled");
+            }
             td.tdcs().bytes(Tdcs.MRTD, module.tdDigest(tdrPage.pa()).digest());
             td.tdcs().bytes(Tdcs.SERVTD_HASH, new byte[Measurement.HASH_BYTES]);
             td.tdcs().opState(cloister.spec.tdx.OpState.RUNNABLE);

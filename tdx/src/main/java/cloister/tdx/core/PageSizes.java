@@ -7,10 +7,13 @@ import static cloister.tdx.core.LpState.R9;
 import static cloister.tdx.core.LpState.RCX;
 import static cloister.tdx.core.LpState.RDX;
 
+import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 
 /// Where a TD page lies and how large its mapping is: TDH.MEM.PAGE.PROMOTE, .DEMOTE and .RELOCATE. [TDX-BASE "Secure EPT
 /// Page Promotion and Demotion"]
@@ -230,8 +233,12 @@ final class PageSizes {
     /// Fills a new table with entries like `entry` for the parts of the page.
     private void fillTable(SeptTarget target, long tablePa, long pa, long entry) {
         long table = target.td.tdr().withKey(tablePa & ~NOT_USED);
+        var content = ByteBuffer.allocate(ENTRIES * 8).order(ByteOrder.LITTLE_ENDIAN);
         for (int i = 0; i < ENTRIES; i++) {
-            slot(table, i).write(entry & ~SeptEntry.HPA | pa + i * Pamt.bytes(target.level - 1));
+            content.putLong(entry & ~SeptEntry.HPA | pa + i * Pamt.bytes(target.level - 1));
+        }
+        for (int at = 0; at < ENTRIES * 8; at += PhysicalMemory.LINE_SIZE) {
+            lp.module.memory.movdir64b(table + at, content.array(), at);
         }
     }
 

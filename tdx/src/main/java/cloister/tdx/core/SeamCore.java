@@ -178,8 +178,13 @@ public final class SeamCore {
             case MEM_PAGE_DEMOTE -> PageSizes::demote;
             case MEM_PAGE_RELOCATE -> PageSizes::relocate;
             case MEM_SEPT_WR -> throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
-            default -> throw new ModuleHalt("SEAMCALL leaf " + leaf.specificationName() + " is not modelled");
+            case SERVTD_BIND -> ServiceTd::bind;
+            case SERVTD_PREBIND -> ServiceTd::prebind;
+            default -> Migration.leaf(leaf);
         };
+        if (function == null) {
+            throw new ModuleHalt("SEAMCALL leaf " + leaf.specificationName() + " is not modelled");
+        }
         function.call(lp, version);
     }
 }

@@ -73,6 +73,13 @@ final class Tdcs extends Structure {
     static final int CPUID_VALUES = 0x800;
     static final int SERVTD_HASH = 0xd00;
     static final int SERVTD_NUM = 0xd30;
+    static final int SERVTD_BINDINGS_LOCK = 0xd32;
+    static final int SERVTD_BINDING = 0xd90;
+    /// Within a binding.
+    static final int SERVTD_ATTRIBUTES = 8;
+    static final int SERVTD_INFO_HASH = 48;
+    static final int NUM_MIGS = 0x638;
+    static final int MIGSC_LINKS = 0x5000;
     static final int X2APIC_IDS = 0x1100;
     static final int MSR_BITMAPS = 0x2000;
 
@@ -205,6 +212,10 @@ final class Tdcs extends Structure {
         }
         long previous = epoch() - 1;
         return bepoch == previous && refcount(bepoch) == 0 || Long.compareUnsigned(bepoch, previous) < 0;
+    }
+
+    long vmCtls(int vm) {
+        return u64(VM_CTLS + 8 * vm);
     }
 
     /// EPTP of the Secure EPT of VM `vm` (0: L1), without KeyID.
