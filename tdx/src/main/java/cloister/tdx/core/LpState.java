@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
 import cloister.spec.tdx.SeamRegs;
+import cloister.spec.vmx.VmcsField;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
@@ -17,6 +18,7 @@ final class LpState {
     static final int R9 = SeamRegs.R9;
     static final int R10 = SeamRegs.R10;
     static final int R11 = SeamRegs.R11;
+    private static final long RFLAGS_IF = 1 << 9;
 
     final ModuleState module;
     final Processor cpu;
@@ -39,7 +41,7 @@ final class LpState {
     long attributes;
     long xfam;
     boolean busLockPreempted;
-    /// TDCALL saves XCR0 here; see [GuestCalls].
+    /// RCX at the last TD entry, which tells how far a REP instruction came.
     long guestRcxOnEntry;
     final HostContext host = new HostContext();
     final SingleStep stepping = new SingleStep();
@@ -55,6 +57,11 @@ final class LpState {
 
     void reg(int index, long value) {
         regs.set(index, value);
+    }
+
+    /// Whether an interrupt waits that the VMM would take after the SEAMCALL; with RFLAGS.IF clear it takes none.
+    boolean hostInterruptPending() {
+        return (cpu.seamVmcs().read(VmcsField.GUEST_RFLAGS) & RFLAGS_IF) != 0 && cpu.interruptPending();
     }
 
     /// The VCPU no longer runs here.

@@ -6,6 +6,7 @@ import static cloister.tdx.core.LpState.RDX;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
+import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
 import java.util.EnumMap;
 import java.util.Map;
@@ -26,7 +27,6 @@ final class Migration {
             EXPORT_STATE_IMMUTABLE RCX   SHARED    EXCLUSIVE RDX
             EXPORT_STATE_TD        RCX   SHARED    EXCLUSIVE RDX
             EXPORT_STATE_VP        TDVPR SHARED    SHARED    RDX
-            EXPORT_UNBLOCKW        RDX   SHARED    SHARED    RCX,RDX
             IMPORT_ABORT           RCX   EXCLUSIVE NONE      -
             IMPORT_END             RCX   EXCLUSIVE NONE      -
             IMPORT_COMMIT          RCX   EXCLUSIVE NONE      -
@@ -60,6 +60,9 @@ final class Migration {
     static HostLeaf leaf(SeamcallLeaf leaf) {
         if (leaf == SeamcallLeaf.MIG_STREAM_CREATE) {
             return Migration::streamCreate;
+        }
+        if (leaf == SeamcallLeaf.EXPORT_UNBLOCKW) {
+            return Migration::unblockForWriting;
         }
         return ROWS.containsKey(leaf) ? (lp, version) -> check(lp, leaf) : null;
     }
@@ -96,6 +99,12 @@ final class Migration {
                     }
                     throw notModelled(leaf);
                 }
+                case EXPORT_STATE_IMMUTABLE -> {
+                    if ((td.tdcs().u64(Tdcs.ATTRIBUTES) & Tdcs.MIGRATABLE) == 0) {
+                        throw new LeafFailure(TdxStatus.TD_NOT_MIGRATABLE);
+                    }
+                    throw notModelled(leaf);
+                }
                 case EXPORT_RESTORE -> skipList(lp, td.tdcs(), leaf, rcx);
                 default -> throw notModelled(leaf);
             }
@@ -129,7 +138,7 @@ final class Migration {
                     if (!valid) {
                         throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.GPA_LIST_ENTRY);
                     }
-                    if (at < last && lp.cpu.interruptPending()) {
+                    if (at < last && lp.hostInterruptPending()) {
                         at++;
                         throw new LeafFailure(TdxStatus.INTERRUPTED_RESUMABLE);
                     }
@@ -137,6 +146,19 @@ final class Migration {
             } finally {
                 lp.reg(RCX, info & ~(0x1ffL << 3) | (at & 0x1ffL) << 3);
             }
+        }
+    }
+
+    private static void unblockForWriting(LpState lp, int version) throws LeafFailure {
+        long info = lp.reg(RCX);
+        long tdrPa = lp.reg(RDX);
+        lp.reg(RCX, 0);
+        lp.reg(RDX, 0);
+        try (var target = SeptTarget.open(lp, SeamcallLeaf.EXPORT_UNBLOCKW, info, tdrPa, 0, 0, LockMode.SHARED)) {
+            if (!SeptState.of(target.entry).anyBlockedw()) {
+                throw target.fail(TdxStatus.EPT_ENTRY_STATE_INCORRECT);
+            }
+            throw notModelled(SeamcallLeaf.EXPORT_UNBLOCKW);
         }
     }
 

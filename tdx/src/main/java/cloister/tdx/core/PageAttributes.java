@@ -40,16 +40,24 @@ final class PageAttributes {
     }
 
     static void read(LpState lp) throws LeafFailure {
-        long gpa = lp.vcpu.gpr(RCX);
-        GuestCalls.clear(lp);
-        new PageAttributes(lp).read(gpa);
+        try {
+            new PageAttributes(lp).read(lp.vcpu.gpr(RCX));
+        } catch (LeafFailure e) {
+            GuestCalls.clear(lp);
+            throw e;
+        }
     }
 
     static void write(LpState lp) throws LeafFailure {
-        long info = lp.vcpu.gpr(RCX);
-        long attributes = lp.vcpu.gpr(RDX);
-        GuestCalls.clear(lp);
-        new PageAttributes(lp).write(info, attributes, lp.vcpu.gpr(R8));
+        try {
+            new PageAttributes(lp).write(lp.vcpu.gpr(RCX), lp.vcpu.gpr(RDX), lp.vcpu.gpr(R8));
+        } catch (LeafFailure e) {
+            lp.vcpu.gpr(RCX, 0);
+            if (!TdxStatus.PAGE_ATTR_INVALID.matches(e.status())) { // RDX shows the attributes then
+                lp.vcpu.gpr(RDX, 0);
+            }
+            throw e;
+        }
     }
 
     private static int of(long attributes, int vm) {

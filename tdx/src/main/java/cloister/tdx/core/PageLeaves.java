@@ -274,7 +274,7 @@ final class PageLeaves {
         do {
             lp.cpu.wrmsr(Msr.IA32_WBNOINVDP, block);
             block++;
-            if (block < config.cacheSubBlocks && lp.cpu.interruptPending()) {
+            if (block < config.cacheSubBlocks && lp.hostInterruptPending()) {
                 cycle.interruptionPoint = block;
                 throw new LeafFailure(TdxStatus.INTERRUPTED_RESUMABLE);
             }

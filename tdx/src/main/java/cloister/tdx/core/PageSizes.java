@@ -71,7 +71,7 @@ final class PageSizes {
 
     /// Gives up when an interrupt waits; nothing has changed yet.
     private void checkInterrupt() throws LeafFailure {
-        if (lp.cpu.interruptPending()) {
+        if (lp.hostInterruptPending()) {
             lp.reg(RCX, info);
             lp.reg(RDX, operand);
             throw new LeafFailure(TdxStatus.INTERRUPTED_RESTARTABLE);
@@ -237,9 +237,7 @@ final class PageSizes {
         for (int i = 0; i < ENTRIES; i++) {
             content.putLong(entry & ~SeptEntry.HPA | pa + i * Pamt.bytes(target.level - 1));
         }
-        for (int at = 0; at < ENTRIES * 8; at += PhysicalMemory.LINE_SIZE) {
-            lp.module.memory.movdir64b(table + at, content.array(), at);
-        }
+        lp.module.memory.movdir64b(table, content.array(), 0, ENTRIES * 8 / PhysicalMemory.LINE_SIZE);
     }
 
     private void prepareL2(SeptTarget target, int vm, long tablePa, long pa) throws LeafFailure {

@@ -176,7 +176,7 @@ final class SeptLeaves {
                 if ((flagged[vm] & NOT_USED) != 0) {
                     continue;
                 }
-                if (added && lp.cpu.interruptPending()) {
+                if (added && lp.hostInterruptPending()) {
                     lp.reg(RCX, info);
                     lp.reg(RDX, operand);
                     throw new LeafFailure(TdxStatus.INTERRUPTED_RESUMABLE);
