@@ -16,13 +16,15 @@ import java.util.Map;
 /// A page of which code was decoded is watched: a write to its lines, by whomever, erases it. Code is allocated
 /// upwards in one array; when that is full, everything goes.
 public final class CodeCache {
-    private static final int MAX_WORDS = 1 << 23;
+    private static final int MAX_WORDS = 1 << 22;
     private static final int MARGIN = 4096;
     /// [#info]: page offset of the instruction in the low bits (one past the page for its end), above it the instruction's number in
     /// its run.
     static final int OFFSET_MASK = 0x1fff;
     static final int INDEX_SHIFT = 13;
 
+    /// The opcode of each word of [#code], apart, so that nothing else of a word is looked at before its case is reached.
+    byte[] ops = new byte[1 << 15];
     long[] code = new long[1 << 15];
     int[] info = new int[1 << 15];
     int next = 1;
@@ -94,6 +96,7 @@ public final class CodeCache {
         int difference = (info[pc] >>> INDEX_SHIFT) - (info[target] >>> INDEX_SHIFT);
         if (branch == pc) {
             code[pc] = MicroOp.branch(MicroOp.JMP, 0, target, difference);
+            ops[pc] = MicroOp.JMP;
         } else if (MicroOp.fused((int) code[branch] & 0x7f)) {
             code[branch + 1] = code[branch + 1] & 1L << 48 | (difference & 0xffffL) << 32 | target;
         } else {
@@ -122,8 +125,9 @@ public final class CodeCache {
             clear();
         }
         if (next + MARGIN > code.length) {
+            ops = Arrays.copyOf(ops, 2 * code.length);
+            info = Arrays.copyOf(info, 2 * code.length);
             code = Arrays.copyOf(code, 2 * code.length);
-            info = Arrays.copyOf(info, 2 * info.length);
         }
     }
 
@@ -132,7 +136,7 @@ public final class CodeCache {
         watching.clear();
         pages.clear();
         byId.clear();
-        Arrays.fill(code, MicroOp.REFETCH);
+        Arrays.fill(ops, (byte) MicroOp.REFETCH);
         Arrays.fill(instructions, null);
         next = 1;
         instructionCount = 0;
@@ -191,7 +195,7 @@ public final class CodeCache {
                 kept = true;
                 continue;
             }
-            page.erase(code);
+            page.erase(ops);
             pages.remove(key);
             byId.set(page.id, null);
             dropped = true;

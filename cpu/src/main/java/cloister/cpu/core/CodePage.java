@@ -41,9 +41,9 @@ final class CodePage {
     }
 
     /// Overwrites all code of this page, so that whoever is in it looks again.
-    void erase(long[] code) {
+    void erase(byte[] ops) {
         for (int i = 0; i < runCount; i += 2) {
-            java.util.Arrays.fill(code, runs[i], runs[i + 1], MicroOp.REFETCH);
+            java.util.Arrays.fill(ops, runs[i], runs[i + 1], (byte) MicroOp.REFETCH);
         }
     }
 

@@ -19,7 +19,20 @@ public final class Interpreter {
     /// cannot be fetched), `retired` does not count it. With single-stepping or hardware breakpoints in force, use
     /// [#step] instead.
     public static void run(Cpu cpu, long slice) {
+        long end = cpu.retired + slice;
+        while (loop(cpu, end - cpu.retired)) {
+        }
+    }
+
+    /// As [#run]; true when the code cache has got new arrays and the loop must start again with them.
+    ///
+    /// What keeps this fast is C2's habit of computing in front of the switch whatever two cases have in common: each case loads
+    /// its own word, behind its own range check, and fixed slots (RSP, the page, the result) come as operands.
+    private static boolean loop(Cpu cpu, long slice) {
         CodeCache cache = cpu.code;
+        byte[] ops = cache.ops;
+        long[] code = cache.code;
+        int[] info = cache.info;
         long[] r = cpu.r;
         long[] tlb = cpu.tlb.fast;
         long[] jumps = cpu.jumps.words;
@@ -32,7 +45,7 @@ public final class Interpreter {
         while (true) {
             if (budget <= 0 || cpu.attention != 0) {
                 leave(cpu, target, base - budget);
-                return;
+                return false;
             }
             long ctx = cpu.tlb.context;
             int pc;
@@ -43,6 +56,9 @@ public final class Interpreter {
             } else {
                 leave(cpu, target, base - budget);
                 pc = cache.locate(cpu, target);
+                if (cache.code != code) {
+                    return true;
+                }
                 if (pc < 0) {
                     step(cpu);
                     target = resume(cpu);
@@ -54,206 +70,231 @@ public final class Interpreter {
             if (trace != null) {
                 trace.record(target, base - budget);
             }
-            long[] code = cache.code;
-            int[] info = cache.info;
             r[Slot.PAGE] = target & -4096L;
             budget += info[pc] >>> CodeCache.INDEX_SHIFT;
             while (true) {
-                long u = code[pc];
-                switch ((int) u & 0x7f) {
+                switch (ops[pc]) {
                     case MicroOp.MOV64 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         pc++;
                         continue;
                     }
                     case MicroOp.MOV32 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.MOVI -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = code[pc + 1];
                         pc += 2;
                         continue;
                     }
                     case MicroOp.INSERT16 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         r[a] = r[a] & ~0xffffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff;
                         pc++;
                         continue;
                     }
                     case MicroOp.INSERT8 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         r[a] = r[a] & ~0xffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xff;
                         pc++;
                         continue;
                     }
                     case MicroOp.ZERO16 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff;
                         pc++;
                         continue;
                     }
                     case MicroOp.ZERO8 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xff;
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN8_64 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN16_64 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN32_64 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (int) r[(int) u >>> 16 & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN8_32 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN16_32 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.LEA64 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LEA32 -> {
+                        long u = code[pc];
                         r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD8 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffL;
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base, budget) & 0xffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD16 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffffL;
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD32 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base - budget) & 0xffff_ffffL;
+                                ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base, budget) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD64 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 7) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base - budget);
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base, budget);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD_S8_64 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) : (byte) slowLoad(cpu, va, 1, pc, base - budget);
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) : (byte) slowLoad(cpu, va, 1, pc, base, budget);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD_S16_64 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) : (short) slowLoad(cpu, va, 2, pc, base - budget);
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) : (short) slowLoad(cpu, va, 2, pc, base, budget);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD_S32_64 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base - budget);
+                                ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base, budget);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD_S8_32 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffff_ffffL : (byte) slowLoad(cpu, va, 1, pc, base - budget) & 0xffff_ffffL;
+                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffff_ffffL : (byte) slowLoad(cpu, va, 1, pc, base, budget) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD_S16_32 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         int t = Tlb.entryWord(va, ctx);
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffff_ffffL : (short) slowLoad(cpu, va, 2, pc, base - budget) & 0xffff_ffffL;
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffff_ffffL : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.STORE8 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         int t = Tlb.entryWord(va, ctx);
                         if ((va & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.BYTE, va + tlb[t + 2], (byte) value);
                         } else {
-                            slowStore(cpu, va, 1, value, pc, base - budget);
+                            slowStore(cpu, va, 1, value, pc, base, budget);
                         }
                         pc += 2;
                         continue;
                     }
                     case MicroOp.STORE16 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         int t = Tlb.entryWord(va, ctx);
                         if (((va + 1) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.SHORT, va + tlb[t + 2], (short) value);
                         } else {
-                            slowStore(cpu, va, 2, value, pc, base - budget);
+                            slowStore(cpu, va, 2, value, pc, base, budget);
                         }
                         pc += 2;
                         continue;
                     }
                     case MicroOp.STORE32 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         int t = Tlb.entryWord(va, ctx);
                         if (((va + 3) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.INT, va + tlb[t + 2], (int) value);
                         } else {
-                            slowStore(cpu, va, 4, value, pc, base - budget);
+                            slowStore(cpu, va, 4, value, pc, base, budget);
                         }
                         pc += 2;
                         continue;
                     }
                     case MicroOp.STORE64 -> {
+                        long u = code[pc];
                         long va = address(r, code[pc + 1]);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         int t = Tlb.entryWord(va, ctx);
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
-                            slowStore(cpu, va, 8, value, pc, base - budget);
+                            slowStore(cpu, va, 8, value, pc, base, budget);
                         }
                         pc += 2;
                         continue;
                     }
                     case MicroOp.ADD64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long x = r[a];
                         long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
@@ -265,6 +306,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.ADD32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long x = r[a];
                         long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
@@ -276,6 +318,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SUB64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long x = r[a];
                         long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
@@ -287,6 +330,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SUB32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long x = r[a];
                         long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
@@ -298,6 +342,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.AND64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y;
@@ -308,6 +353,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.AND32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y & 0xffff_ffffL;
@@ -318,6 +364,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.OR64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y;
@@ -328,6 +375,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.OR32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y & 0xffff_ffffL;
@@ -338,6 +386,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.XOR64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y;
@@ -348,6 +397,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.XOR32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
                         r[a] = y & 0xffff_ffffL;
@@ -358,6 +408,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.CMP -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         r[Slot.RESULT] = x - ((r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift);
@@ -367,6 +418,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.TEST -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         r[Slot.RESULT] = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
                         r[Slot.OPERAND] = 0;
@@ -375,6 +427,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SHL64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
@@ -388,6 +441,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SHL32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
@@ -401,6 +455,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SHR64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
@@ -413,6 +468,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SHR32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a] & 0xffff_ffffL;
@@ -425,6 +481,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SAR64 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
@@ -437,6 +494,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.SAR32 -> {
+                        long u = code[pc];
                         int a = (int) u >>> 8 & 0xff;
                         int n = (int) u >>> 24;
                         long x = (int) r[a];
@@ -449,6 +507,7 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.REGISTER -> {
+                        long u = code[pc];
                         RegisterOps.execute(r, u);
                         pc++;
                         continue;
@@ -458,41 +517,45 @@ public final class Interpreter {
                         continue;
                     }
                     case MicroOp.RMW -> {
-                        readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base - budget);
+                        long u = code[pc];
+                        readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base, budget);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.PUSH -> {
+                        long u = code[pc];
+                        int sp = (int) u >>> 8 & 0xff;
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        long va = r[Cpu.RSP] - 8;
+                        long va = r[sp] - 8;
                         int t = Tlb.entryWord(va, ctx);
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
-                            slowPush(cpu, va, value, pc, base - budget);
+                            slowPush(cpu, va, value, pc, base, budget);
                         }
-                        r[Cpu.RSP] = va;
+                        r[sp] = va;
                         pc++;
                         continue;
                     }
                     case MicroOp.POP -> {
-                        long va = r[Cpu.RSP];
+                        long u = code[pc];
+                        int sp = (int) u >>> 16 & 0xff;
+                        long va = r[sp];
                         int t = Tlb.entryWord(va, ctx);
                         long value = ((va + 7) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base - budget);
-                        r[Cpu.RSP] = va + 8;
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
+                        r[sp] = va + 8;
                         r[(int) u >>> 8 & 0xff] = value;
                         pc++;
                         continue;
                     }
                     case MicroOp.LEAVE -> {
-                        long va = r[Cpu.RBP];
-                        r[Cpu.RBP] = slowPop(cpu, va, pc, base - budget);
-                        r[Cpu.RSP] = va + 8;
+                        leaveFrame(cpu, pc, base, budget);
                         pc++;
                         continue;
                     }
                     case MicroOp.JMP -> {
+                        long u = code[pc];
                         budget -= (int) u << 8 >> 16;
                         pc = (int) (u >>> 32);
                         if (budget > 0) {
@@ -500,7 +563,8 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.JZ -> {
-                        if (!(r[Slot.RESULT] == 0)) {
+                        long u = code[pc];
+                        if (!(r[(int) u >>> 24] == 0)) {
                             pc++;
                             continue;
                         }
@@ -511,7 +575,8 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.JNZ -> {
-                        if (!(r[Slot.RESULT] != 0)) {
+                        long u = code[pc];
+                        if (!(r[(int) u >>> 24] != 0)) {
                             pc++;
                             continue;
                         }
@@ -522,6 +587,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.JCC -> {
+                        long u = code[pc];
                         if (!(Flags.condition(r, (int) u >>> 24))) {
                             pc++;
                             continue;
@@ -533,6 +599,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.CMPJ_Z -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
@@ -551,6 +618,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.CMPJ_B -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
@@ -569,6 +637,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.CMPJ_BE -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
@@ -587,6 +656,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.CMPJ_L -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
@@ -605,6 +675,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.CMPJ_LE -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = r[(int) u >>> 8 & 0xff] << shift;
                         long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
@@ -623,6 +694,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.TESTJ_Z -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x;
@@ -640,6 +712,7 @@ public final class Interpreter {
                         }
                     }
                     case MicroOp.TESTJ_S -> {
+                        long u = code[pc];
                         int shift = (int) u >>> 24;
                         long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x;
@@ -658,61 +731,64 @@ public final class Interpreter {
                     }
                     case MicroOp.LINK -> {
                         int to = cache.link(pc);
-                        code = cache.code;
-                        info = cache.info;
-                        if (to == 0) {
-                            target = r[Slot.PAGE] + (u >> 32);
+                        if (to == 0 || cache.code != code) {
                             budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
-                            continue transfer;
+                            leave(cpu, r[Slot.PAGE] + (code[pc] >> 32), base - budget);
+                            return true;
                         }
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) - (info[to] >>> CodeCache.INDEX_SHIFT);
                         pc = to;
                         continue;
                     }
                     case MicroOp.JMP_PAGE -> {
+                        long u = code[pc];
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + ((int) u >>> 24);
-                        target = r[Slot.PAGE] + (u >> 32);
+                        target = r[(int) u >>> 8 & 0xff] + (u >> 32);
                         continue transfer;
                     }
                     case MicroOp.CALL -> {
-                        long value = r[Slot.PAGE] + code[pc + 1];
-                        long va = r[Cpu.RSP] - 8;
+                        long u = code[pc];
+                        int sp = (int) u >>> 8 & 0xff;
+                        long page = r[(int) u >>> 16 & 0xff];
+                        long value = page + code[pc + 1];
+                        long va = r[sp] - 8;
                         int t = Tlb.entryWord(va, ctx);
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
-                            slowPush(cpu, va, value, pc, base - budget);
+                            slowPush(cpu, va, value, pc, base, budget);
                         }
-                        r[Cpu.RSP] = va;
+                        r[sp] = va;
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
-                        target = r[Slot.PAGE] + (u >> 32);
+                        target = page + (u >> 32);
                         continue transfer;
                     }
                     case MicroOp.CALL_REG -> {
-                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base - budget);
-                        long va = r[Cpu.RSP] - 8;
-                        slowPush(cpu, va, r[Slot.PAGE] + code[pc + 1], pc, base - budget);
-                        r[Cpu.RSP] = va;
+                        target = callRegister(cpu, pc, base, budget);
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
                         continue transfer;
                     }
                     case MicroOp.JMP_REG -> {
-                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base - budget);
+                        long u = code[pc];
+                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base, budget);
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
                         continue transfer;
                     }
                     case MicroOp.RET -> {
-                        long va = r[Cpu.RSP];
+                        long u = code[pc];
+                        int sp = (int) u >>> 8 & 0xff;
+                        long va = r[sp];
                         int t = Tlb.entryWord(va, ctx);
                         long value = ((va + 7) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base - budget);
-                        target = checkedTarget(cpu, value, pc, base - budget);
-                        r[Cpu.RSP] = va + 8 + (u >> 32);
+                                ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
+                        target = checkedTarget(cpu, value, pc, base, budget);
+                        r[sp] = va + 8 + (u >> 32);
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
                         continue transfer;
                     }
                     case MicroOp.GENERIC -> {
-                        if (generic(cpu, (int) (u >>> 32), pc, base - budget)) {
+                        long u = code[pc];
+                        if (generic(cpu, (int) (u >>> 32), pc, base, budget)) {
                             pc++;
                             continue;
                         }
@@ -721,14 +797,15 @@ public final class Interpreter {
                         continue transfer;
                     }
                     case MicroOp.GENERIC_END -> {
-                        generic(cpu, (int) (u >>> 32), pc, base - budget);
+                        long u = code[pc];
+                        generic(cpu, (int) (u >>> 32), pc, base, budget);
                         target = resume(cpu);
                         base -= spent(cpu);
                         budget = base - cpu.retired;
                         continue transfer;
                     }
                     case MicroOp.CROSS -> {
-                        sync(cpu, pc, base - budget);
+                        sync(cpu, pc, base, budget);
                         step(cpu);
                         target = resume(cpu);
                         budget = base - cpu.retired;
@@ -738,7 +815,7 @@ public final class Interpreter {
                     }
                 }
                 // The code here is gone, or the slice has ended at a branch.
-                target = r[Slot.PAGE] + goesOnAt(code[pc], info[pc]);
+                target = r[Slot.PAGE] + goesOnAt(ops[pc], code[pc], info[pc]);
                 budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
                 continue transfer;
             }
@@ -751,8 +828,8 @@ public final class Interpreter {
 
     /// The offset in the page at which execution goes on from a micro-op that was not executed. What a branch out of the page leads
     /// to knows its target itself.
-    private static long goesOnAt(long u, int info) {
-        boolean branchedOut = ((int) u & 0x7f) == MicroOp.JMP_PAGE && (int) u >>> 24 == 0;
+    private static long goesOnAt(int op, long u, int info) {
+        boolean branchedOut = op == MicroOp.JMP_PAGE && (int) u >>> 24 == 0;
         return branchedOut ? u >> 32 : info & CodeCache.OFFSET_MASK;
     }
 
@@ -770,10 +847,10 @@ public final class Interpreter {
         cpu.retired = retired;
     }
 
-    /// Makes [Cpu#rip] and [Cpu#retired] those of the micro-op at `pc`; `counted` is the count at number 0 of its run.
-    private static void sync(Cpu cpu, int pc, long counted) {
+    /// Makes [Cpu#rip] and [Cpu#retired] those of the micro-op at `pc`.
+    private static void sync(Cpu cpu, int pc, long base, long budget) {
         int info = cpu.code.info[pc];
-        leave(cpu, cpu.r[Slot.PAGE] + (info & CodeCache.OFFSET_MASK), counted + (info >>> CodeCache.INDEX_SHIFT));
+        leave(cpu, cpu.r[Slot.PAGE] + (info & CodeCache.OFFSET_MASK), base - budget + (info >>> CodeCache.INDEX_SHIFT));
     }
 
     /// What the last instruction takes from the slice beyond its tick.
@@ -784,8 +861,8 @@ public final class Interpreter {
     }
 
     /// Executes a kept instruction. True when the next micro-op follows; otherwise `rip` says where to go on.
-    private static boolean generic(Cpu cpu, int index, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static boolean generic(Cpu cpu, int index, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         CodeCache cache = cpu.code;
         return execute(cpu, cache.instructions[index], cache.handlers[index]);
     }
@@ -813,14 +890,14 @@ public final class Interpreter {
 
     // Rare cases of micro-ops
 
-    private static long slowLoad(Cpu cpu, long linear, int size, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static long slowLoad(Cpu cpu, long linear, int size, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         checkCanonical(cpu, linear, size, (int) cpu.code.code[pc + 1]);
         return cpu.tlb.read(linear, size);
     }
 
-    private static void slowStore(Cpu cpu, long linear, int size, long value, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static void slowStore(Cpu cpu, long linear, int size, long value, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         checkCanonical(cpu, linear, size, (int) cpu.code.code[pc + 1]);
         cpu.tlb.write(linear, size, value);
     }
@@ -834,27 +911,44 @@ public final class Interpreter {
         }
     }
 
-    private static void slowPush(Cpu cpu, long linear, long value, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static void slowPush(Cpu cpu, long linear, long value, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
         cpu.tlb.write(linear, 8, value);
     }
 
-    private static long slowPop(Cpu cpu, long linear, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static long slowPop(Cpu cpu, long linear, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
         return cpu.tlb.read(linear, 8);
     }
 
-    private static void readModifyWrite(Cpu cpu, long linear, long u, int pc, long counted) {
-        sync(cpu, pc, counted);
+    private static void readModifyWrite(Cpu cpu, long linear, long u, int pc, long base, long budget) {
+        sync(cpu, pc, base, budget);
         checkCanonical(cpu, linear, 8, (int) cpu.code.code[pc + 1]);
         ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, (int) u >>> 16 & 0xff, u >> 32);
     }
 
-    private static long checkedTarget(Cpu cpu, long target, int pc, long counted) {
+    private static void leaveFrame(Cpu cpu, int pc, long base, long budget) {
+        long linear = cpu.r[Cpu.RBP];
+        cpu.r[Cpu.RBP] = slowPop(cpu, linear, pc, base, budget);
+        cpu.r[Cpu.RSP] = linear + 8;
+    }
+
+    /// CALL through a register: pushes and returns the target.
+    private static long callRegister(Cpu cpu, int pc, long base, long budget) {
+        long[] r = cpu.r;
+        long[] code = cpu.code.code;
+        long target = checkedTarget(cpu, r[(int) code[pc] >>> 8 & 0xff], pc, base, budget);
+        long linear = r[Cpu.RSP] - 8;
+        slowPush(cpu, linear, r[Slot.PAGE] + code[pc + 1], pc, base, budget);
+        r[Cpu.RSP] = linear;
+        return target;
+    }
+
+    private static long checkedTarget(Cpu cpu, long target, int pc, long base, long budget) {
         if (target << 16 >> 16 != target && !cpu.canonical(target)) {
-            sync(cpu, pc, counted);
+            sync(cpu, pc, base, budget);
             throw cpu.gp(0);
         }
         return target;

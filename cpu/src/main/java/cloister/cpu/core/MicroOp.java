@@ -70,12 +70,15 @@ final class MicroOp {
     /// (+) read-modify-write of memory; a: slot 0xff none; c: operation and size, see [ReadModifyWrite].
     static final int RMW = 74;
 
+    /// a: RSP.
     static final int PUSH = 80;
+    /// b: RSP.
     static final int POP = 81;
     static final int LEAVE = 82;
 
     /// Taken branches within the page: target in the immediate, retired-count difference in bits 23:8 (signed).
     static final int JMP = 96;
+    /// c: the result slot.
     static final int JZ = 97;
     static final int JNZ = 98;
     /// c: condition code.
@@ -91,13 +94,13 @@ final class MicroOp {
 
     /// (+) Stub behind a branch: immediate is the target's page offset; second word: the branch 31:0, page id 63:32.
     static final int LINK = 112;
-    /// To another page: target relative to this page in the immediate; c: 1 when this is the jump itself, 0 in a stub.
+    /// a: page slot. To another page: target relative to this page in the immediate; c: 1 when this is the jump itself, 0 in a stub.
     static final int JMP_PAGE = 113;
-    /// (+) Second word: page-relative return address.
+    /// (+) a: RSP, b: page slot. Second word: page-relative return address.
     static final int CALL = 114;
     static final int CALL_REG = 115;
     static final int JMP_REG = 116;
-    /// c unused; immediate: bytes released beyond the address.
+    /// a: RSP; immediate: bytes released beyond the address.
     static final int RET = 117;
 
     /// immediate: index of the instruction.

@@ -72,7 +72,7 @@ final class Translator {
     /// Translates one instruction, or two fused ones. False when the run ends.
     private boolean step() {
         if (offset >= PAGE) {
-            emit(word(MicroOp.JMP_PAGE, 0, 0, 0, PAGE));
+            emit(word(MicroOp.JMP_PAGE, Slot.PAGE, 0, 0, PAGE));
             return false;
         }
         int known = page.entry(offset);
@@ -98,6 +98,7 @@ final class Translator {
     }
 
     private void emit(long word) {
+        cache.ops[cache.next] = (byte) (word & 0x7f);
         cache.code[cache.next] = word;
         cache.info[cache.next++] = offset | index << CodeCache.INDEX_SHIFT;
     }
@@ -105,6 +106,7 @@ final class Translator {
     private void emit(long word, long second) {
         emit(word);
         emit(second);
+        cache.ops[cache.next - 1] = MicroOp.REFETCH; // no instruction begins here
     }
 
     /// What a branch in this page leads to until it is linked.
@@ -117,7 +119,7 @@ final class Translator {
         if (target >= 0 && target < PAGE) {
             emit(word(MicroOp.LINK, 0, 0, 0, target), branchPc | (long) page.id << 32);
         } else {
-            emit(word(MicroOp.JMP_PAGE, 0, 0, 0, target));
+            emit(word(MicroOp.JMP_PAGE, Slot.PAGE, 0, 0, target));
         }
         offset = keptOffset;
         index = keptIndex;
@@ -618,13 +620,13 @@ final class Translator {
                     return false;
                 }
                 source(0, 8, Slot.T0);
-                emit(word(MicroOp.PUSH, 0, slot, 0, immediate));
+                emit(word(MicroOp.PUSH, Cpu.RSP, slot, 0, immediate));
             }
             case POP -> {
                 if (!isReg(0)) {
                     return false;
                 }
-                emit(word(MicroOp.POP, insn.reg0, 0, 0, 0));
+                emit(word(MicroOp.POP, insn.reg0, Cpu.RSP, 0, 0));
             }
             default -> emit(word(MicroOp.LEAVE, 0, 0, 0, 0));
         }
@@ -649,7 +651,7 @@ final class Translator {
         }
         int op = insn.cc == 4 ? MicroOp.JZ : insn.cc == 5 ? MicroOp.JNZ : MicroOp.JCC;
         int at = cache.next;
-        emit(branch(op, insn.cc, 0, 0));
+        emit(branch(op, op == MicroOp.JCC ? insn.cc : Slot.RESULT, 0, 0));
         addStub(at, (int) target, index + 1);
         return true;
     }
@@ -661,7 +663,7 @@ final class Translator {
                 return generic();
             }
             if (target < 0 || target >= PAGE) {
-                emit(word(MicroOp.JMP_PAGE, 0, 0, 1, (int) target));
+                emit(word(MicroOp.JMP_PAGE, Slot.PAGE, 0, 1, (int) target));
             } else {
                 int at = cache.next;
                 emit(branch(MicroOp.JMP, 0, 0, 0));
@@ -685,7 +687,7 @@ final class Translator {
             if (!fits(target())) {
                 return generic();
             }
-            emit(word(MicroOp.CALL, 0, 0, 0, (int) target()), offset + insn.length);
+            emit(word(MicroOp.CALL, Cpu.RSP, Slot.PAGE, 0, (int) target()), offset + insn.length);
             return false;
         }
         if (!isSource(0)) {
@@ -700,7 +702,7 @@ final class Translator {
         if (!wide || insn.operandSize != 8) {
             return generic();
         }
-        emit(word(MicroOp.RET, 0, 0, 0, insn.kind0 == OperandKind.IMM ? (int) insn.imm & 0xffff : 0));
+        emit(word(MicroOp.RET, Cpu.RSP, 0, 0, insn.kind0 == OperandKind.IMM ? (int) insn.imm & 0xffff : 0));
         return false;
     }
 }
