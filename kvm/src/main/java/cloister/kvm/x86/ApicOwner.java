@@ -17,7 +17,7 @@ interface ApicOwner {
     /// Posts `vector` to the vCPU's posted-interrupt descriptor.
     void postInterrupt(int vector);
 
-    /// The APIC was switched between disabled, xAPIC and x2APIC.
+    /// The APIC was switched between disabled, xAPIC and x2APIC, or its logical destination changed.
     default void apicModeChanged() {
     }
 

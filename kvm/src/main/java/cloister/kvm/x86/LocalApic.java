@@ -318,8 +318,14 @@ final class LocalApic {
             case ID -> set(ID, value & 0xff00_0000);
             case TPR -> tpr(value);
             case EOI -> eoi();
-            case LDR -> set(LDR, value & 0xff00_0000);
-            case DFR -> set(DFR, value | 0x0fff_ffff);
+            case LDR -> {
+                set(LDR, value & 0xff00_0000);
+                owner.apicModeChanged();
+            }
+            case DFR -> {
+                set(DFR, value | 0x0fff_ffff);
+                owner.apicModeChanged();
+            }
             case SPIV -> writeSpiv(value);
             case ESR -> {
                 set(ESR, pendingEsr);

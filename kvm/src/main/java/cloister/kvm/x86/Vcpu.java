@@ -329,6 +329,11 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
         return id;
     }
 
+    /// Other IOAPIC routes may reach this vCPU now.
+    @Override public void apicModeChanged() {
+        request(REQUEST_SCAN_IOAPIC);
+    }
+
     @Override public final void apicEvent() {
         requests |= REQUEST_EVENT;
         wake();

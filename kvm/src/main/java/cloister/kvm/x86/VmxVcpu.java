@@ -179,6 +179,7 @@ final class VmxVcpu extends Vcpu {
 
     /// [LINUX vmx_set_virtual_apic_mode]
     @Override public void apicModeChanged() {
+        super.apicModeChanged();
         if (apicv) {
             VmcsSetup.x2apicMode(host.memory(), vmcs, msrBitmapPa, apic.isX2apic());
         }
