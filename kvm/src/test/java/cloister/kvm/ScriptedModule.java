@@ -16,6 +16,8 @@ final class ScriptedModule implements SeamFirmware {
     static final long SEPT_VE_DISABLE = 1L << 28;
     final List<String> calls = new ArrayList<>();
     final Map<Long, Long> fields = new HashMap<>();
+    /// The same with the processor that asked, for the functions of a vCPU at run time.
+    final List<String> runs = new ArrayList<>();
     /// Statuses to return instead of success, by leaf, each once.
     final Map<SeamcallLeaf, ArrayDeque<Long>> failures = new HashMap<>();
     /// What the TD does at each TDH.VP.ENTER: sets the exit's registers, RAX included.
@@ -55,6 +57,9 @@ final class ScriptedModule implements SeamFirmware {
         boolean metadata = leaf == SeamcallLeaf.SYS_RD || leaf == SeamcallLeaf.MNG_RD || leaf == SeamcallLeaf.VP_RD;
         if (!metadata || !quietMetadata) {
             calls.add(leaf.name());
+        }
+        if (leaf == SeamcallLeaf.VP_ENTER || leaf == SeamcallLeaf.VP_FLUSH) {
+            runs.add(leaf.name() + " on " + lp.index());
         }
         var planned = failures.get(leaf);
         if (planned != null && !planned.isEmpty()) {

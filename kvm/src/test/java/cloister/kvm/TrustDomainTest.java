@@ -458,4 +458,51 @@ final class TrustDomainTest {
         assertThat(exits).containsExactly(new KvmExit.Shutdown());
         assertThat(calls()).containsExactly("VP_ENTER", "VP_ENTER");
     }
+
+    @Test void aVcpuIsFlushedWhereItWasInitialisedBeforeItRunsElsewhere() {
+        init();
+        vcpu(0).memoryEncryptOp(KvmTdxCmd.initVcpu(0));
+        var second = vcpu(1);
+        second.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
+        memory();
+        vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
+        module.exits.add(tdvmcall(10, 0x4000_0000));
+        module.exits.add(end(new long[2]));
+        run(second, exit -> false);
+        assertThat(module.runs).containsExactly("VP_FLUSH on 0", "VP_ENTER on 1", "VP_ENTER on 1");
+        vm.close();
+        assertThat(module.runs.subList(3, 5)).containsExactly("VP_FLUSH on 0", "VP_FLUSH on 1");
+    }
+
+    /// What once busy-looped: a zap that meets a running vCPU's lock kicks the vCPUs and keeps them out until it is done.
+    @Test void busyZapHoldsVcpusOutOfTheTd() {
+        var vcpu = ready();
+        vcpu.preFaultMemory(new GpaRange(0x5000, PAGE));
+        calls();
+        module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
+        module.exits.add(regs -> {
+            while (!host.processors().getFirst().interruptPending()) {
+                host.scheduler().switchPoint(cloister.sim.SwitchPoint.GUEST_SLICE);
+            }
+            regs.set(0, 1); // the kick ends the TD's run as an external interrupt
+        });
+        module.exits.add(end(new long[2]));
+        host.scheduler().spawn("vcpu", vcpu::run);
+        host.scheduler().spawn("worker", () -> vm.setMemoryAttributes(0x5000, PAGE, 0));
+        host.scheduler().run();
+        assertThat(calls()).containsExactly("VP_ENTER", "MEM_RANGE_BLOCK", "MEM_RANGE_BLOCK", "MEM_TRACK",
+                "MEM_PAGE_REMOVE", "PHYMEM_PAGE_WBINVD", "VP_ENTER");
+    }
+
+    @Test void interruptsForAHaltedTdArePosted() {
+        var vcpu = ready();
+        module.exits.add(tdvmcall(32, 0x80f, 0x1ff));
+        module.exits.add(tdvmcall(12, 0));
+        module.exits.add(end(new long[2]));
+        host.scheduler().spawn("vcpu", vcpu::run);
+        host.scheduler().spawn("device", () -> vm.signalMsi(0xfee0_0000L, 0x41));
+        host.scheduler().run();
+        assertThat(host.scheduler().stalled()).isFalse();
+        assertThat(calls()).containsExactly("VP_ENTER", "VP_ENTER", "VP_ENTER");
+    }
 }

@@ -89,11 +89,20 @@ public final class Host {
         }
     }
 
-    /// The processor on which the current host thread runs: where it was pinned, else the first.
+    /// The processor on which the current host thread runs: where it was pinned, else the first that is free, else the first,
+    /// whose guest will have to leave.
     public LogicalProcessor currentProcessor() {
         var self = scheduler().current();
         var lp = self == null ? null : pinned.get(self);
-        return lp == null ? processors().getFirst() : lp;
+        if (lp != null) {
+            return lp;
+        }
+        for (int i = 0; i < executing.length; i++) {
+            if (!executing[i].heldExclusive()) {
+                return processors().get(i);
+            }
+        }
+        return processors().getFirst();
     }
 
     /// `guest` is what runs on `lp` from now on.
@@ -103,27 +112,46 @@ public final class Host {
 
     /// Runs `function` on `lp`, whose guest leaves it meanwhile. [LINUX smp_call_function_single]
     public long callOn(LogicalProcessor lp, ToLongFunction<LogicalProcessor> function) {
+        if (lp == currentProcessor()) {
+            return function.applyAsLong(lp);
+        }
         int i = lp.index();
-        if (lp != currentProcessor()) {
-            awaitReturned(lp);
-            borrowed[i] = true;
+        awaitReturned(lp);
+        borrowed[i] = true;
+        try {
             if (guests[i] != null) {
                 guests[i].kickOutOfGuest();
             }
-        }
-        try {
             return function.applyAsLong(lp);
         } finally {
-            borrowed[i] = false;
-            for (var waiter = borrowedWaiters.poll(); waiter != null; waiter = borrowedWaiters.poll()) {
-                scheduler().unpark(waiter);
-            }
+            returnProcessor(i);
         }
     }
 
-    /// Before a VM entry or SEAMCALL on `lp`: waits while another host thread has the processor execute one.
+    private void returnProcessor(int i) {
+        borrowed[i] = false;
+        for (var waiter = borrowedWaiters.poll(); waiter != null; waiter = borrowedWaiters.poll()) {
+            scheduler().unpark(waiter);
+        }
+    }
+
+    /// Before a VM entry or SEAMCALL on `lp`: waits while another host thread has the processor execute one. A guest that
+    /// runs there is kicked out and stays out meanwhile.
     public void beginInstruction(LogicalProcessor lp) {
-        executing[lp.index()].lockExclusive();
+        int i = lp.index();
+        if (!executing[i].heldExclusive()) {
+            executing[i].lockExclusive();
+            return;
+        }
+        boolean wasBorrowed = borrowed[i];
+        borrowed[i] = true;
+        if (guests[i] != null) {
+            guests[i].kickOutOfGuest();
+        }
+        executing[i].lockExclusive();
+        if (!wasBorrowed) {
+            returnProcessor(i);
+        }
     }
 
     /// After it.
