@@ -32,6 +32,9 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> change
     MachineState initial() {
         MachineState state = InitialState.of(seed);
         state.rip = start();
+        for (int segment = 0; segment < 4; segment++) {
+            state.segments[segment] = segment == 1 ? Layout.codeSelector(mode) : Layout.dataSelector(mode);
+        }
         state.gpr[4] -= Layout.dataBase(mode);
         for (Change change : changes) {
             switch (change.place) {

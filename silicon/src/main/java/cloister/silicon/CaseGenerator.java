@@ -24,6 +24,7 @@ final class CaseGenerator {
     private static final int[] EDGES = {0, 1, 0x7F, 0x80, 0xFF, 8, 31, 63};
 
     private final SplittableRandom random;
+    private final SegmentCases segments;
     private final Decoder decoder = new Decoder();
     private final byte[] code = new byte[40];
     private int slot;
@@ -44,6 +45,7 @@ final class CaseGenerator {
 
     CaseGenerator(long seed) {
         random = new SplittableRandom(seed);
+        segments = new SegmentCases(random);
     }
 
     /// A case of `form`, or null if no attempt succeeded.
@@ -58,7 +60,11 @@ final class CaseGenerator {
             if (!Template.form(i).equals(form.form()) || !Eligibility.testable(form.mode(), i) || i.segment >= 4 && !long64()) {
                 continue;
             }
-            if (!addressing() || !special()) {
+            if (!addressing()) {
+                continue;
+            }
+            i = decoder.decode(form.mode(), code, 0, 15); // with its displacement patched
+            if (!special()) {
                 continue;
             }
             i = decoder.decode(form.mode(), code, 0, 15);
@@ -361,8 +367,54 @@ final class CaseGenerator {
             case CMPXCHG8B, CMPXCHG16B -> exchangePair();
             case BOUND -> random.nextBoolean() || memory(target(), random.nextLong());
             case INS, OUTS -> place(RSI, pointer(0x100)) | place(RDI, pointer(0x180));
+            case MOV_SREG, LAR, LSL, VERR, VERW -> selectorOperand();
+            case POP_SREG -> frame(new byte[] {(byte) segments.selector(), 0, 0, 0, 0, 0, 0, 0});
+            case LDS, LES, LFS, LGS -> memory(target(), segments.pointer(template.mode(), i, random.nextInt()));
+            case JMP_FAR, CALL_FAR -> farTarget();
+            case RET_FAR -> farReturn();
+            case IRET -> frame(segments.frame(template.mode(), i, nowhere()));
             default -> true;
         };
+    }
+
+    private boolean selectorOperand() {
+        if (SegmentCases.takesMemory(i)) {
+            return i.kind0 == OperandKind.MEM && i.op == Op.MOV_SREG || memory(target(), segments.selector());
+        }
+        int register = i.kind1 == OperandKind.GPR ? i.reg1 : i.reg0;
+        return i.kind0 == OperandKind.GPR && i.op == Op.MOV_SREG || place(register, segments.selector() | (long) random.nextInt() << 16);
+    }
+
+    /// The stack holds `frame`.
+    private boolean frame(byte[] frame) {
+        long stack = Layout.DATA + 0x180 + 8 * random.nextInt(16);
+        for (int at = 0; at + 8 <= frame.length; at += 8) {
+            long word = 0;
+            for (int k = 0; k < 8; k++) {
+                word |= (frame[at + k] & 0xFFL) << 8 * k;
+            }
+            memory(stack + at, word);
+        }
+        return place(RSP, stack - Layout.dataBase(template.mode()));
+    }
+
+    private boolean farReturn() {
+        if (i.kind0 == OperandKind.IMM) {
+            code[i.length - 2] = (byte) (8 * random.nextInt(8)); // AMD looks for an outer stack behind it before it checks CS
+            code[i.length - 1] = 0;
+        }
+        return frame(segments.frame(template.mode(), i, nowhere()));
+    }
+
+    private boolean farTarget() {
+        long pointer = segments.pointer(template.mode(), i, nowhere());
+        if (SegmentCases.takesMemory(i)) {
+            return memory(target(), pointer);
+        }
+        for (int k = 0; k < i.operandSize + 2; k++) {
+            code[i.length - i.operandSize - 2 + k] = (byte) (pointer >> 8 * k);
+        }
+        return true;
     }
 
     /// The offset in DS of the byte at `at` of the data window.

@@ -9,6 +9,7 @@ import cloister.isa.Condition;
 import cloister.isa.Label;
 import cloister.isa.Op;
 import cloister.isa.Operand.Gpr;
+import cloister.isa.Operand.Register;
 
 /// The native child, as a static ELF executable for Linux on x86-64: reads cases, runs each, writes the outcomes.
 ///
@@ -107,6 +108,10 @@ final class ChildProgram {
             a.mov(EDI, signal).lea(RSI, action).xor(EDX, EDX).mov(R10D, 8);
             syscall(RT_SIGACTION);
         }
+    }
+
+    /// FS and GS with a null selector and a base.
+    private void segmentBases() {
         a.mov(EDI, 0x1002).mov(ESI, FS_BASE);
         syscall(ARCH_PRCTL);
         a.mov(EDI, 0x1001).mov(ESI, GS_BASE);
@@ -122,6 +127,7 @@ final class ChildProgram {
         a.test(RAX, RAX).jcc(Condition.LE, ended).add(RBX, RAX).cmp(RBX, IN_SIZE).jcc(Condition.B, more);
         copy(INPUT + IN_DATA, DATA, DATA_BYTES);
         a.mov(ESI, INPUT + IN_CODE).mov(RDI, abs(INPUT + IN_CODE_ADDRESS)).mov(ECX, CODE_BYTES).rep().movs(1);
+        segmentBases();
         a.mov(EAX, abs(INPUT + IN_DS)).mov(DS, EAX).mov(ES, EAX);
         a.mov(RSP, INPUT + IN_UCONTEXT);
         syscall(RT_SIGRETURN);
@@ -154,6 +160,11 @@ final class ChildProgram {
         a.lea(RSI, mem(context, UC_REGISTERS)).mov(EDI, OUTPUT + OUT_REGISTERS).mov(ECX, UC_REGISTERS_SIZE / 8).rep().movs(8);
         a.mov(RSI, RBX).mov(EDI, OUTPUT + OUT_FX).mov(ECX, 512 / 8).rep().movs(8);
         copy(DATA, OUTPUT + OUT_DATA, DATA_BYTES);
+        for (int n = 0; n < 4; n++) {
+            a.mov(EAX, new Register[] {DS, ES, FS, GS}[n]).mov(abs(OUTPUT + OUT_SEGMENTS + 8 * n), RAX);
+        }
+        a.op(Op.RDFSBASE, RAX).mov(abs(OUTPUT + OUT_SEGMENTS + 32), RAX);
+        a.op(Op.RDGSBASE, RAX).mov(abs(OUTPUT + OUT_SEGMENTS + 40), RAX);
         a.xor(EBX, EBX);
         a.label(write).mov(EDI, 1).lea(RSI, mem(RBX, OUTPUT)).mov(EDX, OUT_SIZE).sub(RDX, RBX);
         syscall(WRITE);

@@ -2,6 +2,7 @@ package cloister.silicon;
 
 import static cloister.silicon.MachineState.*;
 
+import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
 import cloister.isa.Disassembler;
 import cloister.isa.Instruction;
@@ -12,6 +13,7 @@ import java.util.HexFormat;
 final class Comparison {
     private static final String[] REGISTERS = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
         "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+    private static final String[] SEGMENTS = {"es", "cs", "ss", "ds", "fs", "gs"};
     /// Arithmetic flags and DF.
     private static final int FLAGS = 0xCD5;
     private static final int AF = 0x10;
@@ -77,14 +79,27 @@ final class Comparison {
         }
         MachineState expected = silicon.state();
         MachineState actual = model.state();
+        // What left 64-bit mode has undefined upper halves.
+        long halves = c.mode() == CodeMode.BITS64 && expected.segments[1] != Layout.USER_CS64 ? 0xFFFF_FFFFL : -1;
         for (int r = 0; r < 16; r++) {
-            number(REGISTERS[r], expected.gpr[r], actual.gpr[r], -1, before.gpr[r]);
+            number(REGISTERS[r], expected.gpr[r], actual.gpr[r], halves, before.gpr[r]);
         }
         number("rip", expected.rip, actual.rip, -1);
+        segments(expected, actual);
         int undefined = sequence ? AF : silicon.faulted() ? 0 : Undefined.flags(i, before);
         number("rflags", expected.rflags, actual.rflags, FLAGS & ~undefined, before.rflags);
         data(expected, actual);
         floatingPoint(expected, actual);
+    }
+
+    private void segments(MachineState expected, MachineState actual) {
+        for (int s = 0; s < 6; s++) {
+            // The kernel's IRET on the way to the signal handler turns null selectors 1 to 3 into 0.
+            number(SEGMENTS[s], expected.segments[s] < 4 ? 0 : expected.segments[s], actual.segments[s] < 4 ? 0 : actual.segments[s], -1);
+        }
+        // Intel clears the base with the selector, AMD keeps it. [APM Vol. 2 "FS and GS Registers in 64-Bit Mode"]
+        number("fs base", expected.fsBase, actual.fsBase, Undefined.loadsNull(i, expected, 4) ? 0 : -1);
+        number("gs base", expected.gsBase, actual.gsBase, Undefined.loadsNull(i, expected, 5) ? 0 : -1);
     }
 
     private void number(String name, long expected, long actual, long mask, long... was) {
@@ -169,6 +184,6 @@ final class Comparison {
     private static boolean closeFloat(int e, int a) {
         float x = Float.intBitsToFloat(e);
         float y = Float.intBitsToFloat(a);
-        return Math.abs(x - y) <= APPROXIMATION * Math.abs(x);
+        return Math.abs(x - y) <= Math.max(APPROXIMATION * Math.abs(x), Float.MIN_NORMAL); // tiny results may be flushed
     }
 }

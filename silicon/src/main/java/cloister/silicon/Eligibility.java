@@ -6,6 +6,8 @@ import cloister.isa.OperandKind;
 
 /// Which instructions the tester can run natively and compare.
 final class Eligibility {
+    private static final int SS = 2;
+
     private Eligibility() {
     }
 
@@ -17,6 +19,7 @@ final class Eligibility {
                 BZHI, ANDN, BLSI, BLSMSK, BLSR, AAA, AAS, DAA, DAS, AAM, AAD -> false;
             case LAHF, PUSHF, POPF, ENTER, LEAVE, PUSH, POP, PUSHA, POPA, PUSH_SREG, JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ,
                 MOVS, CMPS, STOS, LODS, SCAS, XLAT, MASKMOVQ, MASKMOVDQU, BOUND, LDMXCSR, FXRSTOR, FXSAVE, FNSTENV, FNSAVE, FLDENV, FRSTOR,
+                MOV_SREG, POP_SREG, LDS, LES, LFS, LGS, CALL_FAR, JMP_FAR, RET_FAR, IRET, LAR, LSL, VERR, VERW, WRFSBASE, WRGSBASE,
                 FCOMI, FCOMIP, FUCOMI, FUCOMIP, CVTPI2PS, STD -> false;
             case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 -> i.kind1 != OperandKind.MEM;
             default -> !Undefined.approximate(i);
@@ -40,11 +43,13 @@ final class Eligibility {
             case UNKNOWN, TRUNCATED, TOO_LONG -> false;
             // They enter the kernel, or trap where single-stepping traps too.
             case INT, INT1, INT3, INTO, SYSCALL, SYSENTER -> false;
-            // They leave the child's code segment, or change what the child needs afterwards.
-            case CALL_FAR, JMP_FAR, RET_FAR, IRET, POP_SREG, LDS, LES, LFS, LGS, LSS, WRFSBASE, WRGSBASE -> false;
-            case MOV_SREG -> i.kind0 != OperandKind.SREG;
+            // A load of SS holds the single step back until the next instruction.
+            case MOV_SREG, POP_SREG -> !(i.kind0 == OperandKind.SREG && i.reg0 == SS);
+            case LSS -> false;
+            // With REX.W Intel takes a 64-bit offset, AMD a 32-bit one.
+            case CALL_FAR, JMP_FAR, LFS, LGS -> i.operandSize != 8;
             // Their results are the machine's own.
-            case CPUID, RDTSC, RDTSCP, RDPMC, RDRAND, RDSEED, RDPID, XGETBV, LAR, LSL, VERR, VERW, SGDT, SIDT, SLDT, SMSW, STR -> false;
+            case CPUID, RDTSC, RDTSCP, RDPMC, RDRAND, RDSEED, RDPID, XGETBV, SGDT, SIDT, SLDT, SMSW, STR -> false;
             // What the host has not, or Intel and AMD have differently.
             case UMONITOR, UMWAIT, TPAUSE, SERIALIZE, MOVDIRI, MOVDIR64B, RDPKRU, WRPKRU, MONITOR, MWAIT, CLDEMOTE, GETSEC, PCONFIG, RSM,
                 ENCLS, ENCLU, ENCLV, VMCALL, VMFUNC, VMCLEAR, VMLAUNCH, VMRESUME, VMPTRLD, VMPTRST, VMREAD, VMWRITE, VMXON, VMXOFF,

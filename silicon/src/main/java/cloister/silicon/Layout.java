@@ -53,7 +53,9 @@ final class Layout {
     static final int OUT_REGISTERS = 8;
     static final int OUT_FX = 256;
     static final int OUT_DATA = 768;
-    static final int OUT_SIZE = OUT_DATA + DATA_BYTES;
+    /// Selectors of DS, ES, FS, GS and the bases of FS and GS, a quadword each.
+    static final int OUT_SEGMENTS = OUT_DATA + DATA_BYTES;
+    static final int OUT_SIZE = OUT_SEGMENTS + 48;
 
     /// struct ucontext of Linux on x86-64, with its struct sigcontext. [Linux arch/x86/include/uapi/asm/sigcontext.h]
     static final int UC_FLAGS = 0;

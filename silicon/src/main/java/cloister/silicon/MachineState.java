@@ -20,16 +20,10 @@ final class MachineState {
     final long[] gpr = new long[16];
     long rip;
     long rflags;
+    /// Selectors of ES, CS, SS, DS, FS, GS.
+    final int[] segments = new int[6];
+    long fsBase = Layout.FS_BASE;
+    long gsBase = Layout.GS_BASE;
     final ByteBuffer fx = ByteBuffer.allocate(512).order(ByteOrder.LITTLE_ENDIAN);
     final ByteBuffer data = ByteBuffer.allocate(Layout.DATA_BYTES).order(ByteOrder.LITTLE_ENDIAN);
-
-    MachineState copy() {
-        MachineState copy = new MachineState();
-        System.arraycopy(gpr, 0, copy.gpr, 0, 16);
-        copy.rip = rip;
-        copy.rflags = rflags;
-        copy.fx.put(0, fx.array());
-        copy.data.put(0, data.array());
-        return copy;
-    }
 }

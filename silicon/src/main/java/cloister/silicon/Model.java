@@ -50,6 +50,9 @@ final class Model {
         table(DATA_PT, 0, DATA_PA | PRESENT | WRITABLE | USER | USED | NX);
         table(GDT_PT, 0, GDT_PA | PRESENT | WRITABLE | USED | NX);
         memory.fill(CODE_PA, CODE_SIZE, END);
+        memory.write(GDT_PA + 0x08, 8, 0x00CF_9B00_0000_FFFFL); // the kernel's segments
+        memory.write(GDT_PA + 0x10, 8, 0x00AF_9B00_0000_FFFFL);
+        memory.write(GDT_PA + 0x18, 8, 0x00CF_9300_0000_FFFFL);
         memory.write(GDT_PA + 0x20, 8, 0x00CF_FB00_0000_FFFFL); // 32-bit user code
         memory.write(GDT_PA + 0x28, 8, 0x00CF_F300_0000_FFFFL); // user data
         memory.write(GDT_PA + 0x30, 8, 0x00AF_FB00_0000_FFFFL); // 64-bit user code
@@ -98,7 +101,7 @@ final class Model {
         cpu.efer = EFER;
         cpu.xcr0 = 3;
         cpu.gdtrBase = GDT;
-        cpu.gdtrLimit = 0x37;
+        cpu.gdtrLimit = 0x7F;
         for (int segment = 0; segment < 6; segment++) {
             boolean code = segment == Cpu.CS;
             boolean small = c.mode() == CodeMode.BITS16;
@@ -137,6 +140,9 @@ final class Model {
         MachineState state = new MachineState();
         System.arraycopy(cpu.r, 0, state.gpr, 0, 16);
         state.rip = cpu.rip;
+        System.arraycopy(cpu.segSelector, 0, state.segments, 0, 6);
+        state.fsBase = cpu.segBase[Cpu.FS];
+        state.gsBase = cpu.segBase[Cpu.GS];
         state.rflags = cpu.rflags();
         memory.read(DATA_PA + 0x1000 - DATA_BYTES, state.data.array(), 0, DATA_BYTES);
         state.fx.putShort(MachineState.FX_FCW, (short) cpu.fpu.fcw);

@@ -13,10 +13,12 @@ import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /// The machine's own processor: runs cases in a native child process. Only on Linux on x86-64.
 final class Silicon {
     private static final int STEP_LIMIT = 5000;
+    private static final int HANG_MS = 10_000;
     private static final long TF = 0x100;
 
     /// Whether this machine can.
@@ -43,6 +45,8 @@ final class Silicon {
         Files.write(executable, ChildProgram.elf());
         Process child = new ProcessBuilder(executable.toString()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
         Thread writer = Thread.ofPlatform().start(() -> write(cases, child));
+        AtomicInteger done = new AtomicInteger();
+        Thread.ofPlatform().daemon().start(() -> watch(child, done));
         try (InputStream in = child.getInputStream()) {
             ByteBuffer record = ByteBuffer.allocate(OUT_SIZE).order(ByteOrder.LITTLE_ENDIAN);
             for (Case c : cases) {
@@ -50,6 +54,7 @@ final class Silicon {
                     break;
                 }
                 outcomes.add(outcome(c, record));
+                done.incrementAndGet();
             }
         } finally {
             child.destroyForcibly();
@@ -59,6 +64,23 @@ final class Silicon {
             writer.join();
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
+        }
+    }
+
+    /// Ends a child that has hung over a case.
+    private static void watch(Process child, AtomicInteger done) {
+        int before = -1;
+        while (child.isAlive()) {
+            int now = done.get();
+            if (now == before) {
+                child.destroyForcibly();
+            }
+            before = now;
+            try {
+                Thread.sleep(HANG_MS);
+            } catch (InterruptedException e) {
+                return;
+            }
         }
     }
 
@@ -100,6 +122,13 @@ final class Silicon {
             state.gpr[i] = c.mode() == CodeMode.BITS64 ? value : value & 0xFFFF_FFFFL;
         }
         state.rip = b.getLong(registers + UC_RIP);
+        state.segments[1] = b.getShort(registers + UC_CS) & 0xFFFF;
+        state.segments[2] = b.getShort(registers + UC_SS) & 0xFFFF;
+        for (int n = 0; n < 4; n++) {
+            state.segments[new int[] {3, 0, 4, 5}[n]] = (int) b.getLong(OUT_SEGMENTS + 8 * n);
+        }
+        state.fsBase = b.getLong(OUT_SEGMENTS + 32);
+        state.gsBase = b.getLong(OUT_SEGMENTS + 40);
         state.rflags = b.getLong(registers + UC_EFLAGS);
         state.fx.put(0, b, OUT_FX, 512);
         state.fx.put(MachineState.FX_FOP, new byte[MachineState.FX_MXCSR - MachineState.FX_FOP]); // see Undefined#imageByte

@@ -91,6 +91,15 @@ final class Undefined {
         return i.op == Op.CVTPI2PS && i.kind1 == OperandKind.MEM;
     }
 
+    /// Whether `i` left a null selector in segment register `segment`.
+    static boolean loadsNull(Instruction i, MachineState after, int segment) {
+        boolean loads = switch (i.op) {
+            case MOV_SREG, POP_SREG, LFS, LGS, IRET, RET_FAR -> true;
+            default -> false;
+        };
+        return loads && (after.segments[segment] & ~3) == 0;
+    }
+
     /// The manuals do not say which part of a large operand faults first.
     static boolean faultOffset(Instruction i) {
         return switch (i.op) {

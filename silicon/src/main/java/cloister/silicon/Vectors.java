@@ -22,7 +22,7 @@ import org.tukaani.xz.XZOutputStream;
 /// Recorded cases with silicon's outcomes: a compact file. Seeds count up from 1; a final state is kept as its differences
 /// from the initial one.
 final class Vectors {
-    private static final int MAGIC = 0x51C0_0002;
+    private static final int MAGIC = 0x51C0_0003;
     private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32, CodeMode.BITS16);
     private static final int END = 0xFF;
 
@@ -84,6 +84,15 @@ final class Vectors {
             }
         }
         out.writeByte(END);
+        for (int s = 0; s < 6; s++) {
+            if (after.segments[s] != before.segments[s]) {
+                out.writeByte(s);
+                unsigned(out, after.segments[s]);
+            }
+        }
+        out.writeByte(END);
+        signed(out, after.fsBase - before.fsBase);
+        signed(out, after.gsBase - before.gsBase);
         words(out, physical(before.fx, 1), physical(after.fx, 1), FX_USED);
         words(out, before.data, after.data, Layout.DATA_BYTES);
     }
@@ -141,6 +150,11 @@ final class Vectors {
         for (int r = in.readUnsignedByte(); r != END; r = in.readUnsignedByte()) {
             state.gpr[r] = in.readLong();
         }
+        for (int s = in.readUnsignedByte(); s != END; s = in.readUnsignedByte()) {
+            state.segments[s] = (int) unsigned(in);
+        }
+        state.fsBase += signed(in);
+        state.gsBase += signed(in);
         ByteBuffer fx = physical(state.fx, 1);
         words(in, fx);
         state.fx.put(0, physical(fx, -1).array());
