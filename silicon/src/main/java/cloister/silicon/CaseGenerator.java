@@ -272,7 +272,7 @@ final class CaseGenerator {
             target &= -16;
         }
         int kind = random.nextInt(40);
-        if (kind == 0 && (template.mode() != CodeMode.BITS16 || size <= 4)) { // the segment ends where the page does
+        if (kind == 0 && (template.mode() != CodeMode.BITS16 || size <= 4 && i.op != Op.BOUND)) { // the segment ends where the page does
             target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
             target += random.nextInt(4) == 0 ? 4096 : 0;
         } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.base < 16 && i.segment < 4) {
