@@ -139,6 +139,8 @@ public final class Cpu {
     public final VirtualClock clock;
     public final Entropy entropy;
     public final Tlb tlb;
+    /// Data breakpoints; the run loop lets them follow DR0 to DR3 and DR7.
+    public final Watchpoints watchpoints;
     final JumpCache jumps = new JumpCache();
     final CodeCache code;
     final Fetch fetch = new Fetch(this);
@@ -179,6 +181,7 @@ public final class Cpu {
         this.entropy = entropy;
         this.walker = walker;
         this.tlb = new Tlb(this);
+        this.watchpoints = tlb.watchpoints;
         Flags.set(r, 0);
         this.msrs = new Msrs(this);
         memory.addOwnerListener(tlb::ownerChanged);
@@ -288,9 +291,12 @@ public final class Cpu {
         tlb.selectSpace();
     }
 
-    /// Ends a part of a repeated string instruction (REP MOVS, REP INS ...): it goes on at the same RIP and has not retired.
+    /// Ends a part of a repeated string instruction (REP MOVS, REP INS ...): it goes on at the same RIP and has not retired. What
+    /// interrupts it there finds RF set; the instruction clears it when it goes on. [SDM Vol. 3 "Instruction-Breakpoint Exception
+    /// Condition"]
     public void repeatInstruction() {
         nextRip = rip;
+        systemFlags |= Flags.RF;
         repeat = true;
     }
 

@@ -882,10 +882,13 @@ public final class Interpreter {
     }
 
     /// Executes exactly one instruction, whatever [Cpu#attention] says. `rip` and `retired` are afterwards as [#run] leaves them.
-    public static void step(Cpu cpu) {
+    ///
+    /// @return the instruction, which has been executed
+    public static Instruction step(Cpu cpu) {
         long linear = resume(cpu);
         Instruction insn = cpu.fetch.at(linear);
         execute(cpu, insn, Semantics.handler(insn.op));
+        return insn;
     }
 
     // Rare cases of micro-ops

@@ -21,6 +21,7 @@ final class StringInstructions {
 
     static void execute(Cpu cpu, Instruction insn) {
         int width = insn.addressSize;
+        cpu.systemFlags &= ~Flags.RF;
         if (!insn.has(Instruction.PREFIX_REP | Instruction.PREFIX_REPNE)) {
             step(cpu, insn);
             return;
@@ -31,7 +32,8 @@ final class StringInstructions {
         }
         boolean compares = insn.op == Op.CMPS || insn.op == Op.SCAS;
         boolean until = insn.has(Instruction.PREFIX_REPNE);
-        int limit = count < 0 ? CHUNK : (int) Math.min(count, CHUNK);
+        // Single-stepping traps after every iteration.
+        int limit = cpu.systemFlag(Flags.TF) ? 1 : count < 0 ? CHUNK : (int) Math.min(count, CHUNK);
         int done = 0;
         while (done < limit) {
             int bulk = compares || insn.op == Op.LODS || cpu.systemFlag(Flags.DF) ? 0 : bulk(cpu, insn, limit - done);
@@ -45,6 +47,9 @@ final class StringInstructions {
             if (compares && (cpu.r[Slot.RESULT] == 0) == until) {
                 cpu.spent += done / ELEMENTS_PER_TICK;
                 return;
+            }
+            if (cpu.watchpoints.met()) {
+                break;
             }
         }
         cpu.spent += done / ELEMENTS_PER_TICK;

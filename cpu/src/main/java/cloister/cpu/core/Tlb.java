@@ -2,6 +2,7 @@ package cloister.cpu.core;
 
 import cloister.memory.PhysicalMemory;
 import cloister.memory.Poison;
+import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
@@ -15,7 +16,8 @@ import java.util.Map;
 /// context (access right in bits 1:0, address space above). What the interpreter looks at is [#fast], four words an
 /// entry: the tag if plain reads are allowed, the tag if plain writes are allowed, and what to add to a linear
 /// address to get an offset into [PhysicalMemory#window()]. Everything else (pages with a hook, frames with foreign
-/// lines, pages that hold decoded code) matches neither and goes the slow way here.
+/// lines, pages that hold decoded code, pages with a data breakpoint, all accesses while alignment is checked) matches neither
+/// and goes the slow way here.
 ///
 /// An address space is what VPID, PCID and EPTP say. Invalidating one gives it a new number; its entries can then never
 /// match again. All translations under an EPT pointer are combined ones. [SDM Vol. 3 "Caching Translation Information"]
@@ -25,6 +27,10 @@ public final class Tlb {
     static final int INDEX_MASK = (ENTRIES - 1) * WORDS;
     private static final long NONE = -1;
     private static final int MAX_SPACE = 1000;
+    /// [Walker#USER] with alignment checks: a right of its own, so that its translations never become short cuts.
+    /// [SDM Vol. 3 "Alignment Check Exception"]
+    private static final int USER_ALIGNED = 3;
+    private static final long CR0_AM = 1 << 18;
     private static final int PAGE = (int) PhysicalMemory.FRAME_SIZE;
     private static final long PAGE_MASK = -PhysicalMemory.FRAME_SIZE;
 
@@ -46,6 +52,7 @@ public final class Tlb {
     private final boolean[] direct = new boolean[ENTRIES];
     private final FrameHook[] hooks = new FrameHook[ENTRIES];
     private final Translation walk = new Translation();
+    final Watchpoints watchpoints = new Watchpoints(this);
 
     /// Access right and address space of the code that runs.
     int context;
@@ -72,8 +79,9 @@ public final class Tlb {
 
     /// Takes over CPL, AC, CR3, VPID and EPTP.
     void selectSpace() {
-        int right = cpu.cpl == 3 ? Walker.USER
-                : (cpu.systemFlags & Flags.AC) != 0 ? Walker.SUPERVISOR_AC : Walker.SUPERVISOR;
+        boolean ac = (cpu.systemFlags & Flags.AC) != 0;
+        int right = cpu.cpl == 3 ? ac && (cpu.cr0 & CR0_AM) != 0 ? USER_ALIGNED : Walker.USER
+                : ac ? Walker.SUPERVISOR_AC : Walker.SUPERVISOR;
         int pcid = (cpu.cr4 & 1 << 17) != 0 ? (int) cpu.cr3 & 0xfff : 0;
         if (space == null || space.pcid != pcid || space.vpid != cpu.vpid || space.eptp != cpu.eptp) {
             space = new Space(cpu.vpid, pcid, cpu.eptp);
@@ -175,7 +183,7 @@ public final class Tlb {
             restore(entry);
             return entry;
         }
-        cpu.walker.walk(cpu, linear, access, right, walk);
+        cpu.walker.walk(cpu, linear, access, right == USER_ALIGNED ? Walker.USER : right, walk);
         fill(entry, linear & PAGE_MASK | ctx);
         return entry;
     }
@@ -193,9 +201,20 @@ public final class Tlb {
         restore(entry);
     }
 
+    /// Closes all short cuts; accesses open them again, where they may.
+    void closeShortCuts() {
+        Arrays.fill(fast, NONE);
+    }
+
+    private void checkAlignment(long linear, int size, int right) {
+        if (right == USER_ALIGNED && (linear & size - 1) != 0) {
+            throw cpu.fault(ExceptionVector.AC, 0);
+        }
+    }
+
     /// Opens the short cuts that the frame's present state allows.
     private void restore(int entry) {
-        if (!direct[entry]) {
+        if (!direct[entry] || (tags[entry] & 3) == USER_ALIGNED || watchpoints.onPage(tags[entry])) {
             return;
         }
         long pa = PhysicalMemory.pa(frames[entry]);
@@ -222,6 +241,8 @@ public final class Tlb {
     }
 
     long read(long linear, int size, int right) {
+        checkAlignment(linear, size, right);
+        watchpoints.access(linear, size, false);
         int inPage = PAGE - ((int) linear & PAGE - 1);
         if (inPage < size) {
             long low = readBytes(linear, inPage, right);
@@ -269,6 +290,8 @@ public final class Tlb {
     }
 
     void write(long linear, int size, long value, int right) {
+        checkAlignment(linear, size, right);
+        watchpoints.access(linear, size, true);
         int inPage = PAGE - ((int) linear & PAGE - 1);
         if (inPage < size) {
             entry(linear, Walker.WRITE, right); // the lower page faults first
@@ -356,7 +379,7 @@ public final class Tlb {
 
     /// The platform address, KeyID included, of `linear` for a fetch at the current CPL.
     long fetchHpa(long linear) {
-        cpu.walker.walk(cpu, linear, Walker.FETCH, right() == Walker.USER ? Walker.USER : Walker.SUPERVISOR, walk);
+        cpu.walker.walk(cpu, linear, Walker.FETCH, cpu.cpl == 3 ? Walker.USER : Walker.SUPERVISOR, walk);
         return walk.hpa;
     }
 }

@@ -1,7 +1,7 @@
 package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
-import cloister.cpu.core.ModelLimit;
+import cloister.cpu.core.Watchpoints;
 import cloister.isa.Instruction;
 import cloister.isa.OperandKind;
 import cloister.spec.x86.Cr4;
@@ -18,6 +18,11 @@ public final class DebugRegisters {
     private static final long DR6_WRITABLE = 0xe80fL;
     private static final long DR7_WRITABLE = 0xffff_23ffL;
     private static final long ENABLES = 0xff;
+    private static final int IO = 2;
+    /// In pending debug exceptions: some enabled breakpoint has been met. [SDM Vol. 3 "Guest Non-Register State"]
+    static final long PENDING_ENABLED = 1L << 12;
+    /// Pending debug exceptions without any of these cause none: a breakpoint met but not enabled.
+    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | 1L << 11 | 1L << 16;
 
     private DebugRegisters() {
     }
@@ -79,6 +84,9 @@ public final class DebugRegisters {
                 cpu.events.raise();
             }
         }
+        if (armed(cpu)) {
+            cpu.watchpoints.follow(cpu);
+        }
     }
 
     /// Whether any breakpoint is enabled.
@@ -90,19 +98,25 @@ public final class DebugRegisters {
     static long instructionHits(Cpu cpu, long linear) {
         long hits = 0;
         for (int i = 0; i < 4; i++) {
-            boolean enabled = (cpu.dr7 >>> 2 * i & 3) != 0;
-            if (enabled && (cpu.dr7 >>> 16 + 4 * i & 3) == 0 && read(cpu, i) == linear) {
+            if (Watchpoints.enabled(cpu.dr7, i) && Watchpoints.kind(cpu.dr7, i) == 0 && read(cpu, i) == linear) {
                 hits |= 1L << i;
             }
         }
         return hits;
     }
 
-    /// Data and I/O breakpoints are not modelled.
-    static void requireModelled(Cpu cpu) {
+    /// An access to `bytes` ports from `port` has been made: I/O breakpoints. [SDM Vol. 3 "Debug Control Register (DR7)"]
+    static void portAccess(Cpu cpu, int port, int bytes) {
+        if (!armed(cpu) || (cpu.cr4 & Cr4.DE) == 0) {
+            return;
+        }
         for (int i = 0; i < 4; i++) {
-            if ((cpu.dr7 >>> 2 * i & 3) != 0 && (cpu.dr7 >>> 16 + 4 * i & 3) != 0) {
-                throw new ModelLimit("data or I/O breakpoint enabled in DR7 0x" + Long.toHexString(cpu.dr7));
+            if (Watchpoints.enabled(cpu.dr7, i) && Watchpoints.kind(cpu.dr7, i) == IO) {
+                int length = Watchpoints.length(cpu.dr7, i);
+                long first = read(cpu, i) & -length;
+                if (port < first + length && first < port + bytes) {
+                    cpu.watchpoints.hit(i);
+                }
             }
         }
     }

@@ -107,7 +107,7 @@ public final class EventDelivery {
                 cpu.dr6 = cpu.dr6 & ~0xfL | address & 0xe00f;
             }
             cpu.dr7 &= ~DebugRegisters.DR7_GD;
-            cpu.debugctl &= ~1L;
+            cpu.debugctl &= ~3L; // LBR and BTF
         }
     }
 

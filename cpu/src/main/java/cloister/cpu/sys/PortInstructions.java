@@ -19,6 +19,7 @@ final class PortInstructions {
         check(cpu, port, bytes);
         cpu.vmx.interceptIo(cpu, insn, port, bytes, true, 0);
         cpu.reg(Cpu.RAX, bytes, cpu.vmx.portIn(cpu, port, bytes));
+        DebugRegisters.portAccess(cpu, port, bytes);
     }
 
     static void out(Cpu cpu, Instruction insn) {
@@ -27,6 +28,7 @@ final class PortInstructions {
         check(cpu, port, bytes);
         cpu.vmx.interceptIo(cpu, insn, port, bytes, false, 0);
         cpu.vmx.portOut(cpu, port, bytes, (int) cpu.reg(Cpu.RAX, bytes));
+        DebugRegisters.portAccess(cpu, port, bytes);
     }
 
     private static int port(Cpu cpu, OperandKind kind, long imm) {
@@ -35,6 +37,7 @@ final class PortInstructions {
 
     /// INS and OUTS, one element at a time: with REP the instruction stays until the count is 0.
     static void string(Cpu cpu, Instruction insn, boolean in) {
+        cpu.systemFlags &= ~(int) Rflags.RF;
         int bytes = Math.min(insn.operandSize, 4);
         int width = insn.addressSize;
         boolean rep = insn.has(Instruction.PREFIX_REP) || insn.has(Instruction.PREFIX_REPNE);
@@ -57,12 +60,14 @@ final class PortInstructions {
         } else {
             cpu.vmx.portOut(cpu, port, bytes, (int) cpu.read(linear, bytes));
         }
+        DebugRegisters.portAccess(cpu, port, bytes);
         boolean down = (cpu.systemFlags & (int) Rflags.DF) != 0;
         advance(cpu, pointer, width, down ? -bytes : bytes);
         if (rep) {
             advance(cpu, Cpu.RCX, width, -1);
             if (Segments.size(cpu.r[Cpu.RCX], width) != 0) {
                 cpu.nextRip = cpu.rip;
+                cpu.systemFlags |= (int) Rflags.RF; // for what interrupts it here
             }
         }
     }

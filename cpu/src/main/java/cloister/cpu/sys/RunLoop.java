@@ -3,7 +3,7 @@ package cloister.cpu.sys;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.core.Interpreter;
-import cloister.cpu.core.ModelLimit;
+import cloister.isa.Instruction;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
 import cloister.spec.vmx.Interruption;
@@ -19,6 +19,7 @@ public final class RunLoop {
     private static final int TF = (int) Rflags.TF;
     private static final int RF = (int) Rflags.RF;
     private static final int IF = (int) Rflags.IF;
+    private static final long DEBUGCTL_BTF = 1L << 1;
 
     /// Why [#run] returned.
     public enum Stop {
@@ -47,6 +48,7 @@ public final class RunLoop {
     /// Runs until a VM exit (thrown as [cloister.cpu.core.VmExitSignal], which ends VMX non-root operation) or until `Stop`.
     public Stop run() {
         events.raise();
+        cpu.watchpoints.take(); // what delivery by VM entry has met is not reported
         meetNextTimer();
         while (true) {
             if (stopRequested) {
@@ -102,8 +104,13 @@ public final class RunLoop {
         cpu.vmx.beforeTraps(cpu);
         int shadow = cpu.shadow();
         if (events.pendingDebug != 0 && shadow != Cpu.SHADOW_MOV_SS) {
-            long bits = events.pendingDebug;
+            long bits = events.pendingDebug & ~DebugRegisters.PENDING_ENABLED;
+            boolean due = (events.pendingDebug & DebugRegisters.PENDING_CAUSES) != 0;
             events.pendingDebug = 0;
+            if (!due) {
+                events.raise();
+                return;
+            }
             EventDelivery.deliver(cpu, Interruption.HARDWARE_EXCEPTION, ExceptionVector.DB, 0, false, cpu.rip, bits, false);
             events.raise();
             return;
@@ -149,6 +156,11 @@ public final class RunLoop {
     // Instructions
 
     private void execute() {
+        cpu.watchpoints.follow(cpu);
+        if (cpu.watchpoints.met()) { // by the delivery of an event
+            dataBreakpoint();
+            return;
+        }
         try {
             if (mustStep()) {
                 step();
@@ -157,6 +169,7 @@ public final class RunLoop {
                 Interpreter.run(cpu, Math.max(1, sliceEnd - cpu.retired));
             }
         } catch (GuestFault fault) {
+            cpu.watchpoints.take(); // the instruction did not complete
             EventDelivery.deliverFault(cpu, fault);
             if (cpu.shadow() != 0) {
                 cpu.shadowAt = -1;
@@ -169,32 +182,46 @@ public final class RunLoop {
     }
 
     private void step() {
-        DebugRegisters.requireModelled(cpu);
-        if (DebugRegisters.armed(cpu) && (cpu.systemFlags & RF) == 0) {
+        if (DebugRegisters.armed(cpu) && (cpu.systemFlags & RF) == 0 && cpu.shadow() != Cpu.SHADOW_MOV_SS) {
             long hits = DebugRegisters.instructionHits(cpu, linearRip());
             if (hits != 0) {
                 throw cpu.debug(hits);
             }
         }
         boolean trap = (cpu.systemFlags & TF) != 0;
-        if (trap && (cpu.debugctl & 2) != 0) {
-            throw new ModelLimit("single-stepping on branches (IA32_DEBUGCTL.BTF)");
-        }
         boolean hadRf = (cpu.systemFlags & RF) != 0;
         int deliveries = events.deliveries;
+        boolean branchesOnly = (cpu.debugctl & DEBUGCTL_BTF) != 0;
+        long before = cpu.rip;
+        Instruction insn;
         cpu.systemFlags &= ~RF;
         try {
-            Interpreter.step(cpu);
+            insn = Interpreter.step(cpu);
         } catch (GuestFault fault) {
             if (hadRf) {
                 cpu.systemFlags |= RF;
             }
             throw fault;
         }
-        if (trap && events.deliveries == deliveries) {
+        if (trap && events.deliveries == deliveries && (!branchesOnly || branched(insn, before))) {
             events.pendingDebug |= DebugRegisters.DR6_BS;
         }
+        dataBreakpoint();
         events.raise();
+    }
+
+    /// Data and I/O breakpoints trap after the access. [SDM Vol. 3 "Data Memory and I/O Breakpoint Exception Conditions"]
+    private void dataBreakpoint() {
+        if (cpu.watchpoints.met()) {
+            events.pendingDebug |= cpu.watchpoints.take() | DebugRegisters.PENDING_ENABLED;
+            events.raise();
+        }
+    }
+
+    /// Whether the instruction at `before` has just taken a branch. A repeated one that is not done has not.
+    private boolean branched(Instruction insn, long before) {
+        boolean repeats = cpu.rip == before && insn.has(Instruction.PREFIX_REP | Instruction.PREFIX_REPNE);
+        return cpu.rip != before + insn.length && !repeats;
     }
 
     private long linearRip() {

@@ -4,11 +4,15 @@ import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.core.Cpu;
 import cloister.spec.vmx.Controls;
+import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.GuestActivity;
+import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
+import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Rflags;
 
 /// Loads the guest-state area at VM entry and saves it at VM exit. [SDM Vol. 3 "Loading Guest State", "Saving Guest State"]
 final class GuestState {
@@ -162,8 +166,27 @@ final class GuestState {
         v.write(GUEST_IDTR_LIMIT, cpu.idtrLimit);
         v.write(GUEST_RSP, cpu.r[Cpu.RSP]);
         v.write(GUEST_RIP, cpu.rip);
-        v.write(GUEST_RFLAGS, cpu.rflags());
+        v.write(GUEST_RFLAGS, savedFlags(cpu, v));
         saveNonRegister(cpu, v, vmx);
+    }
+
+    /// RFLAGS with RF as the exit's cause wants it. [SDM Vol. 3 "Saving RIP, RSP, RFLAGS, and SSP"]
+    private static long savedFlags(Cpu cpu, Vmcs v) {
+        long flags = cpu.rflags();
+        boolean delivering = v.read(IDT_VECTORING_INFO) != 0;
+        boolean faults = switch (ExitReason.basic(v.readInt(EXIT_REASON))) {
+            case ExitReason.EXCEPTION_OR_NMI -> isFault(v.readInt(EXIT_INTERRUPTION_INFO));
+            case ExitReason.EPT_VIOLATION, ExitReason.EPT_MISCONFIGURATION, ExitReason.APIC_ACCESS, ExitReason.PML_FULL ->
+                !delivering || isFault(v.readInt(IDT_VECTORING_INFO));
+            case ExitReason.TASK_SWITCH -> isFault(v.readInt(IDT_VECTORING_INFO));
+            default -> false;
+        };
+        return faults ? flags | Rflags.RF : flags;
+    }
+
+    /// An exception whose saved RFLAGS image has RF set.
+    private static boolean isFault(int info) {
+        return (info >>> 8 & 7) == Interruption.HARDWARE_EXCEPTION && (info & 0xff) != ExceptionVector.DB;
     }
 
     private static void saveNonRegister(Cpu cpu, Vmcs v, Vmx vmx) {
