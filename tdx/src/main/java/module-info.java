@@ -3,6 +3,7 @@ module cloister.tdx {
     requires transitive cloister.spec;
     requires transitive cloister.memory;
     requires transitive cloister.sim;
+    requires com.google.gson;
     exports cloister.tdx;
     exports cloister.tdx.port;
 }

@@ -8,7 +8,7 @@ import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
 /// SEAM reports of the vectors' platform.
-record FakeReport(String cpuSvn, String macKey, int verifyFailCode) {
+record RecordedReport(String cpuSvn, String macKey, int verifyFailCode) {
     private static final int MAC = 224;
 
     byte[] create(byte[] type, byte[] reportData, byte[] teeInfoHash) {

@@ -4,15 +4,15 @@ import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 
-/// The module on a platform of fake processors, from power-on.
+/// The module on a platform of recorded processors, from power-on.
 final class VectorMachine implements AutoCloseable {
     static final int FIRST_PRIVATE_KEY = 32;
 
     final VectorPlatform platform;
     final PhysicalMemory memory;
     final SeamCore core;
-    final FakeProcessor[] cpus;
-    final FakeProcessor.Clock clock = new FakeProcessor.Clock();
+    final RecordedProcessor[] cpus;
+    final RecordedProcessor.Clock clock = new RecordedProcessor.Clock();
     /// Bits of CPUID to invert: leaf, sub-leaf, register, mask.
     int[] cpuidFlip;
     private final boolean[] inGuest;
@@ -22,13 +22,13 @@ final class VectorMachine implements AutoCloseable {
         this.platform = platform;
         this.memory = new PhysicalMemory(platform.memoryBytes, FIRST_PRIVATE_KEY);
         this.core = new SeamCore(memory, platform.info);
-        this.cpus = new FakeProcessor[platform.logicalProcessors];
+        this.cpus = new RecordedProcessor[platform.logicalProcessors];
         this.inGuest = new boolean[cpus.length];
         this.host = new SeamRegs[cpus.length];
         clock.tsc = platform.tscStart;
         clock.step = platform.tscStep;
         for (int i = 0; i < cpus.length; i++) {
-            cpus[i] = new FakeProcessor(i, clock, this::cpuid, platform.report, platform.msrs);
+            cpus[i] = new RecordedProcessor(i, clock, this::cpuid, platform.report, platform.msrs);
             cpus[i].seamVmcs().write(VmcsField.HOST_CR0, 0x8005_0033L);
             cpus[i].seamVmcs().write(VmcsField.HOST_CR3, 0x1000);
             cpus[i].seamVmcs().write(VmcsField.HOST_CR4, 0x37_26e0L);

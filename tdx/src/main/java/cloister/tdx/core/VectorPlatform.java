@@ -19,7 +19,7 @@ final class VectorPlatform {
     final long tscStart;
     final long tscStep;
     final Map<Integer, Long> msrs = new HashMap<>();
-    final FakeReport report;
+    final RecordedReport report;
     final PlatformInfo info;
     private final List<CpuidRule> cpuid = new ArrayList<>();
 
@@ -43,7 +43,7 @@ final class VectorPlatform {
             cpuid.add(new CpuidRule((int) number(rule.get("leaf").getAsString()), rule.get("sub").getAsString(), value));
         }
         var r = root.getAsJsonObject("report");
-        report = new FakeReport(r.get("cpusvn").getAsString(), r.get("mac_key_ascii").getAsString(),
+        report = new RecordedReport(r.get("cpusvn").getAsString(), r.get("mac_key_ascii").getAsString(),
                 r.get("verify_fail_code").getAsInt());
         var cmrs = new ArrayList<PlatformInfo.Cmr>();
         for (var e : memory.getAsJsonArray("cmrs")) {

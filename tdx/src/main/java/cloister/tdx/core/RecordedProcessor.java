@@ -9,7 +9,7 @@ import java.util.HashMap;
 import java.util.Map;
 
 /// A logical processor without a CPU: what the vectors' platform file says, and state that tests set.
-final class FakeProcessor implements Processor {
+final class RecordedProcessor implements Processor {
     private static final int INTR_PENDING = 0x9a;
 
     /// What all processors share.
@@ -24,7 +24,7 @@ final class FakeProcessor implements Processor {
         void cpuid(int lp, int leaf, int subleaf, int[] out);
     }
 
-    private static final class FakeVmcs implements Vmcs {
+    private static final class RecordedVmcs implements Vmcs {
         private final Map<VmcsField, Long> fields = new EnumMap<>(VmcsField.class);
 
         @Override public long read(VmcsField field) {
@@ -36,7 +36,7 @@ final class FakeProcessor implements Processor {
         }
     }
 
-    private static final class FakeExtendedState implements ExtendedState {
+    private static final class RecordedExtendedState implements ExtendedState {
         private final long[] xmm = new long[32];
 
         @Override public void reset(long mask) {
@@ -60,16 +60,16 @@ final class FakeProcessor implements Processor {
     private final int lp;
     private final Clock clock;
     private final CpuidSource cpuid;
-    private final FakeReport report;
+    private final RecordedReport report;
     private final Map<Integer, Long> msrs;
-    private final Vmcs seamVmcs = new FakeVmcs();
+    private final Vmcs seamVmcs = new RecordedVmcs();
     private final long[] registers = new long[16];
     private final long[] debug = new long[8];
-    private final FakeExtendedState live = new FakeExtendedState();
+    private final RecordedExtendedState live = new RecordedExtendedState();
     private long cr2;
     private long xcr0 = 7;
 
-    FakeProcessor(int lp, Clock clock, CpuidSource cpuid, FakeReport report, Map<Integer, Long> msrs) {
+    RecordedProcessor(int lp, Clock clock, CpuidSource cpuid, RecordedReport report, Map<Integer, Long> msrs) {
         this.lp = lp;
         this.clock = clock;
         this.cpuid = cpuid;
@@ -90,7 +90,7 @@ final class FakeProcessor implements Processor {
     }
 
     @Override public Vmcs newVmcs(long pa) {
-        return new FakeVmcs();
+        return new RecordedVmcs();
     }
 
     @Override public Vmcs seamVmcs() {
@@ -133,15 +133,15 @@ final class FakeProcessor implements Processor {
     }
 
     @Override public ExtendedState newExtendedState() {
-        return new FakeExtendedState();
+        return new RecordedExtendedState();
     }
 
     @Override public void saveExtendedState(ExtendedState state, long mask) {
-        System.arraycopy(live.xmm, 0, ((FakeExtendedState) state).xmm, 0, 32);
+        System.arraycopy(live.xmm, 0, ((RecordedExtendedState) state).xmm, 0, 32);
     }
 
     @Override public boolean loadExtendedState(ExtendedState state, long mask) {
-        System.arraycopy(((FakeExtendedState) state).xmm, 0, live.xmm, 0, 32);
+        System.arraycopy(((RecordedExtendedState) state).xmm, 0, live.xmm, 0, 32);
         return true;
     }
 
