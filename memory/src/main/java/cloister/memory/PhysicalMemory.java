@@ -235,7 +235,11 @@ public final class PhysicalMemory implements AutoCloseable {
         int length = lines * LINE_SIZE;
         written(pa, length);
         setOwner(pa, length, keyId(hpa));
-        MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
+        // Pages that nobody wrote are zero and cost nothing; comparing first keeps zeroing them from allocating them.
+        var content = MemorySegment.ofArray(source);
+        if (MemorySegment.mismatch(content, offset, offset + length, window, pa, pa + length) >= 0) {
+            MemorySegment.copy(content, offset, window, pa, length);
+        }
     }
 
     /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).
