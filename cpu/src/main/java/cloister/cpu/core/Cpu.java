@@ -484,6 +484,11 @@ public final class Cpu {
         tlb.write(linear, size, value);
     }
 
+    /// MOVDIR64B: writes the 64 bytes of `line` at a linear address aligned to 64.
+    public void writeLine(long linear, byte[] line) {
+        tlb.writeLine(linear, line);
+    }
+
     /// Makes sure that a write of `size` bytes will not fault.
     public void probeWrite(long linear, int size) {
         tlb.probe(linear, size, Walker.WRITE, tlb.right());

@@ -5,6 +5,8 @@ import cloister.memory.Poison;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteOrder;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -38,6 +40,8 @@ public final class Tlb {
     static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     static final ValueLayout.OfByte BYTE = ValueLayout.JAVA_BYTE;
+
+    private static final VarHandle WORD = MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
     private final Cpu cpu;
     private final PhysicalMemory memory;
@@ -323,6 +327,20 @@ public final class Tlb {
     long directWrite(long linear) {
         int entry = entry(linear, Walker.WRITE, right());
         return fast[entry * WORDS + 1] == tags[entry] ? linear + fast[entry * WORDS + 2] : -1;
+    }
+
+    /// Writes one whole line, `linear` aligned to it, without reading it first: MOVDIR64B. Clears poison and takes ownership.
+    void writeLine(long linear, byte[] line) {
+        int entry = entry(linear, Walker.WRITE, right());
+        watchpoints.access(linear, line.length, true);
+        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        if (hooks[entry] == null && memory.contains(PhysicalMemory.pa(hpa), line.length)) {
+            memory.movdir64b(hpa, line, 0);
+            return;
+        }
+        for (int i = 0; i < line.length; i += 8) {
+            writeEntry(entry, linear + i, 8, (long) WORD.get(line, i));
+        }
     }
 
     private void writeBytes(long linear, int count, long value, int right) {

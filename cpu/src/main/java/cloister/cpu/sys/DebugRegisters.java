@@ -11,6 +11,7 @@ public final class DebugRegisters {
     static final long DR7_GD = 1L << 13;
     static final long DR6_BD = 1L << 13;
     static final long DR6_BS = 1L << 14;
+    static final long DR6_BT = 1L << 15;
     /// DR6 bits that read as 1.
     public static final long DR6_FIXED = 0xffff_07f0L;
     public static final long DR6_RESET = 0xffff_0ff0L;
@@ -22,7 +23,7 @@ public final class DebugRegisters {
     /// In pending debug exceptions: some enabled breakpoint has been met. [SDM Vol. 3 "Guest Non-Register State"]
     static final long PENDING_ENABLED = 1L << 12;
     /// Pending debug exceptions without any of these cause none: a breakpoint met but not enabled.
-    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | 1L << 11 | 1L << 16;
+    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | DR6_BT | 1L << 11 | 1L << 16;
 
     private DebugRegisters() {
     }

@@ -59,9 +59,7 @@ public final class EventDelivery {
                 events.deliveries++;
                 return;
             } catch (GuestFault second) {
-                if (isSoftware(type)) {
-                    returnRip = cpu.rip;
-                }
+                returnRip = cpu.rip; // a software event's own instruction, or the new task's after a task switch
                 int first = type == Interruption.HARDWARE_EXCEPTION ? vector : -1;
                 vector = second.vector;
                 errorCode = second.errorCode;

@@ -3,10 +3,14 @@ package cloister.cpu.sys;
 import cloister.cpu.core.Cpu;
 import cloister.isa.Instruction;
 import cloister.spec.x86.Cr4;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.nio.ByteOrder;
 
 /// Instructions about translations, caches and direct stores. Caches are not modelled: flushing only checks the address.
 final class MemoryInstructions {
     private static final int LINE = 64;
+    private static final VarHandle WORD = MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
     private MemoryInstructions() {
     }
@@ -69,12 +73,10 @@ final class MemoryInstructions {
         long source = cpu.linear(insn, LINE, false);
         cpu.probeRead(source, LINE);
         cpu.probeWrite(destination, LINE);
-        long[] words = new long[LINE / 8];
-        for (int i = 0; i < words.length; i++) {
-            words[i] = cpu.read(source + 8L * i, 8);
+        byte[] line = new byte[LINE];
+        for (int i = 0; i < LINE; i += 8) {
+            WORD.set(line, i, cpu.read(source + i, 8));
         }
-        for (int i = 0; i < words.length; i++) {
-            cpu.write(destination + 8L * i, 8, words[i]);
-        }
+        cpu.writeLine(destination, line);
     }
 }

@@ -30,7 +30,8 @@ final class ProtectedDelivery {
             throw cpu.fault(ExceptionVector.NP, gateCode);
         }
         if (gateType == Segments.TYPE_TASK_GATE) {
-            TaskSwitch.throughGate(cpu, gate, ext, errorCode, hasErrorCode, returnRip);
+            TaskSwitch.throughGate(cpu, gate, ext, errorCode, hasErrorCode, returnRip,
+                    EventDelivery.pushedFlags(cpu, type, vector));
             return;
         }
         int size = (gateType & 8) != 0 ? 4 : 2;

@@ -68,6 +68,15 @@ final class Segments {
         return (ar & (AR_S | AR_CODE | AR_WRITABLE)) == (AR_S | AR_WRITABLE);
     }
 
+    static boolean isReadable(int ar) {
+        return (ar & AR_S) != 0 && ((ar & AR_CODE) == 0 || (ar & AR_READABLE) != 0);
+    }
+
+    /// Whether a data segment register may not hold the segment at the current CPL.
+    static boolean outranks(Cpu cpu, int selector, int ar) {
+        return !(isCode(ar) && isConforming(ar)) && Math.max(cpu.cpl, selector & 3) > dpl(ar);
+    }
+
     static boolean isConforming(int ar) {
         return (ar & AR_CONFORMING) != 0;
     }
@@ -178,9 +187,7 @@ final class Segments {
         }
         long descriptor = read(cpu, selector, ExceptionVector.GP, 0);
         int ar = ar(descriptor);
-        boolean readable = (ar & AR_S) != 0 && ((ar & AR_CODE) == 0 || (ar & AR_READABLE) != 0);
-        boolean privileged = !(isCode(ar) && isConforming(ar)) && Math.max(cpu.cpl, selector & 3) > dpl(ar);
-        if (!readable || privileged) {
+        if (!isReadable(ar) || outranks(cpu, selector, ar)) {
             throw cpu.gp(selector & 0xfffc);
         }
         if (!present(descriptor)) {
