@@ -376,9 +376,22 @@ public final class Tlb {
 
     /// Walks for every page of `[linear, + size)`.
     void probe(long linear, int size, int access, int right) {
+        checkAlignment(linear, alignment(size), right);
         for (long page = linear & PAGE_MASK; page <= (linear + size - 1 & PAGE_MASK); page += PhysicalMemory.FRAME_SIZE) {
             entry(page < linear ? linear : page, access, right);
         }
+    }
+
+    /// What an operand of `size` bytes is aligned to: x87 images to their words, 80-bit numbers to 8.
+    /// [SDM Vol. 3 "Alignment Requirements by Data Type"]
+    private static int alignment(int size) {
+        return switch (size) {
+            case 2, 4, 8 -> size;
+            case 10 -> 8;
+            case 14, 94 -> 2;
+            case 28, 108 -> 4;
+            default -> 1;
+        };
     }
 
     /// `frame` now holds decoded code: writes must ask.

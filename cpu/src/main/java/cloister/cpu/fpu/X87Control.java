@@ -120,7 +120,9 @@ final class X87Control {
         for (int n = 0; n < 8; n++) {
             int p = X87.physical(s, n);
             long register = at + environmentSize(insn) + 10 * n;
-            cpu.write64(register, s.st[p]);
+            for (int k = 0; k < 4; k++) { // in pieces that need no more alignment than the image has
+                cpu.write16(register + 2 * k, s.st[p] >>> 16 * k & 0xffff);
+            }
             cpu.write16(register + 8, s.stExponent[p]);
         }
         s.finit();
@@ -134,7 +136,10 @@ final class X87Control {
         for (int n = 0; n < 8; n++) {
             int p = X87.physical(s, n);
             long register = at + environmentSize(insn) + 10 * n;
-            s.st[p] = cpu.read64(register);
+            s.st[p] = 0;
+            for (int k = 0; k < 4; k++) {
+                s.st[p] |= cpu.read16(register + 2 * k) << 16 * k;
+            }
             s.stExponent[p] = (int) cpu.read16(register + 8);
         }
     }
