@@ -65,17 +65,28 @@ public final class CodeCache {
     /// Where the code at `linear` stands for the mode and rights that `cpu` has; decodes it if need be. -1 when it must be
     /// executed without the cache. May fault.
     int locate(Cpu cpu, long linear) {
+        makeRoom();
+        CodePage page = cpu.jumps.page(linear);
+        if (page == null) {
+            page = find(cpu, linear);
+            if (page == null) {
+                return -1;
+            }
+            cpu.jumps.put(linear, page);
+        }
+        int offset = (int) linear & (int) PhysicalMemory.FRAME_SIZE - 1;
+        int pc = page.entry(offset);
+        return pc != 0 ? pc : translator.translate(page, offset);
+    }
+
+    private CodePage find(Cpu cpu, long linear) {
         long hpa = cpu.tlb.fetchHpa(linear);
         long pa = PhysicalMemory.pa(hpa);
         if (!cpu.tlb.fetchDirect() || !memory.contains(pa & -PhysicalMemory.FRAME_SIZE, PhysicalMemory.FRAME_SIZE)
                 || !memory.ownedWhollyBy(pa, PhysicalMemory.keyId(hpa))) {
-            return -1;
+            return null;
         }
-        makeRoom();
-        CodePage page = page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.codeMode.ordinal());
-        int offset = (int) pa & (int) PhysicalMemory.FRAME_SIZE - 1;
-        int pc = page.entry(offset);
-        return pc != 0 ? pc : translator.translate(page, offset);
+        return page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.codeMode.ordinal());
     }
 
     /// Resolves the stub at `pc`: patches the branch that led there. Returns where the target stands, or 0 when

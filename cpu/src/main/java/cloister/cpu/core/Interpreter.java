@@ -41,17 +41,18 @@ public final class Interpreter {
         long budget = slice;
         long base = cpu.retired + slice;
         long target = resume(cpu);
+        long ctx = cpu.tlb.context;
+        long key = cpu.jumps.key;
         transfer:
         while (true) {
             if (budget <= 0 || cpu.attention != 0) {
                 leave(cpu, target, base - budget);
                 return false;
             }
-            long ctx = cpu.tlb.context;
             int pc;
             int jump = JumpCache.index(target);
             long place = jumps[jump + 1];
-            if (jumps[jump] == target && place >>> 32 == ctx) {
+            if (jumps[jump] == target && place >>> 32 == key) {
                 pc = (int) place;
             } else {
                 leave(cpu, target, base - budget);
@@ -62,10 +63,13 @@ public final class Interpreter {
                 if (pc < 0) {
                     step(cpu);
                     target = resume(cpu);
+                    ctx = cpu.tlb.context;
+                    key = cpu.jumps.key;
                     budget = base - cpu.retired;
                     continue;
                 }
-                cpu.jumps.put(target, ctx, pc);
+                cpu.jumps.put(target, pc);
+                key = cpu.jumps.key;
             }
             if (trace != null) {
                 trace.record(target, base - budget);
@@ -793,6 +797,8 @@ public final class Interpreter {
                             continue;
                         }
                         target = resume(cpu);
+                        ctx = cpu.tlb.context;
+                        key = cpu.jumps.key;
                         budget = base - cpu.retired;
                         continue transfer;
                     }
@@ -800,6 +806,8 @@ public final class Interpreter {
                         long u = code[pc];
                         generic(cpu, (int) (u >>> 32), pc, base, budget);
                         target = resume(cpu);
+                        ctx = cpu.tlb.context;
+                        key = cpu.jumps.key;
                         base -= spent(cpu);
                         budget = base - cpu.retired;
                         continue transfer;
@@ -808,6 +816,8 @@ public final class Interpreter {
                         sync(cpu, pc, base, budget);
                         step(cpu);
                         target = resume(cpu);
+                        ctx = cpu.tlb.context;
+                        key = cpu.jumps.key;
                         budget = base - cpu.retired;
                         continue transfer;
                     }
@@ -817,6 +827,7 @@ public final class Interpreter {
                 // The code here is gone, or the slice has ended at a branch.
                 target = r[Slot.PAGE] + goesOnAt(ops[pc], code[pc], info[pc]);
                 budget -= info[pc] >>> CodeCache.INDEX_SHIFT;
+                key = cpu.jumps.key;
                 continue transfer;
             }
         }

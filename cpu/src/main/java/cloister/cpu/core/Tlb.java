@@ -99,6 +99,7 @@ public final class Tlb {
             spaces.put(space, number);
         }
         context = right | number << 2;
+        cpu.jumps.context(context);
     }
 
     // Invalidation
