@@ -174,7 +174,10 @@ abstract class Vm implements KvmVm {
         boolean isPrivate = newAttributes != 0;
         long first = gpa >>> 12;
         long end = gpa + size >>> 12;
-        counters.pagesConverted += attributes.set(first, end, isPrivate);
+        long changed = attributes.set(first, end, isPrivate);
+        if (vcpus.stream().anyMatch(vcpu -> vcpu.hasRun)) {
+            counters.pagesConverted += changed; // before that the VMM lays out memory
+        }
         if (isPrivate) {
             mmu.zapDirect(first, end);
         } else {
