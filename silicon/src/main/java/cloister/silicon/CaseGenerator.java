@@ -21,6 +21,8 @@ final class CaseGenerator {
     private static final long NOWHERE = 0x5000_0000L;
     private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
 
+    /// XSAVE area with header, of the x87 and SSE components.
+    private static final int XSAVE_SIZE = 576;
     private static final int[] EDGES = {0, 1, 0x7F, 0x80, 0xFF, 8, 31, 63};
 
     private final SplittableRandom random;
@@ -256,7 +258,10 @@ final class CaseGenerator {
 
     private int memorySize() {
         int size = i.kind0 == OperandKind.MEM ? i.size0 : i.kind1 == OperandKind.MEM ? i.size1 : i.size2;
-        return Math.max(size, 1);
+        return switch (i.op) {
+            case XSAVE, XSAVEC, XRSTOR, XSAVES, XRSTORS -> XSAVE_SIZE;
+            default -> Math.max(size, 1);
+        };
     }
 
     /// Makes the memory operand hit the data window, or now and then fault.
@@ -268,6 +273,9 @@ final class CaseGenerator {
         int room = Layout.DATA_BYTES - 0x40 - size;
         long target = Layout.DATA + random.nextInt(0x40, Math.max(0x41, Math.min(room, 0x3A0)));
         boolean image = i.op == Op.FXSAVE || i.op == Op.FXRSTOR;
+        if (size == XSAVE_SIZE && random.nextInt(8) != 0) {
+            target &= -64;
+        }
         if (random.nextInt(4) != 0 || image && random.nextInt(8) != 0) {
             target &= -16;
         }
@@ -276,7 +284,7 @@ final class CaseGenerator {
             target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
             target += random.nextInt(4) == 0 ? 4096 : 0;
         } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.base < 16 && i.segment < 4) {
-            target = random.nextBoolean() ? 1L << 48 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFF0L | 1L << 60;
+            target = random.nextBoolean() ? 1L << 48 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFC0L | 1L << 60;
         }
         return aim(target - Addressing.segmentBase(template.mode(), i));
     }
@@ -361,6 +369,8 @@ final class CaseGenerator {
             case JCC, LOOP, LOOPE, LOOPNE, JCXZ -> relative();
             case LDMXCSR -> memory(target(), random.nextInt(16) == 0 ? random.nextInt(0x20000) : random.nextInt(0x10000));
             case FXRSTOR -> memory(target() + 24, random.nextInt(0x10000));
+            case XSAVE, XSAVEC -> place(RAX, random.nextInt(4)) & place(RDX, 0);
+            case XRSTOR -> xrstor();
             case MASKMOVQ, MASKMOVDQU -> place(RDI, Layout.DATA + 0x100 + random.nextInt(64) - (long) segment());
             case PCMPESTRI, PCMPESTRM -> maybe(place(RAX, random.nextInt(-20, 21)), place(RDX, random.nextInt(-20, 21)));
             case CMPXCHG -> exchange();
@@ -472,6 +482,18 @@ final class CaseGenerator {
             place(RAX, 0x1111_1111_1111_1111L);
         }
         return place(Change.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | random.nextInt() & 0x8D5);
+    }
+
+    /// An area in the standard or, sometimes, the compacted format; now and then one that is not valid.
+    private boolean xrstor() {
+        long area = target();
+        memory(area + 24, random.nextInt(0x10000));
+        memory(area + 512, random.nextInt(16) == 0 ? random.nextInt() : random.nextInt(4));
+        memory(area + 520, random.nextInt(4) == 0 ? 1L << 63 | 3 : 0);
+        for (int at = 528; at < XSAVE_SIZE; at += 8) {
+            memory(area + at, random.nextInt(100) == 0 ? 1 : 0);
+        }
+        return place(RAX, random.nextInt(4)) & place(RDX, 0);
     }
 
     private boolean enter() {

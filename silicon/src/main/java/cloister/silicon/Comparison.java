@@ -130,7 +130,7 @@ final class Comparison {
     private int imageStart(MachineState after) {
         long address = switch (i.op) {
             case PUSHF, PUSH_SREG -> after.gpr[4] + Layout.dataBase(c.mode());
-            case FXSAVE, FNSTENV, FNSAVE -> Addressing.effective(c.mode(), i, before);
+            case FXSAVE, XSAVE, XSAVEC, FNSTENV, FNSAVE -> Addressing.effective(c.mode(), i, before);
             default -> 0;
         };
         return (int) (address - Layout.DATA);

@@ -18,7 +18,8 @@ final class Eligibility {
             case MUL, IMUL, DIV, IDIV, SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD, BT, BTS, BTR, BTC, BSF, BSR, TZCNT, LZCNT, BEXTR,
                 BZHI, ANDN, BLSI, BLSMSK, BLSR, AAA, AAS, DAA, DAS, AAM, AAD -> false;
             case LAHF, PUSHF, POPF, ENTER, LEAVE, PUSH, POP, PUSHA, POPA, PUSH_SREG, JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ,
-                MOVS, CMPS, STOS, LODS, SCAS, XLAT, MASKMOVQ, MASKMOVDQU, BOUND, LDMXCSR, FXRSTOR, FXSAVE, FNSTENV, FNSAVE, FLDENV, FRSTOR,
+                MOVS, CMPS, STOS, LODS, SCAS, XLAT, MASKMOVQ, MASKMOVDQU, BOUND, LDMXCSR, FXRSTOR, FXSAVE, XSAVE, XSAVEC,
+                XSAVES, XRSTOR, XRSTORS, FNSTENV, FNSAVE, FLDENV, FRSTOR,
                 MOV_SREG, POP_SREG, LDS, LES, LFS, LGS, CALL_FAR, JMP_FAR, RET_FAR, IRET, LAR, LSL, VERR, VERW, WRFSBASE, WRGSBASE,
                 FCOMI, FCOMIP, FUCOMI, FUCOMIP, CVTPI2PS, STD -> false;
             case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 -> i.kind1 != OperandKind.MEM;
@@ -54,8 +55,8 @@ final class Eligibility {
             case UMONITOR, UMWAIT, TPAUSE, SERIALIZE, MOVDIRI, MOVDIR64B, RDPKRU, WRPKRU, MONITOR, MWAIT, CLDEMOTE, GETSEC, PCONFIG, RSM,
                 ENCLS, ENCLU, ENCLV, VMCALL, VMFUNC, VMCLEAR, VMLAUNCH, VMRESUME, VMPTRLD, VMPTRST, VMREAD, VMWRITE, VMXON, VMXOFF,
                 INVEPT, INVVPID, INVPCID, SEAMCALL, SEAMRET, SEAMOPS, TDCALL, SYSEXIT, SYSRET, SWAPGS -> false;
-            // Component sets and layouts differ with XCR0.
-            case XSAVE, XSAVEC, XSAVEOPT, XSAVES, XRSTOR, XRSTORS, XSETBV -> false;
+            // XSAVEOPT depends on what the processor knows to be unmodified, XSETBV on the components that there are.
+            case XSAVEOPT, XSETBV -> false;
             // A 66 prefix on a near branch in 64-bit mode: AMD honours it, Intel ignores it.
             case JMP, CALL, RET, JCC, LOOP, LOOPE, LOOPNE, JCXZ ->
                 !(long64 && i.has(Instruction.PREFIX_OPERAND_SIZE));

@@ -106,7 +106,7 @@ record Template(CodeMode mode, byte[] start, int modRm, String form) {
         };
         int prefixes = i.prefixes & (Instruction.PREFIX_LOCK | (string ? Instruction.PREFIX_REP | Instruction.PREFIX_REPNE : 0));
         int wide = switch (i.op) {
-            case PCMPESTRI, PCMPESTRM, FXSAVE, FXRSTOR -> i.prefixes & Instruction.PREFIX_REX_W;
+            case PCMPESTRI, PCMPESTRM, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR -> i.prefixes & Instruction.PREFIX_REX_W;
             default -> 0;
         };
         return "%s %s%d %s%d %s%d %d %d %d %d".formatted(i.op, i.kind0, i.size0, i.kind1, i.size1, i.kind2, i.size2,

@@ -103,7 +103,7 @@ final class Undefined {
     /// The manuals do not say which part of a large operand faults first.
     static boolean faultOffset(Instruction i) {
         return switch (i.op) {
-            case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
+            case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR, PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
             default -> false;
         };
     }
@@ -112,7 +112,7 @@ final class Undefined {
     /// an exception is pending [APM Vol. 2 "FXSAVE and FXRSTOR Instructions"]: true if the byte at `offset` of it may differ.
     static boolean imageByte(Instruction i, int offset) {
         return switch (i.op) {
-            case FXSAVE -> offset >= 6 && offset < 24 || offset >= 28 && offset < 32;
+            case FXSAVE, XSAVE, XSAVEC -> offset >= 6 && offset < 24 || offset >= 28 && offset < 32;
             // Intel's recent processors write the low half of the slot only, AMD's all of it. [SDM Vol. 2 PUSH]
             case PUSH_SREG -> i.operandSize == 4 && (offset == 2 || offset == 3);
             case FNSTENV, FNSAVE -> i.operandSize == 2 ? offset >= 6 && offset < 14 : offset >= 12 && offset < 28;

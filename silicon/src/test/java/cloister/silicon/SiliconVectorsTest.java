@@ -17,9 +17,15 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /// Replays every vector recorded on silicon. Recorded with `SiliconTester --seed 1000 --cases 28 --sequences 4000 --record FILE`
-/// on an AMD EPYC of the Zen 5 family.
+/// on an AMD EPYC of the Zen 5 family; the XSAVE instructions with `--only XSAVE --cases 60` and `--only XRSTOR --cases 60`.
 class SiliconVectorsTest {
-    private static final String FILE = "vectors.xz";
+    private static final String[] FILES = {"vectors.xz", "xsave.xz", "xrstor.xz"};
+
+    private static void replay(Vectors.Sink sink) throws IOException {
+        for (String file : FILES) {
+            Vectors.read(SiliconVectorsTest.class.getResourceAsStream(file), sink);
+        }
+    }
 
     @ParameterizedTest
     @EnumSource(Model.Engine.class)
@@ -28,7 +34,7 @@ class SiliconVectorsTest {
         Decoder decoder = new Decoder();
         List<String> different = new ArrayList<>();
         int[] count = {0};
-        Vectors.read(SiliconVectorsTest.class.getResourceAsStream(FILE), vector -> {
+        replay(vector -> {
             Case c = vector.testCase();
             Instruction i = decoder.decode(c.mode(), c.code(), 0, c.code().length);
             String difference = Comparison.differences(c, i, vector.outcome(), model.run(c, engine));
@@ -46,7 +52,7 @@ class SiliconVectorsTest {
         Decoder decoder = new Decoder();
         Map<Op, Integer> completed = new EnumMap<>(Op.class);
         Set<Op> seen = EnumSet.noneOf(Op.class);
-        Vectors.read(SiliconVectorsTest.class.getResourceAsStream(FILE), vector -> {
+        replay(vector -> {
             Case c = vector.testCase();
             Instruction i = decoder.decode(c.mode(), c.code(), 0, c.code().length);
             seen.add(i.op);
@@ -65,7 +71,7 @@ class SiliconVectorsTest {
         Decoder decoder = new Decoder();
         int[] missed = {0};
         int[] count = {0};
-        Vectors.read(SiliconVectorsTest.class.getResourceAsStream(FILE), vector -> {
+        replay(vector -> {
             if (count[0]++ % 100 != 0 || vector.outcome().faulted()) {
                 return;
             }
