@@ -103,7 +103,8 @@ final class Undefined {
     /// The manuals do not say which part of a large operand faults first.
     static boolean faultOffset(Instruction i) {
         return switch (i.op) {
-            case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR, PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
+            case FNSAVE, FRSTOR, FNSTENV, FLDENV, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR,
+                PUSHA, POPA, ENTER, CMPXCHG16B, FLD, FSTP, FBLD, FBSTP -> true;
             default -> false;
         };
     }
