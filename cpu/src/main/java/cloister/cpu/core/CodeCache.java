@@ -16,7 +16,11 @@ import java.util.Map;
 /// A page of which code was decoded is watched: a write to its lines, by whomever, erases it. Code is allocated
 /// upwards in one array; when that is full, everything goes.
 public final class CodeCache {
-    private static final int MAX_WORDS = 1 << 22;
+    /// A *place* is where an instruction is entered: the index of the micro-op in the low bits, above it the instruction's number in
+    /// its run. The number is not always that of the micro-op: a NOP has none and is entered at its successor's.
+    static final int PLACE_BITS = 22;
+    static final int PLACE_MASK = (1 << PLACE_BITS) - 1;
+    private static final int MAX_WORDS = 1 << PLACE_BITS;
     private static final int MARGIN = 4096;
     /// [#info]: page offset of the instruction in the low bits (one past the page for its end), above it the instruction's number in
     /// its run.
@@ -62,7 +66,7 @@ public final class CodeCache {
         cpus.add(cpu);
     }
 
-    /// Where the code at `linear` stands for the mode and rights that `cpu` has; decodes it if need be. -1 when it must be
+    /// The place of the code at `linear` for the mode and rights that `cpu` has; decodes it if need be. -1 when it must be
     /// executed without the cache. May fault.
     int locate(Cpu cpu, long linear) {
         makeRoom();
@@ -75,8 +79,8 @@ public final class CodeCache {
             cpu.jumps.put(linear, page);
         }
         int offset = (int) linear & (int) PhysicalMemory.FRAME_SIZE - 1;
-        int pc = page.entry(offset);
-        return pc != 0 ? pc : translator.translate(page, offset);
+        int place = page.entry(offset);
+        return place != 0 ? place : translator.translate(page, offset);
     }
 
     private CodePage find(Cpu cpu, long linear) {
@@ -89,7 +93,7 @@ public final class CodeCache {
         return page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.codeMode.ordinal());
     }
 
-    /// Resolves the stub at `pc`: patches the branch that led there. Returns where the target stands, or 0 when
+    /// Resolves the stub at `pc`: patches the branch that led there. Returns the target's place, or 0 when
     /// the cache had to be emptied.
     int link(int pc) {
         int before = generation;
@@ -100,11 +104,12 @@ public final class CodeCache {
         CodePage page = byId.get((int) (code[pc + 1] >>> 32));
         int offset = (int) (code[pc] >>> 32);
         int branch = (int) code[pc + 1];
-        int target = page.entry(offset);
-        if (target == 0) {
-            target = translator.translate(page, offset);
+        int place = page.entry(offset);
+        if (place == 0) {
+            place = translator.translate(page, offset);
         }
-        int difference = (info[pc] >>> INDEX_SHIFT) - (info[target] >>> INDEX_SHIFT);
+        int target = place & PLACE_MASK;
+        int difference = (info[pc] >>> INDEX_SHIFT) - (place >>> PLACE_BITS);
         if (branch == pc) {
             code[pc] = MicroOp.branch(MicroOp.JMP, 0, target, difference);
             ops[pc] = MicroOp.JMP;
@@ -113,7 +118,7 @@ public final class CodeCache {
         } else {
             code[branch] = code[branch] & 0xff0000ffL | (difference & 0xffffL) << 8 | (long) target << 32;
         }
-        return target;
+        return place;
     }
 
     private CodePage page(long frame, int mode) {

@@ -18,18 +18,18 @@ final class CodePage {
         this.mode = mode;
     }
 
-    /// Where the code for the instruction at `offset` stands, 0 when it is not decoded.
+    /// The place of the instruction at `offset`, 0 when it is not decoded. See [CodeCache#PLACE_BITS].
     int entry(int offset) {
         int[] line = entries[offset >> 6];
         return line == null ? 0 : line[offset & 63];
     }
 
-    void entry(int offset, int pc) {
+    void entry(int offset, int place) {
         int[] line = entries[offset >> 6];
         if (line == null) {
             line = entries[offset >> 6] = new int[64];
         }
-        line[offset & 63] = pc;
+        line[offset & 63] = place;
     }
 
     void addRun(int from, int to) {

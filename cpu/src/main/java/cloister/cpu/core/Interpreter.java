@@ -49,18 +49,15 @@ public final class Interpreter {
                 leave(cpu, target, base - budget);
                 return false;
             }
-            int pc;
             int jump = JumpCache.index(target);
             long place = jumps[jump + 1];
-            if (jumps[jump] == target && place >>> 32 == key) {
-                pc = (int) place;
-            } else {
+            if (jumps[jump] != target || place >>> 32 != key) {
                 leave(cpu, target, base - budget);
-                pc = cache.locate(cpu, target);
+                place = cache.locate(cpu, target);
                 if (cache.code != code) {
                     return true;
                 }
-                if (pc < 0) {
+                if (place < 0) {
                     step(cpu);
                     target = resume(cpu);
                     ctx = cpu.tlb.context;
@@ -68,14 +65,15 @@ public final class Interpreter {
                     budget = base - cpu.retired;
                     continue;
                 }
-                cpu.jumps.put(target, pc);
+                cpu.jumps.put(target, (int) place);
                 key = cpu.jumps.key;
             }
             if (trace != null) {
                 trace.record(target, base - budget);
             }
             r[Slot.PAGE] = target & -4096L;
-            budget += info[pc] >>> CodeCache.INDEX_SHIFT;
+            int pc = (int) place & CodeCache.PLACE_MASK;
+            budget += (int) place >>> CodeCache.PLACE_BITS;
             while (true) {
                 switch (ops[pc]) {
                     case MicroOp.MOV64 -> {
@@ -516,10 +514,6 @@ public final class Interpreter {
                         pc++;
                         continue;
                     }
-                    case MicroOp.NOP -> {
-                        pc++;
-                        continue;
-                    }
                     case MicroOp.RMW -> {
                         long u = code[pc];
                         readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base, budget);
@@ -740,8 +734,8 @@ public final class Interpreter {
                             leave(cpu, r[Slot.PAGE] + (code[pc] >> 32), base - budget);
                             return true;
                         }
-                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) - (info[to] >>> CodeCache.INDEX_SHIFT);
-                        pc = to;
+                        budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) - (to >>> CodeCache.PLACE_BITS);
+                        pc = to & CodeCache.PLACE_MASK;
                         continue;
                     }
                     case MicroOp.JMP_PAGE -> {

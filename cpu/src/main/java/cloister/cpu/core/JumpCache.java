@@ -4,7 +4,7 @@ import java.util.Arrays;
 
 /// One processor's short way from a linear address to decoded code: what the TLB is for data.
 ///
-/// A pair of words an entry: the address, and the place in the [CodeCache] with the [#key] above it. Behind it a smaller table from
+/// A pair of words an entry: the address, and its place in the [CodeCache] with the [#key] above it. Behind it a smaller table from
 /// linear pages to decoded pages, for addresses that lost their entry to another.
 final class JumpCache {
     private static final int ENTRIES = 1 << 14;
@@ -30,10 +30,10 @@ final class JumpCache {
         return (int) (linear ^ linear >>> 14) << 1 & MASK;
     }
 
-    void put(long linear, int pc) {
+    void put(long linear, int place) {
         int at = index(linear);
         words[at] = linear;
-        words[at + 1] = key << 32 | pc;
+        words[at + 1] = key << 32 | place;
     }
 
     /// The decoded page at the page of `linear`, or null when it is not known.

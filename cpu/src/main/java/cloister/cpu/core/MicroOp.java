@@ -66,7 +66,6 @@ final class MicroOp {
 
     /// See [RegisterOps].
     static final int REGISTER = 72;
-    static final int NOP = 73;
     /// (+) read-modify-write of memory; a: slot 0xff none; c: operation and size, see [ReadModifyWrite].
     static final int RMW = 74;
 

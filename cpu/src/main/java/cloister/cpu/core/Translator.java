@@ -45,7 +45,7 @@ final class Translator {
         this.cache = cache;
     }
 
-    /// Translates the run that starts at `start`; returns where it stands.
+    /// Translates the run that starts at `start`; returns its place.
     int translate(CodePage codePage, int start) {
         page = codePage;
         wide = MODES[page.mode] == CodeMode.BITS64;
@@ -77,7 +77,7 @@ final class Translator {
         }
         int known = page.entry(offset);
         if (known != 0) {
-            emit(branch(MicroOp.JMP, 0, known, index - (cache.info[known] >>> CodeCache.INDEX_SHIFT)));
+            emit(branch(MicroOp.JMP, 0, known & CodeCache.PLACE_MASK, index - (known >>> CodeCache.PLACE_BITS)));
             return false;
         }
         if (index >= RUN_LIMIT) {
@@ -86,7 +86,7 @@ final class Translator {
         }
         insn = following != null ? following : decode(offset);
         following = null;
-        page.entry(offset, cache.next);
+        page.entry(offset, cache.next | index << CodeCache.PLACE_BITS);
         if (insn.op == Op.TRUNCATED) {
             emit(word(MicroOp.CROSS, 0, 0, 0, 0));
             return false;
@@ -163,10 +163,7 @@ final class Translator {
             case BSWAP -> insn.size0 >= 4 && register(RegisterOps.BSWAP, Slot.ZERO, 0);
             case CWDE, CDQE, CDQ, CQO -> widen();
             case NOP, ENDBR32, ENDBR64, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW,
-                 CLDEMOTE -> {
-                emit(word(MicroOp.NOP, 0, 0, 0, 0));
-                yield true;
-            }
+                 CLDEMOTE -> true; // counted, but no micro-op
             case PUSH, POP, LEAVE -> stack();
             default -> false;
         };
