@@ -103,6 +103,7 @@ final class Vmx implements NonRoot {
         vmcs.write(EXIT_INTERRUPTION_INFO, 0);
         int vectoring = cpu.events.vectoringInfo;
         vmcs.write(IDT_VECTORING_INFO, vectoring);
+        vmcs.write(EXIT_INSTRUCTION_LENGTH, 0); // the TDX module relies on it for exits not caused by an instruction
         if (vectoring != 0) {
             vmcs.write(IDT_VECTORING_ERROR_CODE, cpu.events.vectoringErrorCode);
             vmcs.write(EXIT_INSTRUCTION_LENGTH, cpu.events.vectoringLength);

@@ -31,6 +31,11 @@ abstract class Metadata {
     /// @return the old value
     abstract long put(Field field, long id, long value, long requestMask) throws LeafFailure;
 
+    /// Whether [#dump] writes the element; it leaves the place of others as it was.
+    boolean isListed(Field field, long id) {
+        return true;
+    }
+
     final long withContext(long id) {
         return FieldId.withContext(id, context);
     }
@@ -126,7 +131,10 @@ abstract class Metadata {
             boolean unreadable = false;
             try {
                 for (int i = 0; i < elements; i++) {
-                    memory.write(hpa + used + 8 * i, 8, elementOf(cursor, i));
+                    long value = elementOf(cursor, i);
+                    if (isListed(field, cursor.id() + (long) i * field.stride())) {
+                        memory.write(hpa + used + 8 * i, 8, value);
+                    }
                 }
                 header = fields == 0 ? sequenceHeader(cursor.id(), elements) : header;
                 fields++;

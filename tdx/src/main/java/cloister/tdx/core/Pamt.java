@@ -40,6 +40,10 @@ final class Pamt {
                 + PamtEntry.BYTES * index);
     }
 
+    LockWord lockOf(long pa) {
+        return entry(covering(pa), pa, SIZE_4K).lock();
+    }
+
     /// The entry of a page that the module knows to be in use, unlocked.
     PamtEntry implicit(long pa, int size) {
         var tdmr = covering(pa);

@@ -147,8 +147,8 @@ final class PlatformCheck {
     private void checkRow(int index, CpuidTable.Row row, int lastBase, int lastExtended) throws LeafFailure {
         int leaf = row.leaf();
         var value = new int[4];
-        if (leaf >= 0 ? leaf <= lastBase : Integer.compareUnsigned(leaf, lastExtended) <= 0) {
-            cpu.cpuid(leaf, row.subleaf(), value);
+        if (leaf >= 0 ? Integer.compareUnsigned(leaf, lastBase) <= 0 : Integer.compareUnsigned(leaf, lastExtended) <= 0) {
+            cpu.cpuid(leaf, row.subleaf() == CpuidTable.ANY ? 0 : row.subleaf(), value);
         }
         for (int r = 0; r < 4; r++) {
             if ((value[r] & row.verifyMask()[r]) != row.verifyValue()[r]) {

@@ -71,12 +71,12 @@ final class PlatformConsistency {
         var rows = CpuidTable.rows();
         for (int i = 0; i < rows.size(); i++) {
             var row = rows.get(i);
-            boolean present = row.leaf() >= 0 ? row.leaf() <= lastBase
+            boolean present = row.leaf() >= 0 ? Integer.compareUnsigned(row.leaf(), lastBase) <= 0
                     : Integer.compareUnsigned(row.leaf(), lastExtended) <= 0;
             if (!row.valid() || !present) {
                 continue;
             }
-            cpu.cpuid(row.leaf(), row.subleaf(), value);
+            cpu.cpuid(row.leaf(), row.subleaf() == CpuidTable.ANY ? 0 : row.subleaf(), value);
             for (int r = 0; r < 4; r++) {
                 if (((value[r] ^ config.cpuid[i][r]) & row.verifySame()[r]) != 0) {
                     lp.reg(RCX, row.leafSubleaf());

@@ -75,9 +75,9 @@ public final class SeamCore {
         return resume;
     }
 
-    /// The lock of a page in use.
+    /// The lock of a page.
     LockWord pageLock(long pa) {
-        return module.pamt.implicit(pa, Pamt.SIZE_4K).lock();
+        return module.pamt.lockOf(pa);
     }
 
     private boolean dispatch(LpState lp, long rax) {

@@ -78,6 +78,13 @@ final class SysMetadata extends Metadata {
         };
     }
 
+    /// The CPUID configuration values beyond the last row have only their first element written.
+    @Override boolean isListed(Field field, long id) {
+        int distance = FieldId.code(id) - field.code();
+        return !field.name().equals("CPUID_CONFIG_VALUES") || (distance & 1) == 0
+                || distance / field.elements() < CpuidTable.CONFIGURABLE;
+    }
+
     private long allowedModel(int index) {
         int[] models = TdCpuid.allowedModels(module.config);
         return index < models.length ? models[index] : 0;

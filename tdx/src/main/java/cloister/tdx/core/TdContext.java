@@ -202,6 +202,8 @@ final class TdContext {
     void saveExtendedState() {
         componentsOf(lp.xfam);
         cpu.saveExtendedState(lp.extended, lp.xfam);
+        vcpu.u64(Tdvps.XBUFF_XSTATE_BV, lp.xfam);
+        vcpu.u64(Tdvps.XBUFF_XCOMP_BV, 1L << 63 | lp.xfam);
     }
 
     private void savePerformanceMonitoring() {

@@ -96,6 +96,7 @@ final class Tdvps extends Structure {
     static final int KERNEL_GS_BASE = 0xca0;
     static final int TSC_AUX = 0xca8;
     static final int VAPIC_PPR = 0x20a0;
+    static final int XBUFF_XSTATE_BV = 0x3200;
     static final int XBUFF_XCOMP_BV = 0x3208;
 
     // VCPU states. [TDX-BASE "VCPU State Machine"]

@@ -37,7 +37,8 @@ final class VectorMachine implements AutoCloseable {
 
     private void cpuid(int lp, int leaf, int subleaf, int[] out) {
         platform.cpuid(lp, leaf, subleaf, out);
-        if (cpuidFlip != null && cpuidFlip[0] == leaf && (cpuidFlip[1] == subleaf || cpuidFlip[1] == -1)) {
+        boolean x2apicId = (leaf == 0xb || leaf == 0x1f) && cpuidFlip != null && cpuidFlip[2] == 3; // is each LP's own
+        if (cpuidFlip != null && !x2apicId && cpuidFlip[0] == leaf && (cpuidFlip[1] == subleaf || cpuidFlip[1] == -1)) {
             out[cpuidFlip[2]] ^= cpuidFlip[3];
         }
     }

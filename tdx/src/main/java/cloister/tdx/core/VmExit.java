@@ -260,7 +260,6 @@ final class VmExit {
             Inject.nmi(lp);
             lp.vcpu.flag(Tdvps.PEND_NMI, false);
         }
-        nmiWindow(lp, false);
-        interrupted = true; // No instruction exited: there is none to skip.
+        nmiWindow(lp, false); // The instruction length of this exit is 0: no RIP to advance.
     }
 }

@@ -168,6 +168,8 @@ final class VpEnter {
             lp.cpu.wrmsr(Msr.IA32_PRED_CMD, IBPB);
             lp.lastTdvprPa = vcpu.tdvprPa;
         }
+        vcpu.flag(Tdvps.LP_DEPENDENT_HPA_UPDATED, true); // the VMCS of the L1 VM has this LP's host state
+        vcpu.flag(Tdvps.MODULE_DEPENDENT_HPA_UPDATED, true);
         lp.tdr = tdr;
         lp.tdcs = tdcs;
         lp.vcpu = vcpu;

@@ -19,7 +19,7 @@ final class VpMetadata extends Metadata {
     private static final long TR = 1 << 6;
     private static final long BTS = 1 << 7;
     private static final long UNCORE_PMI = 1 << 13;
-    private static final long CR3_RESERVED = 0x7L | 3L << 5 | 0xfffL << 52;
+    private static final long CR3_RESERVED = 0x1ffL << 52 | 1L << 63;
     private static final long LAM = 3L << 61;
     private static final long EPTP_SUPERVISOR_SHADOW_STACK = 1 << 7;
     private static final long ENABLE_SHARED_EPTP = 1;
@@ -255,7 +255,7 @@ final class VpMetadata extends Metadata {
 
     private void checkCr3(long value) throws LeafFailure {
         long address = module.config.lam ? value & ~LAM : value;
-        if ((value & CR3_RESERVED & ~LAM) != 0 || !Gpa.isValid(address, tdcs, true)) {
+        if ((value & CR3_RESERVED) != 0 || !Gpa.isValid(address, tdcs, true)) {
             throw invalid();
         }
     }
