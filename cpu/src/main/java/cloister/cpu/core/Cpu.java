@@ -8,6 +8,7 @@ import cloister.cpu.sys.NonRoot;
 import cloister.cpu.sys.PendingEvents;
 import cloister.isa.CodeMode;
 import cloister.isa.Instruction;
+import cloister.isa.Op;
 import cloister.isa.OperandKind;
 import cloister.memory.PhysicalMemory;
 import cloister.memory.Poison;
@@ -41,6 +42,8 @@ public final class Cpu {
     public static final int SHADOW_MOV_SS = 2;
 
     public static final int AR_UNUSABLE = 1 << 16;
+    /// In pending debug exceptions; in DR6 the bit is 0 then.
+    private static final long BUS_LOCK = 1 << 11;
     private static final int AR_LONG = 1 << 13;
     private static final int AR_BIG = 1 << 14;
 
@@ -134,6 +137,8 @@ public final class Cpu {
     public long spent;
     /// Set by [#repeatInstruction].
     boolean repeat;
+    /// The current instruction is executed by [Interpreter#step].
+    boolean alone;
 
     public final PhysicalMemory memory;
     public final VirtualClock clock;
@@ -185,6 +190,25 @@ public final class Cpu {
         Flags.set(r, 0);
         this.msrs = new Msrs(this);
         memory.addOwnerListener(tlb::ownerChanged);
+    }
+
+    // Bus locks
+
+    /// A read and write that spans two lines: if it is a locked one above CPL 0, #DB follows the instruction.
+    /// [SDM Vol. 3 "OS Bus-Lock Detection"]
+    void splitAccess() {
+        if (cpl == 0) {
+            return;
+        }
+        Instruction insn = fetch.at(is64Bit() ? rip : rip + segBase[CS] & 0xffff_ffffL);
+        if (!insn.has(Instruction.PREFIX_LOCK) && insn.op != Op.XCHG) {
+            return;
+        }
+        if (!alone) {
+            throw StepAlone.INSTANCE;
+        }
+        events.pendingDebug |= BUS_LOCK;
+        events.raise();
     }
 
     // Faults

@@ -304,9 +304,17 @@ public final class IntegerInstructions {
         if (half == 8 && (linear & 15) != 0) {
             throw cpu.gp(0);
         }
-        cpu.probeWrite(linear, 2 * half);
-        long low = cpu.read(linear, half);
-        long high = cpu.read(linear + half, half);
+        long low;
+        long high;
+        if (half == 4) {
+            long both = cpu.tlb.readForWrite(linear, 8);
+            low = both & 0xffff_ffffL;
+            high = both >>> 32;
+        } else {
+            cpu.probeWrite(linear, 16);
+            low = cpu.read(linear, 8);
+            high = cpu.read(linear + 8, 8);
+        }
         int flags = Flags.arithmetic(cpu.r) & ~Flags.ZF;
         if (low == cpu.reg(Cpu.RAX, half) && high == cpu.reg(Cpu.RDX, half)) {
             cpu.write(linear, half, cpu.r[Cpu.RBX]);

@@ -892,7 +892,12 @@ public final class Interpreter {
     public static Instruction step(Cpu cpu) {
         long linear = resume(cpu);
         Instruction insn = cpu.fetch.at(linear);
-        execute(cpu, insn, Semantics.handler(insn.op));
+        cpu.alone = true;
+        try {
+            execute(cpu, insn, Semantics.handler(insn.op));
+        } finally {
+            cpu.alone = false;
+        }
         return insn;
     }
 

@@ -33,6 +33,8 @@ public final class Tlb {
     /// [SDM Vol. 3 "Alignment Check Exception"]
     private static final int USER_ALIGNED = 3;
     private static final long CR0_AM = 1 << 18;
+    private static final long DEBUGCTL_BUS_LOCK = 1 << 2;
+    private static final int LINE = (int) PhysicalMemory.LINE_SIZE;
     private static final int PAGE = (int) PhysicalMemory.FRAME_SIZE;
     private static final long PAGE_MASK = -PhysicalMemory.FRAME_SIZE;
 
@@ -310,6 +312,9 @@ public final class Tlb {
 
     /// Reads what the same instruction is going to write: faults as a write would.
     long readForWrite(long linear, int size) {
+        if ((linear & LINE - 1) + size > LINE && (cpu.debugctl & DEBUGCTL_BUS_LOCK) != 0) {
+            cpu.splitAccess();
+        }
         int word = entryWord(linear, context);
         if (((linear + size - 1) & PAGE_MASK | context) == fast[word + 1]) {
             return plain(linear + fast[word + 2], size);

@@ -22,8 +22,10 @@ public final class DebugRegisters {
     private static final int IO = 2;
     /// In pending debug exceptions: some enabled breakpoint has been met. [SDM Vol. 3 "Guest Non-Register State"]
     static final long PENDING_ENABLED = 1L << 12;
+    /// A bus lock; DR6 has the bit inverted.
+    static final long PENDING_BUS_LOCK = 1L << 11;
     /// Pending debug exceptions without any of these cause none: a breakpoint met but not enabled.
-    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | DR6_BT | 1L << 11 | 1L << 16;
+    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | DR6_BT | PENDING_BUS_LOCK | 1L << 16;
 
     private DebugRegisters() {
     }

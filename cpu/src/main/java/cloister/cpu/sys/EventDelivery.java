@@ -102,7 +102,7 @@ public final class EventDelivery {
             cpu.cr2 = address;
         } else if (vector == ExceptionVector.DB && type != Interruption.SOFTWARE_INTERRUPT) {
             if (type == Interruption.HARDWARE_EXCEPTION) {
-                cpu.dr6 = cpu.dr6 & ~0xfL | address & 0xe00f;
+                cpu.dr6 = cpu.dr6 & ~(0xfL | address & DebugRegisters.PENDING_BUS_LOCK) | address & 0xe00f;
             }
             cpu.dr7 &= ~DebugRegisters.DR7_GD;
             cpu.debugctl &= ~3L; // LBR and BTF

@@ -3,6 +3,7 @@ package cloister.cpu.sys;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.core.Interpreter;
+import cloister.cpu.core.StepAlone;
 import cloister.isa.Instruction;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
@@ -166,7 +167,7 @@ public final class RunLoop {
                 step();
             } else {
                 cpu.systemFlags &= ~RF; // only instruction breakpoints care, and none is armed
-                Interpreter.run(cpu, Math.max(1, sliceEnd - cpu.retired));
+                runBlocks();
             }
         } catch (GuestFault fault) {
             cpu.watchpoints.take(); // the instruction did not complete
@@ -174,6 +175,14 @@ public final class RunLoop {
             if (cpu.shadow() != 0) {
                 cpu.shadowAt = -1;
             }
+        }
+    }
+
+    private void runBlocks() {
+        try {
+            Interpreter.run(cpu, Math.max(1, sliceEnd - cpu.retired));
+        } catch (StepAlone again) {
+            step();
         }
     }
 

@@ -3,6 +3,7 @@ package cloister.cpu.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.core.ModelLimit;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.GuestActivity;
@@ -18,6 +19,7 @@ import cloister.spec.x86.Rflags;
 final class GuestState {
     /// CR0 bits that VM entry and exit leave alone: ET, NW, CD and the reserved ones.
     static final long CR0_KEPT = ~(Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG);
+    private static final long BRANCH_TRACE = 1 << 6 | 1 << 7;
     private static final VmcsField[] SELECTOR = siblings(GUEST_ES_SELECTOR);
     private static final VmcsField[] BASE = siblings(GUEST_ES_BASE);
     private static final VmcsField[] LIMIT = siblings(GUEST_ES_LIMIT);
@@ -42,6 +44,9 @@ final class GuestState {
         if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_DEBUG_CONTROLS)) {
             cpu.dr7 = v.read(GUEST_DR7) & ~0xd000L | 0x400;
             cpu.debugctl = v.read(GUEST_DEBUGCTL);
+            if ((cpu.debugctl & BRANCH_TRACE) == BRANCH_TRACE) {
+                throw new ModelLimit("branch trace store enabled (IA32_DEBUGCTL.TR and BTS)");
+            }
         }
         cpu.sysenterCs = v.read(GUEST_SYSENTER_CS);
         cpu.sysenterEsp = v.read(GUEST_SYSENTER_ESP);

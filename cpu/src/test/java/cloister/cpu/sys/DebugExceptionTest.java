@@ -199,4 +199,20 @@ class DebugExceptionTest {
         assertThat(seen).isEmpty();
         assertThat(cpu.watchpoints.met()).isFalse();
     }
+
+    /// [SDM Vol. 3 "OS Bus-Lock Detection"]: prefix byte, address, CPL, IA32_DEBUGCTL; whether #DB follows ADD [BX], AX.
+    @ParameterizedTest
+    @CsvSource({"f0, 507f, 3, 4, true", "f0, 507e, 3, 4, false", "f0, 507f, 0, 4, false", "f0, 507f, 3, 0, false",
+        "3e, 507f, 3, 4, false"})
+    void busLock(String prefix, String address, int cpl, int debugctl, boolean traps) {
+        cpu.debugctl = debugctl;
+        cpu.cpl = cpl;
+        cpu.updateMode();
+        cpu.r[Cpu.RBX] = Integer.parseInt(address, 16);
+        cpu.r[Cpu.RAX] = 0x0203;
+        run(a -> a.db(0x90).db(Integer.parseInt(prefix, 16), 0x01, 0x07).db(0xeb, 0xfe));
+        assertThat(seen).isEqualTo(traps ? List.of("4:800") : List.of());
+        assertThat(memory.read(Integer.parseInt(address, 16), 2)).as("once").isEqualTo(0x0203);
+        assertThat(cpu.dr6 >>> 11 & 1).isEqualTo(traps ? 0 : 1);
+    }
 }
