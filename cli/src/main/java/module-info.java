@@ -2,6 +2,7 @@
 module cloister.cli {
     requires cloister.spec;
     requires cloister.vmm;
+    requires cloister.tdx;
     requires cloister.devices;
     requires cloister.sim;
     requires info.picocli;

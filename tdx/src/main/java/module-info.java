@@ -6,4 +6,5 @@ module cloister.tdx {
     requires com.google.gson;
     exports cloister.tdx;
     exports cloister.tdx.port;
+    exports cloister.tdx.vectors;
 }

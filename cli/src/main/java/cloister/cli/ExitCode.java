@@ -5,6 +5,8 @@ package cloister.cli;
 enum ExitCode {
     /// The guest powered itself off.
     SUCCESS(0),
+    /// `vectors`: a recorded result differs from ours.
+    DIFFERENCE(1),
     /// An option or argument is wrong.
     USAGE(64),
     /// An input file (kernel, initrd) is broken or cannot be used.

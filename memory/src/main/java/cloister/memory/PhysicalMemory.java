@@ -38,6 +38,8 @@ public final class PhysicalMemory implements AutoCloseable {
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
+    private static final MemorySegment ZERO_FRAME = MemorySegment.ofArray(new byte[(int) FRAME_SIZE]).asReadOnly();
+
     private final long size;
     private final int firstPrivateKeyId;
     private final Arena arena = Arena.ofShared();
@@ -219,6 +221,18 @@ public final class PhysicalMemory implements AutoCloseable {
         long pa = pa(hpa);
         takeOwnership(pa, length, keyId(hpa));
         window.asSlice(pa, length).fill(value);
+    }
+
+    /// Makes whole frames what they are at power-on: zero, with KeyID 0. Frames that are zero already are not written, so
+    /// that they stay without backing.
+    public void powerCycle(long firstFrame, long frames) {
+        for (long frame = firstFrame; frame < firstFrame + frames; frame++) {
+            becomeWhole(frame, 0);
+            long pa = frame << FRAME_SHIFT;
+            if (MemorySegment.mismatch(window, pa, pa + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
+                window.asSlice(pa, FRAME_SIZE).fill((byte) 0);
+            }
+        }
     }
 
     /// MOVDIR64B: writes one whole line without reading it first, so it also clears poison. [SDM Vol. 2 MOVDIR64B]

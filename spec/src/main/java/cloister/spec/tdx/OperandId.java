@@ -1,5 +1,10 @@
 package cloister.spec.tdx;
 
+import java.lang.reflect.Field;
+import java.util.Arrays;
+import java.util.Map;
+import java.util.stream.Collectors;
+
 /// Operand identifiers in bits 31:0 of a completion status. [TDX-ABI "Function Operands"]
 public final class OperandId {
     public static final int RAX = 0;
@@ -53,6 +58,22 @@ public final class OperandId {
     public static final int KET = 187;
     public static final int WBCACHE = 188;
 
+    private static final Map<Integer, String> NAMES = Arrays.stream(OperandId.class.getFields())
+            .collect(Collectors.toMap(OperandId::valueOf, Field::getName));
+
     private OperandId() {
+    }
+
+    /// The name of an operand identifier; one without a name is its number.
+    public static String name(int id) {
+        return NAMES.getOrDefault(id, "operand " + Integer.toUnsignedString(id));
+    }
+
+    private static int valueOf(Field field) {
+        try {
+            return field.getInt(null);
+        } catch (IllegalAccessException e) {
+            throw new AssertionError(e);
+        }
     }
 }

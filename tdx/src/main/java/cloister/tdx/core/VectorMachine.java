@@ -5,9 +5,7 @@ import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 
 /// The module on a platform of recorded processors, from power-on.
-final class VectorMachine implements AutoCloseable {
-    static final int FIRST_PRIVATE_KEY = 32;
-
+final class VectorMachine {
     final VectorPlatform platform;
     final PhysicalMemory memory;
     final SeamCore core;
@@ -18,9 +16,10 @@ final class VectorMachine implements AutoCloseable {
     private final boolean[] inGuest;
     private final SeamRegs[] host;
 
-    VectorMachine(VectorPlatform platform) {
+    /// @param window the memory of machines before this one, switched off
+    VectorMachine(VectorPlatform platform, RecordedMemory window) {
         this.platform = platform;
-        this.memory = new PhysicalMemory(platform.memoryBytes, FIRST_PRIVATE_KEY);
+        this.memory = window.powerOn();
         this.core = new SeamCore(memory, platform.info);
         this.cpus = new RecordedProcessor[platform.logicalProcessors];
         this.inGuest = new boolean[cpus.length];
@@ -65,9 +64,5 @@ final class VectorMachine implements AutoCloseable {
         vmcs.write(VmcsField.ENTRY_INTERRUPTION_INFO, 0);
         inGuest[lp] = core.vmExit(cpus[lp]);
         return inGuest[lp];
-    }
-
-    @Override public void close() {
-        memory.close();
     }
 }

@@ -2,15 +2,14 @@ package cloister.tdx.core;
 
 import cloister.tdx.port.PlatformInfo;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
-import java.io.Reader;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
 /// A platform file of the vectors.
-final class VectorPlatform {
+public final class VectorPlatform {
     private record CpuidRule(int leaf, String sub, int[] value) {
     }
 
@@ -23,8 +22,8 @@ final class VectorPlatform {
     final PlatformInfo info;
     private final List<CpuidRule> cpuid = new ArrayList<>();
 
-    VectorPlatform(Reader source) {
-        var root = JsonParser.parseReader(source).getAsJsonObject();
+    /// @param root the file
+    public VectorPlatform(JsonObject root) {
         logicalProcessors = root.get("logical_processors").getAsInt();
         var memory = root.getAsJsonObject("memory");
         memoryBytes = number(memory.get("physical_bytes").getAsString());
@@ -54,12 +53,17 @@ final class VectorPlatform {
                 List.of((int) number(root.get("family_model_stepping").getAsString())));
     }
 
+    /// Bytes of physical memory.
+    public long memoryBytes() {
+        return memoryBytes;
+    }
+
     static long number(String text) {
         return text.startsWith("0x") ? Long.parseUnsignedLong(text.substring(2), 16) : Long.parseLong(text);
     }
 
     void cpuid(int lp, int leaf, int subleaf, int[] out) {
-        java.util.Arrays.fill(out, 0);
+        Arrays.fill(out, 0);
         for (var rule : cpuid) {
             if (rule.leaf == leaf && matches(rule, subleaf)) {
                 System.arraycopy(rule.value, 0, out, 0, 4);

@@ -7,29 +7,20 @@ import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
-import java.io.BufferedReader;
 import java.io.IOException;
-import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /// Replays one scenario of the module's behaviour vectors and compares every result.
-final class VectorReplay implements AutoCloseable {
-    /// Opens a file of the vectors by its name in "include".
-    interface Files {
-        BufferedReader open(String name) throws IOException;
-    }
-
-    /// A result that differs.
-    static final class Mismatch extends RuntimeException {
-        private static final long serialVersionUID = 1L;
-
-        Mismatch(String message) {
-            super(message);
-        }
+public final class VectorReplay {
+    /// The files of the vectors, by their names in "include".
+    public interface Files {
+        /// The lines of a file, each one object.
+        List<JsonObject> lines(String name) throws IOException;
     }
 
     private static final List<String> NAMES = List.of("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10",
@@ -46,72 +37,73 @@ final class VectorReplay implements AutoCloseable {
     private static final int FIXED_CTR0 = 0x309;
     /// Exits at which the counter of retired instructions matters: exception or NMI, interrupt, INIT, SMI, MTF.
     private static final List<Integer> COUNTING_EXITS = List.of(0, 1, 3, 6, 37);
-    private static final Map<String, List<JsonObject>> CACHE = new HashMap<>();
 
     private final Files files;
     private final VectorPlatform platform;
+    private final RecordedMemory memory;
+    private final long[] lastEnter;
     private VectorMachine machine;
+    /// The step being replayed, for what is said of a difference.
+    private JsonObject current;
+    private int depth;
+    private int steps;
     private long lastTdr;
     private long lastTdvpr;
-    private final long[] lastEnter;
 
-    VectorReplay(Files files, VectorPlatform platform) {
+    /// @param memory of the platform's size; it is powered on here, and no other replay may use it meanwhile
+    public VectorReplay(Files files, VectorPlatform platform, RecordedMemory memory) {
         this.files = files;
         this.platform = platform;
+        this.memory = memory;
         this.lastEnter = new long[platform.logicalProcessors];
         powerOn();
     }
 
     private void powerOn() {
-        if (machine != null) {
-            machine.close();
-        }
-        machine = new VectorMachine(platform);
+        machine = new VectorMachine(platform, memory);
     }
 
-    @Override public void close() {
-        machine.close();
+    /// Steps of the scenario that were replayed without a difference: without its resets and includes, as the manifest counts.
+    public int steps() {
+        return steps;
     }
 
-    static List<JsonObject> lines(Files files, String name) throws IOException {
-        var known = CACHE.get(name);
-        if (known != null) {
-            return known;
-        }
-        var result = new ArrayList<JsonObject>();
-        try (var reader = files.open(name)) {
-            for (String line = reader.readLine(); line != null; line = reader.readLine()) {
-                result.add(JsonParser.parseString(line).getAsJsonObject());
-            }
-        }
-        if (name.startsWith("setup/")) {
-            CACHE.put(name, result);
-        }
-        return result;
-    }
-
-    /// Runs all steps of a file.
-    void run(String name) throws IOException {
-        var lines = lines(files, name);
+    /// Replays all steps of a file.
+    ///
+    /// @throws VectorMismatch at the first difference
+    public void run(String name) throws IOException {
+        var lines = files.lines(name);
         for (int i = 1; i < lines.size(); i++) {
             var step = lines.get(i);
+            current = step;
             try {
                 step(step);
-            } catch (Mismatch | ModuleHalt | IllegalStateException e) {
-                throw new Mismatch(name + ":" + (i + 1) + " " + abbreviate(step) + "\n      " + e.getMessage());
-            } catch (RuntimeException e) {
-                var where = new StringBuilder();
-                for (int k = 0; k < Math.min(6, e.getStackTrace().length); k++) {
-                    where.append("\n        ").append(e.getStackTrace()[k]);
-                }
-                throw new Mismatch(name + ":" + (i + 1) + " " + abbreviate(step) + "\n      " + e + where);
+            } catch (VectorMismatch mismatch) {
+                throw mismatch.at(name, i + 1, VectorWords.step(step));
+            } catch (RuntimeException | AssertionError e) {
+                throw new VectorMismatch("the step", "a result", e.toString(), origin(e)).at(name, i + 1, step.toString());
+            }
+            if (depth == 0 && counts(step)) {
+                steps++;
             }
         }
     }
 
-    private static String abbreviate(JsonObject step) {
-        var text = step.toString();
-        return text.length() > 330 ? text.substring(0, 330) + "..." : text;
+    /// Whether the manifest counts this line of a scenario as a step.
+    public static boolean counts(JsonObject step) {
+        var op = step.get("op").getAsString();
+        return !op.equals("reset") && !op.equals("include");
+    }
+
+    private static String origin(Throwable e) {
+        var trace = e.getStackTrace();
+        return "at " + Arrays.stream(trace).limit(6).map(StackTraceElement::toString).collect(Collectors.joining(", "));
+    }
+
+    private void include(String name) throws IOException {
+        depth++;
+        run(name);
+        depth--;
     }
 
     private static int lp(JsonObject step) {
@@ -124,7 +116,7 @@ final class VectorReplay implements AutoCloseable {
 
     private void step(JsonObject s) throws IOException {
         switch (s.get("op").getAsString()) {
-            case "include" -> run(s.get("file").getAsString());
+            case "include" -> include(s.get("file").getAsString());
             case "reset" -> powerOn();
             case "note" -> {
             }
@@ -152,7 +144,7 @@ final class VectorReplay implements AutoCloseable {
             case "init_sweep" -> initSweep(s);
             case "hold_lock" -> lock(s, true);
             case "release_lock" -> lock(s, false);
-            default -> throw new IllegalStateException("unknown step");
+            default -> throw new VectorMismatch("the step", "a kind that we know", s.get("op").getAsString(), "");
         }
     }
 
@@ -166,7 +158,7 @@ final class VectorReplay implements AutoCloseable {
         } else {
             data = new byte[s.get("len").getAsInt()];
             if (s.has("fill")) {
-                java.util.Arrays.fill(data, (byte) Integer.parseInt(s.get("fill").getAsString(), 16));
+                Arrays.fill(data, (byte) Integer.parseInt(s.get("fill").getAsString(), 16));
             } else {
                 long p = n(s, "pattern");
                 for (int i = 0; i < data.length; i++) {
@@ -183,7 +175,7 @@ final class VectorReplay implements AutoCloseable {
             byte[] data = new byte[s.get("len").getAsInt()];
             machine.memory.read(hpa, data, 0, data.length);
             for (int i = 0; i < data.length; i++) {
-                check(data[i] == 0, "memory byte " + i + " is not zero");
+                same("memory at " + VectorWords.hex(hpa + i), 0, data[i] & 0xff);
             }
             return;
         }
@@ -192,21 +184,32 @@ final class VectorReplay implements AutoCloseable {
         machine.memory.read(hpa, data, 0, data.length);
         for (int i = 0; i < data.length; i++) {
             var wanted = hex.substring(2 * i, 2 * i + 2);
-            check(wanted.equals("**") || Integer.parseInt(wanted, 16) == (data[i] & 0xff),
-                    "memory byte 0x" + Integer.toHexString(i) + " is " + Integer.toHexString(data[i] & 0xff) + ", wanted " + wanted);
+            if (!wanted.equals("**")) {
+                same("memory at " + VectorWords.hex(hpa + i), Integer.parseInt(wanted, 16), data[i] & 0xff);
+            }
         }
     }
 
     private long guestHpa(long gpa) {
-        var tdr = new Tdr(machine.memory, lastTdr, VectorMachine.FIRST_PRIVATE_KEY);
+        var tdr = new Tdr(machine.memory, lastTdr, RecordedMemory.FIRST_PRIVATE_KEY);
         var tdcs = new Tdcs(machine.memory, tdr);
         var slot = new Sept(machine.memory, tdr.keyId()).walk(tdcs.eptp(), gpa, 0);
         return tdr.withKey(SeptEntry.leafPa(slot.value(), gpa, slot.level()));
     }
 
-    private static void check(boolean ok, String message) {
+    private static void check(boolean ok, String subject, String expected, String got) {
         if (!ok) {
-            throw new Mismatch(message);
+            throw new VectorMismatch(subject, expected, got, "");
+        }
+    }
+
+    private static void same(String subject, String expected, String got) {
+        check(expected.equals("*") || expected.equals(got), subject, expected, got);
+    }
+
+    private static void same(String subject, long expected, long got) {
+        if (expected != got) {
+            throw new VectorMismatch(subject, VectorWords.hex(expected), VectorWords.hex(got), VectorWords.bits(expected, got));
         }
     }
 
@@ -266,10 +269,10 @@ final class VectorReplay implements AutoCloseable {
             rewrite(in[1], PhysicalMemory.pa(in[1]));
         }
         if (s.has("guest")) {
-            check(entered, "no entry: " + describe(regs.array()));
+            check(entered, "the result", "the guest runs", "a return to the VMM with" + describe(regs.array()));
             compareGuest(s.getAsJsonObject("guest"), lp, new long[16], 0);
         } else {
-            check(!entered, "the guest runs");
+            check(!entered, "the result", "a return to the VMM", "the guest runs");
             var out = s.getAsJsonObject("out");
             compare(out, regs.array(), s.has("td_exit") || out.has("td_exit") ? new long[16] : in, last);
         }
@@ -291,19 +294,21 @@ final class VectorReplay implements AutoCloseable {
         return text.toString();
     }
 
-    private static void compare(JsonObject expected, long[] actual, long[] otherwise, boolean all) {
+    private void compare(JsonObject expected, long[] actual, long[] otherwise, boolean all) {
         for (int i = 0; i < 16; i++) {
             if (i == RSP || !all && i != 0) {
                 continue;
             }
             var name = NAMES.get(i);
-            if (expected.has(name)) {
-                var text = expected.get(name).getAsString();
-                check(text.equals("*") || number(text) == actual[i], name + " is 0x" + Long.toHexString(actual[i]) + ", wanted "
-                        + text + " |" + describe(actual));
-            } else {
-                check(actual[i] == otherwise[i], name + " is 0x" + Long.toHexString(actual[i]) + ", wanted unchanged 0x"
-                        + Long.toHexString(otherwise[i]) + " |" + describe(actual));
+            boolean listed = expected.has(name);
+            var text = listed ? expected.get(name).getAsString() : "";
+            if (text.equals("*")) {
+                continue;
+            }
+            long wanted = listed ? number(text) : otherwise[i];
+            if (wanted != actual[i]) {
+                throw new VectorMismatch(name, VectorWords.hex(wanted) + (listed ? "" : " (no change)"), VectorWords.hex(actual[i]),
+                        VectorWords.difference(current, i, wanted, actual[i]) + "; all registers:" + describe(actual));
             }
         }
     }
@@ -320,7 +325,7 @@ final class VectorReplay implements AutoCloseable {
     }
 
     private void requireGuest(int lp) {
-        check(machine.inGuest(lp), "LP " + lp + " runs no guest");
+        check(machine.inGuest(lp), "LP " + lp, "runs a guest", "runs none");
     }
 
     private void tdcall(JsonObject s, long[] in, boolean last) {
@@ -349,15 +354,15 @@ final class VectorReplay implements AutoCloseable {
         var host = machine.hostRegisters(lp);
         boolean resumed = machine.vmExit(lp);
         if (s.has("guest")) {
-            check(resumed, "TD exit: " + describe(host.array()));
+            check(resumed, "the result", "the guest resumes", "TD exit with" + describe(host.array()));
             if (last) {
                 compareGuest(s.getAsJsonObject("guest"), lp, before, rip);
             } else {
                 deliverEvent(lp);
             }
         } else {
-            check(!resumed, "guest resumed:" + describe(machine.cpus[lp].registers()) + " event 0x"
-                    + Long.toHexString(vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)));
+            check(!resumed, "the result", "a TD exit", "the guest resumes with" + describe(machine.cpus[lp].registers()) + ", event "
+                    + VectorWords.hex(vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)));
             compare(s.getAsJsonObject("out"), host.array(), new long[16], last);
         }
     }
@@ -373,22 +378,22 @@ final class VectorReplay implements AutoCloseable {
         var gpr = guest.has("gpr") ? guest.getAsJsonObject("gpr") : new JsonObject();
         compare(gpr, machine.cpus[lp].registers(), before, true);
         if (rip != 0) {
-            check(vmcs.read(VmcsField.GUEST_RIP) - rip == n(guest, "rip_adv"), "RIP moved by "
-                    + (vmcs.read(VmcsField.GUEST_RIP) - rip));
+            same("advance of RIP", n(guest, "rip_adv"), vmcs.read(VmcsField.GUEST_RIP) - rip);
         }
         long info = vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO);
         if (guest.has("event")) {
             var event = guest.getAsJsonObject("event");
-            check((info & 1L << 31) != 0 && (info & 0xff) == n(event, "vec") && (info >>> 8 & 7) == n(event, "type"),
-                    "event 0x" + Long.toHexString(info));
+            check((info & 1L << 31) != 0, "event", "an injected event", "none");
+            same("vector of the event", n(event, "vec"), info & 0xff);
+            same("type of the event", n(event, "type"), info >>> 8 & 7);
             if (event.has("err")) {
-                check(vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE) == n(event, "err"), "error code");
+                same("error code of the event", n(event, "err"), vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE));
             }
             if (event.has("cr2")) {
-                check(machine.cpus[lp].cr2() == n(event, "cr2"), "CR2");
+                same("CR2 of the event", n(event, "cr2"), machine.cpus[lp].cr2());
             }
         } else {
-            check((info & 1L << 31) == 0, "unexpected event 0x" + Long.toHexString(info));
+            check((info & 1L << 31) == 0, "event", "none", "interruption information " + VectorWords.hex(info));
         }
         deliverEvent(lp);
     }
@@ -472,15 +477,16 @@ final class VectorReplay implements AutoCloseable {
         r[2] = 0x2222222222222222L;
         boolean exception = emulate(lp, 10, 2, 0);
         if (!s.get("res").isJsonArray()) {
-            check(exception && result(raised).equals(s.get("res").getAsString()), "raised " + raised + " " + describe(r));
+            same("result", s.get("res").getAsString(), exception ? result(raised) : "values" + describe(r));
             return;
         }
-        check(!exception, "raised " + raised);
+        check(!exception, "result", "values", result(raised));
         int[] order = {0, 3, 1, 2};
         for (int i = 0; i < 4; i++) {
             var wanted = s.getAsJsonArray("res").get(i).getAsString();
-            check(wanted.equals("*") || number(wanted) == r[order[i]], "register " + i + " is 0x"
-                    + Long.toHexString(r[order[i]]));
+            if (!wanted.equals("*")) {
+                same(NAMES.get(order[i]), number(wanted), r[order[i]]);
+            }
         }
     }
 
@@ -516,7 +522,7 @@ final class VectorReplay implements AutoCloseable {
             var wanted = range.get(2).getAsString();
             for (long msr = number(range.get(0).getAsString()); msr <= last; msr += s.get("stride").getAsInt()) {
                 var got = access(lp(s), (int) msr, write, 0);
-                check(wanted.equals("*") || got.equals(wanted), "MSR 0x" + Long.toHexString(msr) + ": " + got + ", wanted " + wanted);
+                same("MSR " + VectorWords.hex(msr), wanted, got);
             }
         }
     }
@@ -524,10 +530,9 @@ final class VectorReplay implements AutoCloseable {
     private void wrmsr(JsonObject s) {
         int msr = (int) n(s, "msr");
         var got = access(lp(s), msr, true, n(s, "value"));
-        check(got.equals(s.get("res").getAsString()), "write: " + got);
+        same("write", s.get("res").getAsString(), got);
         got = access(lp(s), msr, false, 0);
-        var wanted = s.get("readback").getAsString();
-        check(wanted.equals("*") || got.equals(wanted), "read: " + got);
+        same("read back", s.get("readback").getAsString(), got);
     }
 
     private void movCr(JsonObject s) {
@@ -544,17 +549,17 @@ final class VectorReplay implements AutoCloseable {
             machine.cpus[lp].registers()[3] = value;
             got = emulate(lp, 28, 3, cr | 3 << 8) ? result(raised) : "ok";
         }
-        check(got.equals(wanted), got);
+        same("result", wanted, got);
         if (got.equals("ok")) {
             long real = vmcs.read(cr == 0 ? VmcsField.GUEST_CR0 : VmcsField.GUEST_CR4);
-            check(real == n(s, "real"), "real value 0x" + Long.toHexString(real));
+            same("the register", n(s, "real"), real);
             long seen = real & ~mask | shadow & mask;
-            check(seen == n(s, "seen"), "seen value 0x" + Long.toHexString(seen));
+            same("the value that the guest reads", n(s, "seen"), seen);
         }
         if (raised == -1 && !machine.inGuest(lp)) {
             var regs = new SeamRegs();
             regs.set(SeamRegs.RCX, lastEnter[lp]);
-            check(machine.seamcall(lp, regs), "re-entry failed");
+            check(machine.seamcall(lp, regs), "entry after the TD exit", "the guest runs", "no entry:" + describe(regs.array()));
             deliverEvent(lp);
         }
     }
@@ -568,21 +573,21 @@ final class VectorReplay implements AutoCloseable {
         r[2] = value >>> 32;
         r[1] = 0;
         var got = emulate(lp, 55, 3, 0) ? result(raised) : "ok";
-        check(got.equals(s.get("res").getAsString()), got);
-        check(machine.cpus[lp].xcr0() == n(s, "xcr0"), "XCR0 0x" + Long.toHexString(machine.cpus[lp].xcr0()));
+        same("result", s.get("res").getAsString(), got);
+        same("XCR0", n(s, "xcr0"), machine.cpus[lp].xcr0());
     }
 
     private void mtfUntilDone(JsonObject s) {
         int lp = lp(s);
         requireGuest(lp);
         var vmcs = machine.core.vmcs(machine.cpus[lp]);
-        int steps = 0;
+        int stepped = 0;
         while ((vmcs.read(VmcsField.PROC_BASED_CONTROLS) & VmcsInit.PROC_MONITOR_TRAP_FLAG) != 0) {
-            check(steps++ < s.get("max").getAsInt(), "stepping does not end");
+            check(stepped++ < s.get("max").getAsInt(), "stepping", "an end", "none after " + stepped);
             exitInformation(lp, 37, 0);
             vmcs.write(VmcsField.GUEST_RIP, vmcs.read(VmcsField.GUEST_RIP) + 3);
             machine.cpus[lp].msr(FIXED_CTR0, 1);
-            check(machine.vmExit(lp), "TD exit while stepping");
+            check(machine.vmExit(lp), "stepping", "the guest resumes", "TD exit");
             deliverEvent(lp);
         }
     }
@@ -627,13 +632,8 @@ final class VectorReplay implements AutoCloseable {
                 var sub = s.get("sub").getAsString();
                 machine.cpuidFlip = new int[] {(int) n(s, "leaf"), sub.equals("any") ? -1 : (int) number(sub), reg, 1 << bit};
             }
-            long rax;
-            try {
-                rax = plainCall(lpInit ? 1 : 0, lpInit ? 35 : 33, 0, 0);
-            } catch (ModuleHalt halt) {
-                throw new Mismatch("bit " + bit + ": " + halt.getMessage());
-            }
-            check(rax == number(e.getValue()), "bit " + bit + ": rax 0x" + Long.toHexString(rax) + ", wanted " + e.getValue());
+            long rax = plainCall(lpInit ? 1 : 0, lpInit ? 35 : 33, 0, 0);
+            same("rax with bit " + bit + " inverted", number(e.getValue()), rax);
         }
     }
 
@@ -642,12 +642,12 @@ final class VectorReplay implements AutoCloseable {
         long tdr = n(s, "tdr");
         long params = n(s, "params");
         long old = machine.memory.read(pa, 4);
-        var t = new Tdr(machine.memory, tdr, VectorMachine.FIRST_PRIVATE_KEY);
+        var t = new Tdr(machine.memory, tdr, RecordedMemory.FIRST_PRIVATE_KEY);
         for (var e : byBit(s).entrySet()) {
             machine.memory.write(pa, 4, 1L << e.getKey());
             long rax = plainCall(0, 21, tdr, params);
             var got = "0x" + Long.toHexString(rax) + (rax != 0 ? ",0x" + Long.toHexString(lastTdvpr) : "");
-            check(got.equals(e.getValue()), "bit " + e.getKey() + ": " + got + ", wanted " + e.getValue());
+            same("result with bit " + e.getKey(), e.getValue(), got);
             machine.memory.write(pa, 4, old);
             uninitialize(t);
         }
@@ -667,7 +667,7 @@ final class VectorReplay implements AutoCloseable {
 
     private void lock(JsonObject s, boolean hold) {
         boolean exclusive = s.get("mode").getAsString().equals("exclusive");
-        var tdr = new Tdr(machine.memory, lastTdr, VectorMachine.FIRST_PRIVATE_KEY);
+        var tdr = new Tdr(machine.memory, lastTdr, RecordedMemory.FIRST_PRIVATE_KEY);
         var name = s.get("lock").getAsString();
         if (name.equals("sept_entry")) {
             var tdcs = new Tdcs(machine.memory, tdr);

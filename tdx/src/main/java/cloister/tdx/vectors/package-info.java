@@ -1,0 +1,2 @@
+/// Recorded behaviour of the TDX module, replayed on ours. [VECTORS]
+package cloister.tdx.vectors;
