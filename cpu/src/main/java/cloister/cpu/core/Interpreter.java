@@ -27,7 +27,8 @@ public final class Interpreter {
     /// As [#run]; true when the code cache has got new arrays and the loop must start again with them.
     ///
     /// What keeps this fast is C2's habit of computing in front of the switch whatever two cases have in common: each case loads
-    /// its own word, behind its own range check, and fixed slots (RSP, the page, the result) come as operands.
+    /// its own word, behind its own range check, and fixed slots (RSP, the page, the result) come as operands. Addresses are written out
+    /// in every case, because C2 does not inline a call that it has not seen run.
     private static boolean loop(Cpu cpu, long slice) {
         CodeCache cache = cpu.code;
         byte[] ops = cache.ops;
@@ -152,20 +153,26 @@ public final class Interpreter {
                     }
                     case MicroOp.LEA64 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]);
+                        long form = code[pc + 1];
+                        r[(int) u >>> 8 & 0xff] = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LEA32 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = address(r, code[pc + 1]) & 0xffff_ffffL;
+                        long form = code[pc + 1];
+                        r[(int) u >>> 8 & 0xff] = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD8 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base, budget) & 0xffL;
                         pc += 2;
@@ -173,8 +180,10 @@ public final class Interpreter {
                     }
                     case MicroOp.LOAD16 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffffL;
                         pc += 2;
@@ -182,8 +191,10 @@ public final class Interpreter {
                     }
                     case MicroOp.LOAD32 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base, budget) & 0xffff_ffffL;
                         pc += 2;
@@ -191,63 +202,33 @@ public final class Interpreter {
                     }
                     case MicroOp.LOAD64 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         r[(int) u >>> 8 & 0xff] = ((va + 7) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base, budget);
                         pc += 2;
                         continue;
                     }
-                    case MicroOp.LOAD_S8_64 -> {
-                        long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
-                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) : (byte) slowLoad(cpu, va, 1, pc, base, budget);
-                        pc += 2;
-                        continue;
-                    }
-                    case MicroOp.LOAD_S16_64 -> {
-                        long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
-                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) : (short) slowLoad(cpu, va, 2, pc, base, budget);
-                        pc += 2;
-                        continue;
-                    }
                     case MicroOp.LOAD_S32_64 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base, budget);
                         pc += 2;
                         continue;
                     }
-                    case MicroOp.LOAD_S8_32 -> {
-                        long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
-                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffff_ffffL : (byte) slowLoad(cpu, va, 1, pc, base, budget) & 0xffff_ffffL;
-                        pc += 2;
-                        continue;
-                    }
-                    case MicroOp.LOAD_S16_32 -> {
-                        long u = code[pc];
-                        long va = address(r, code[pc + 1]);
-                        int t = Tlb.entryWord(va, ctx);
-                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffff_ffffL : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffff_ffffL;
-                        pc += 2;
-                        continue;
-                    }
                     case MicroOp.STORE8 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if ((va & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.BYTE, va + tlb[t + 2], (byte) value);
                         } else {
@@ -258,9 +239,11 @@ public final class Interpreter {
                     }
                     case MicroOp.STORE16 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if (((va + 1) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.SHORT, va + tlb[t + 2], (short) value);
                         } else {
@@ -271,9 +254,11 @@ public final class Interpreter {
                     }
                     case MicroOp.STORE32 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if (((va + 3) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.INT, va + tlb[t + 2], (int) value);
                         } else {
@@ -284,9 +269,11 @@ public final class Interpreter {
                     }
                     case MicroOp.STORE64 -> {
                         long u = code[pc];
-                        long va = address(r, code[pc + 1]);
+                        long form = code[pc + 1];
+                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32);
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
@@ -516,7 +503,7 @@ public final class Interpreter {
                     }
                     case MicroOp.RMW -> {
                         long u = code[pc];
-                        readModifyWrite(cpu, address(r, code[pc + 1]), u, pc, base, budget);
+                        readModifyWrite(cpu, u, pc, base, budget);
                         pc += 2;
                         continue;
                     }
@@ -525,7 +512,7 @@ public final class Interpreter {
                         int sp = (int) u >>> 8 & 0xff;
                         long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
                         long va = r[sp] - 8;
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
@@ -539,7 +526,7 @@ public final class Interpreter {
                         long u = code[pc];
                         int sp = (int) u >>> 16 & 0xff;
                         long va = r[sp];
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         long value = ((va + 7) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
                         r[sp] = va + 8;
@@ -750,7 +737,7 @@ public final class Interpreter {
                         long page = r[(int) u >>> 16 & 0xff];
                         long value = page + code[pc + 1];
                         long va = r[sp] - 8;
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
@@ -776,7 +763,7 @@ public final class Interpreter {
                         long u = code[pc];
                         int sp = (int) u >>> 8 & 0xff;
                         long va = r[sp];
-                        int t = Tlb.entryWord(va, ctx);
+                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
                         long value = ((va + 7) & -4096L | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
                         target = checkedTarget(cpu, value, pc, base, budget);
@@ -936,8 +923,9 @@ public final class Interpreter {
         return cpu.tlb.read(linear, 8);
     }
 
-    private static void readModifyWrite(Cpu cpu, long linear, long u, int pc, long base, long budget) {
+    private static void readModifyWrite(Cpu cpu, long u, int pc, long base, long budget) {
         sync(cpu, pc, base, budget);
+        long linear = address(cpu.r, cpu.code.code[pc + 1]);
         checkCanonical(cpu, linear, 8, (int) cpu.code.code[pc + 1]);
         ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, (int) u >>> 16 & 0xff, u >> 32);
     }

@@ -32,11 +32,7 @@ final class MicroOp {
     static final int LOAD16 = 17;
     static final int LOAD32 = 18;
     static final int LOAD64 = 19;
-    static final int LOAD_S8_64 = 20;
-    static final int LOAD_S16_64 = 21;
     static final int LOAD_S32_64 = 22;
-    static final int LOAD_S8_32 = 23;
-    static final int LOAD_S16_32 = 24;
     /// Stores (+) of the source operand.
     static final int STORE8 = 25;
     static final int STORE16 = 26;

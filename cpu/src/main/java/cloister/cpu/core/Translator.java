@@ -299,12 +299,13 @@ final class Translator {
             op = from == 1 ? mem ? MicroOp.LOAD8 : MicroOp.ZERO8 : mem ? MicroOp.LOAD16 : MicroOp.ZERO16;
         } else if (from == 4) {
             op = to == 8 ? mem ? MicroOp.LOAD_S32_64 : MicroOp.SIGN32_64 : mem ? MicroOp.LOAD32 : MicroOp.MOV32;
-        } else if (from == 2) {
-            op = to == 8 ? mem ? MicroOp.LOAD_S16_64 : MicroOp.SIGN16_64 : mem ? MicroOp.LOAD_S16_32 : MicroOp.SIGN16_32;
         } else {
-            op = to == 8 ? mem ? MicroOp.LOAD_S8_64 : MicroOp.SIGN8_64 : mem ? MicroOp.LOAD_S8_32 : MicroOp.SIGN8_32;
+            op = from == 2 ? to == 8 ? MicroOp.SIGN16_64 : MicroOp.SIGN16_32 : to == 8 ? MicroOp.SIGN8_64 : MicroOp.SIGN8_32;
         }
-        if (mem) {
+        if (mem && signed && from < 4) {
+            source(1, from, Slot.T0);
+            emit(word(op, insn.reg0, Slot.T0, 0, 0));
+        } else if (mem) {
             emit(word(op, insn.reg0, 0, 0, 0), form());
         } else {
             emit(word(op, insn.reg0, insn.reg1, 0, 0));
