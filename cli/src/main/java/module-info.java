@@ -5,6 +5,7 @@ module cloister.cli {
     requires cloister.tdx;
     requires cloister.devices;
     requires cloister.sim;
+    requires com.google.gson;
     requires info.picocli;
     requires org.apache.commons.compress;
     requires org.tukaani.xz;

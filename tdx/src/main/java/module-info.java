@@ -7,4 +7,5 @@ module cloister.tdx {
     exports cloister.tdx;
     exports cloister.tdx.port;
     exports cloister.tdx.vectors;
+    exports cloister.tdx.inspect;
 }

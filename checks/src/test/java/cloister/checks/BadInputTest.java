@@ -36,6 +36,11 @@ class BadInputTest {
             run --kernel CUT                         | 65 | truncated
             run --kernel CUT --vm-type default       | 65 | truncated
             run --kernel KERNEL --initrd BIG         | 65 | initrd
+            run --dump-on-exit /nonexistent/x        | 64 | choose a file in a folder that is there
+            run --dump-at -1                         | 64 | is no time
+            inspect /nonexistent                     | 65 | there is no file /nonexistent
+            inspect TEXT                             | 65 | is no dump
+            inspect --pamt --sept TEXT               | 64 | --pamt goes with neither
             boot                                     | 64 | Unmatched argument
             """)
     void oneLineAndAnExitCode(String arguments, int exitCode, String says) throws IOException {

@@ -2,8 +2,10 @@ package cloister.checks;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.nio.file.Path;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -12,14 +14,18 @@ class BootTest {
     private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING:|BUG:|Oops|Call Trace|Marking TSC unstable|"
             + "unchecked MSR access|rcu: INFO|soft lockup|stuck for|\\(bug\\)|firmware bug", Pattern.CASE_INSENSITIVE);
 
-    @Test void linuxKnowsThatItIsATrustDomain() {
-        var result = Launcher.cloister("run", "--stats", "--exec", "dmesg; cat /proc/cpuinfo");
+    @Test void linuxKnowsThatItIsATrustDomain(@TempDir Path folder) {
+        String dump = folder.resolve("dump.json").toString();
+        var result = Launcher.cloister("run", "--stats", "--dump-on-exit", dump, "--exec", "dmesg; cat /proc/cpuinfo");
         assertThat(result.exitCode()).as(result.err()).isZero();
         assertThat(result.out()).contains("tdx: Guest detected").contains("Memory Encryption Features active: Intel TDX");
         assertThat(result.out().lines().filter(l -> l.startsWith("flags"))).singleElement().asString().contains(" tdx_guest");
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
         assertThat(result.err()).contains("pages accepted").contains("TDH.VP.ENTER")
                 .contains("TDH.PHYMEM.PAGE.RECLAIM").contains("private pages left   0");
+        var shown = Launcher.cloister("inspect", dump);
+        assertThat(shown.exitCode()).as(shown.err()).isZero();
+        assertThat(shown.out()).contains("TDX module: READY", "TD_KEYS_CONFIGURED, OP_STATE RUNNABLE", "TDVPS", "Secure EPT of TD 0");
     }
 
     @Test void linuxBootsAsAnOrdinaryVm() {

@@ -4,6 +4,7 @@ import cloister.cli.guest.FetchFailure;
 import cloister.cli.guest.GuestCache;
 import cloister.devices.ByteSink;
 import cloister.sim.Scheduler.IdlePace;
+import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.ExecChannel;
 import cloister.vmm.Initramfs;
 import cloister.vmm.Machine;
@@ -29,7 +30,7 @@ import picocli.CommandLine.ParentCommand;
 /// `cloister run`: boots a guest.
 @Command(name = "run", mixinStandardHelpOptions = true, sortOptions = false,
         description = {"Boot a guest, by default Debian's cloud kernel with a busybox shell as a trust domain.",
-            "Keys: Ctrl-A x leaves, Ctrl-A Ctrl-A sends a Ctrl-A."},
+            "Keys: Ctrl-A x leaves, Ctrl-A d writes a dump (see --dump-file), Ctrl-A Ctrl-A sends a Ctrl-A."},
         footer = {"", "Exit codes: 0 the guest powered off (with --exec: the command's code), 64 wrong option, 65 broken input",
             "file, 69 JDK, network or mirror missing, 70 internal error, 80 guest panic, 81 triple fault, 82 guest",
             "waits for ever, 83 guest reset, 84 feature missing in Cloister, 85 private pages not reclaimed,",
@@ -38,6 +39,8 @@ final class RunCommand implements Callable<Integer> {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
     /// instructions and prove nothing here.
     private static final String COMMAND_LINE = "console=ttyS0 panic=-1 cryptomgr.notests";
+
+    private static final int MAX_DUMP_SECONDS = 1_000_000;
 
     @ParentCommand
     private Main main;
@@ -83,6 +86,18 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--stats", description = "Print what the run cost, on standard error.")
     private boolean stats;
 
+    @Option(names = "--dump-on-exit", paramLabel = "FILE", description = {"When the guest has ended, write what the TDX module knows:",
+        "TD and VP fields, Secure EPT, PAMT, KeyIDs. FILE.json is JSON (for 'cloister inspect'), other names text."})
+    private Path dumpOnExit;
+
+    @Option(names = "--dump-at", paramLabel = "SECONDS",
+            description = "Write such a dump to --dump-file when the guest's virtual time is there, and go on.")
+    private Double dumpAt;
+
+    @Option(names = "--dump-file", paramLabel = "FILE", defaultValue = "cloister-dump.json",
+            description = "Where --dump-at and Ctrl-A d write. Default: ${DEFAULT-VALUE}.")
+    private Path dumpFile;
+
     @Option(names = "--verbose", description = "With --exec: the guest's console on standard error.")
     private boolean verbose;
 
@@ -108,6 +123,15 @@ final class RunCommand implements Callable<Integer> {
         if (traceOut != null && trace.length == 0) {
             throw UserError.usage("--trace-out without --trace: say what to trace");
         }
+        if (dumpOnExit != null) {
+            DumpFile.check("--dump-on-exit", dumpOnExit);
+        }
+        if (dumpAt != null) {
+            if (!(dumpAt >= 0 && dumpAt < MAX_DUMP_SECONDS)) {
+                throw UserError.usage("--dump-at " + dumpAt + " is no time: choose 0 to " + MAX_DUMP_SECONDS + " seconds");
+            }
+            DumpFile.check("--dump-file", dumpFile);
+        }
     }
 
     private int run() throws FetchFailure {
@@ -125,13 +149,19 @@ final class RunCommand implements Callable<Integer> {
                     terminal.forward(key -> machine.consoleInput(new byte[] {(byte) key}), () -> {
                         quit = true;
                         machine.requestStop();
-                    });
+                    }, () -> machine.inspectSoon(this::dump));
+                }
+                if (dumpAt != null) {
+                    machine.inspectAt((long) (dumpAt * 1e9), this::dump);
                 }
                 var done = new CountDownLatch(1);
                 startTimer(machine, done);
                 var outcome = machine.run();
                 done.countDown();
                 stdout.flush();
+                if (dumpOnExit != null) {
+                    DumpFile.write(dumpOnExit, machine.inspect());
+                }
                 boolean torn = outcome instanceof Outcome.PowerOff || outcome instanceof Outcome.Reset;
                 long leaked = torn ? machine.tearDown() : 0;
                 if (stats) {
@@ -147,6 +177,12 @@ final class RunCommand implements Callable<Integer> {
             }
         } finally {
             stdout.flush();
+        }
+    }
+
+    private void dump(ModuleSnapshot snapshot) {
+        if (DumpFile.write(dumpFile, snapshot)) {
+            System.err.print("cloister: dump written to " + dumpFile + "\r\n"); // the terminal may be raw
         }
     }
 

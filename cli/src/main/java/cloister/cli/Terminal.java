@@ -6,7 +6,7 @@ import java.io.IOException;
 import java.util.function.IntConsumer;
 
 /// The user's terminal in raw mode: every key goes to the guest, but for the escape key Ctrl-A, which takes one more:
-/// `x` leaves, Ctrl-A sends a Ctrl-A.
+/// `x` leaves, `d` dumps, Ctrl-A sends a Ctrl-A.
 final class Terminal implements AutoCloseable {
     private static final int ESCAPE = 1;
     private final String savedSettings;
@@ -36,7 +36,8 @@ final class Terminal implements AutoCloseable {
     ///
     /// @param key  gets each byte, 0..255, for the guest
     /// @param quit runs when the user leaves
-    void forward(IntConsumer key, Runnable quit) {
+    /// @param dump runs when the user asks for a dump
+    void forward(IntConsumer key, Runnable quit, Runnable dump) {
         Thread.ofPlatform().daemon().name("console-input").start(() -> {
             // Not System.in: its buffering and locking are of no use here.
             try (var in = new FileInputStream(FileDescriptor.in)) {
@@ -46,6 +47,8 @@ final class Terminal implements AutoCloseable {
                         escaped = false;
                         if (c == 'x' || c == 'X') {
                             quit.run();
+                        } else if (c == 'd' || c == 'D') {
+                            dump.run();
                         } else {
                             key.accept(c);
                         }

@@ -10,6 +10,7 @@ import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
 import cloister.spec.x86.Msr;
 import cloister.tdx.TdxModule;
+import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.port.PlatformInfo;
 import java.util.ArrayList;
 import java.util.List;
@@ -35,6 +36,7 @@ public final class Platform implements AutoCloseable {
     private final Entropy entropy;
     private final List<LogicalProcessor> processors;
     private final long seamBase;
+    private final TdxModule tdxModule;
 
     /// Powers a platform on, TDX module loaded and not initialised.
     public Platform(PlatformOptions options) {
@@ -51,10 +53,10 @@ public final class Platform implements AutoCloseable {
             list.add(new LogicalProcessor(i, memory, scheduler, entropy.stream("lp" + i), cpuid, regions));
         }
         processors = List.copyOf(list);
-        loadTdxModule();
+        tdxModule = loadTdxModule();
     }
 
-    private void loadTdxModule() {
+    private TdxModule loadTdxModule() {
         var cmr = new PlatformInfo.Cmr(FREE_START, seamBase - FREE_START);
         var info = new PlatformInfo(processors.size(), 1, List.of(cmr), List.of(Cpuid.FAMILY_MODEL_STEPPING));
         var module = new TdxModule(memory, info);
@@ -65,6 +67,13 @@ public final class Platform implements AutoCloseable {
             var port = new SeamProcessor(lp, scheduler, entropy.stream("seam lp" + lp.index()), seal);
             lp.installSeam((caller, regs) -> module.seamcall(port, regs));
         }
+        return module;
+    }
+
+    /// What the TDX module knows now, for people: no software on the platform could see it. Called with the scheduler's baton, or
+    /// while nothing runs.
+    public ModuleSnapshot inspectTdxModule() {
+        return tdxModule.inspect();
     }
 
     /// The physical memory.

@@ -8,6 +8,7 @@ import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
 import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
+import cloister.tdx.inspect.ModuleSnapshot;
 import java.util.List;
 
 /// The host below the VMM: the platform with KVM loaded.
@@ -59,6 +60,10 @@ final class Host implements HostEnvironment, AutoCloseable {
 
     Kvm kvm() {
         return kvm;
+    }
+
+    ModuleSnapshot inspectTdxModule() {
+        return platform.inspectTdxModule();
     }
 
     /// Instructions retired by all LPs.

@@ -7,11 +7,13 @@ import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
+import cloister.tdx.inspect.ModuleSnapshot;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 
 /// A whole machine: platform, hypervisor, devices, guest. One object is one run.
 public final class Machine implements AutoCloseable {
@@ -123,6 +125,27 @@ public final class Machine implements AutoCloseable {
     /// Hands input to the first serial port. Any thread may call it.
     public void consoleInput(byte[] bytes) {
         host.scheduler().post(() -> board.com1.receive(bytes));
+    }
+
+    /// What the TDX module knows: its state, the PAMT, every trust domain down to its Secure EPT. Call before or after [#run], not
+    /// while it runs; before [#tearDown] to see the trust domain whole.
+    public ModuleSnapshot inspect() {
+        return host.inspectTdxModule();
+    }
+
+    /// Takes [#inspect] of the running machine at the next opportunity. Any thread may call it; nothing happens once the run has
+    /// ended.
+    ///
+    /// @param sink gets the snapshot, on a thread of the run, which waits
+    public void inspectSoon(Consumer<ModuleSnapshot> sink) {
+        host.scheduler().post(() -> sink.accept(inspect()));
+    }
+
+    /// Takes [#inspect] when the virtual time comes to `nanos`. Call before [#run]; nothing happens if that ends earlier.
+    ///
+    /// @param sink gets the snapshot, on a thread of the run, which waits
+    public void inspectAt(long nanos, Consumer<ModuleSnapshot> sink) {
+        host.clock().schedule(host.clock().ticksOfNanos(nanos), () -> sink.accept(inspect()));
     }
 
     /// What the run cost so far; complete after [#run].

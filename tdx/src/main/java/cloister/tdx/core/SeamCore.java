@@ -6,6 +6,7 @@ import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.ModuleState.SysState;
+import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
@@ -73,6 +74,11 @@ public final class SeamCore {
             leave(lp);
         }
         return resume;
+    }
+
+    /// What the module knows now. Called while no other thread runs the module.
+    public ModuleSnapshot inspect() {
+        return Inspection.of(module);
     }
 
     /// The lock of a page.

@@ -1,0 +1,80 @@
+package cloister.cli;
+
+import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.tdx.inspect.TdSnapshot;
+import cloister.vmm.UserError;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/// `cloister inspect`: shows what `cloister run --dump-on-exit` and its like wrote.
+@Command(name = "inspect", mixinStandardHelpOptions = true, sortOptions = false,
+        description = {"Show a dump of the TDX module: module state, KeyIDs, PAMT, and of every trust domain TDR, TDCS, TDVPS and",
+            "VMCS fields by their specification names, locks, measurements and the Secure EPT."},
+        footer = {"", "Make a dump with 'cloister run --dump-on-exit FILE.json', or while a guest runs with --dump-at or Ctrl-A d."})
+final class InspectCommand implements Callable<Integer> {
+    @Parameters(paramLabel = "FILE.json", description = "The dump.")
+    private Path file;
+
+    @Option(names = "--json", description = "Print JSON instead of text.")
+    private boolean json;
+
+    @Option(names = "--sept", description = "Only the Secure EPT.")
+    private boolean sept;
+
+    @Option(names = "--pamt", description = "Only the PAMT.")
+    private boolean pamt;
+
+    @Option(names = "--td", paramLabel = "N", description = "Only trust domain N, from 0.")
+    private Integer td;
+
+    @Override public Integer call() {
+        try {
+            if (pamt && (sept || td != null)) {
+                throw UserError.usage("--pamt goes with neither --sept nor --td: the PAMT is the platform's");
+            }
+            var module = DumpFile.read(file);
+            if (td != null && (td < 0 || td >= module.tds().size())) {
+                throw UserError.usage("there is no trust domain " + td + ": the dump has " + module.tds().size()
+                        + ", counted from 0");
+            }
+            System.out.print(json ? json(module) : text(module));
+            return ExitCode.SUCCESS.code();
+        } catch (UserError e) {
+            System.err.println("cloister: " + e.getMessage() + ".");
+            return e.exitCode();
+        }
+    }
+
+    private String json(ModuleSnapshot module) {
+        if (pamt) {
+            return SnapshotJson.write(module.pamt());
+        }
+        List<TdSnapshot> tds = td == null ? module.tds() : List.of(module.tds().get(td));
+        if (sept) {
+            var roots = tds.stream().map(TdSnapshot::secureEpt).toList();
+            return SnapshotJson.write(td == null ? roots : roots.getFirst());
+        }
+        return SnapshotJson.write(td == null ? module : tds.getFirst());
+    }
+
+    private String text(ModuleSnapshot module) {
+        if (pamt) {
+            return SnapshotText.ofPamt(module.pamt()).strip() + "\n";
+        }
+        if (td == null && !sept) {
+            return SnapshotText.of(module);
+        }
+        var out = new StringBuilder();
+        for (int i = 0; i < module.tds().size(); i++) {
+            if (td == null || td == i) {
+                var one = module.tds().get(i);
+                out.append((sept ? SnapshotText.ofSept(i, one) : SnapshotText.ofTd(i, one)).strip()).append('\n');
+            }
+        }
+        return out.toString();
+    }
+}

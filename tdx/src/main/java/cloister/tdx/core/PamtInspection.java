@@ -1,0 +1,98 @@
+package cloister.tdx.core;
+
+import cloister.memory.PhysicalMemory;
+import cloister.tdx.inspect.PamtRange;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Reads the PAMT for a snapshot. Reads memory behind the keys: a destroyed entry must not end the observer.
+final class PamtInspection {
+    private static final String[] SIZES = {"4K", "2M", "1G"};
+
+    private final ModuleState module;
+    private final List<PamtRange> ranges = new ArrayList<>();
+    // The range that grows.
+    private long start;
+    private long end;
+    private long word;
+    private int size;
+
+    PamtInspection(ModuleState module) {
+        this.module = module;
+    }
+
+    List<PamtRange> ranges() {
+        for (var tdmr : module.tdmrs) {
+            long to = Math.min(tdmr.lastInitialized, tdmr.info.base() + tdmr.info.size());
+            for (long pa = tdmr.info.base(); pa < to; pa += Pamt.bytes(Pamt.SIZE_1G)) {
+                visit(tdmr, pa, Pamt.SIZE_1G, to);
+            }
+            flush();
+        }
+        return List.copyOf(ranges);
+    }
+
+    /// The state of the lock of the 4 KiB page at `pa`.
+    static String lockOf(ModuleState module, long pa) {
+        for (var tdmr : module.tdmrs) {
+            if (pa >= tdmr.info.base() && pa < tdmr.lastInitialized) {
+                return Inspection.hostPriorityLock((int) entry(module, tdmr, pa, Pamt.SIZE_4K) & 0xffff);
+            }
+        }
+        return cloister.tdx.inspect.Lock.FREE;
+    }
+
+    private void visit(Tdmr tdmr, long pa, int level, long limit) {
+        long entry = entry(module, tdmr, pa, level);
+        if (level == Pamt.SIZE_4K || type(entry) != PageType.NDA) {
+            add(pa, level, entry);
+            return;
+        }
+        long to = Math.min(limit, pa + Pamt.bytes(level));
+        for (long at = pa; at < to; at += Pamt.bytes(level - 1)) {
+            visit(tdmr, at, level - 1, limit);
+        }
+    }
+
+    private static long entry(ModuleState module, Tdmr tdmr, long pa, int level) {
+        long hpa = tdmr.info.pamtBase()[level] + PamtEntry.BYTES * (pa - tdmr.info.base() >>> 12 + 9 * level);
+        return module.memory.readPlain(PhysicalMemory.pa(hpa), 8);
+    }
+
+    private void add(long pa, int level, long entry) {
+        // Whom a free page belonged to does not count.
+        long value = type(entry) == PageType.NDA ? entry & 0xff_ffff : entry;
+        if (start == end || pa != end || level != size || value != word) {
+            flush();
+            start = pa;
+            size = level;
+            word = value;
+        }
+        end = pa + Pamt.bytes(level);
+    }
+
+    private void flush() {
+        if (start != end) {
+            ranges.add(new PamtRange(start, end, name(type(word)), SIZES[size], word >>> 24 << 12,
+                    Inspection.hostPriorityLock((int) word & 0xffff)));
+        }
+        start = end;
+    }
+
+    private static int type(long entry) {
+        return (int) (entry >>> 16) & 0xff;
+    }
+
+    private static String name(int type) {
+        return switch (type) {
+            case PageType.NDA -> "PT_NDA";
+            case PageType.RSVD -> "PT_RSVD";
+            case PageType.REG -> "PT_REG";
+            case PageType.TDR -> "PT_TDR";
+            case PageType.TDCX -> "PT_TDCX";
+            case PageType.TDVPR -> "PT_TDVPR";
+            case PageType.EPT -> "PT_EPT";
+            default -> "PT_" + type;
+        };
+    }
+}
