@@ -95,9 +95,13 @@ final class GuestCalls {
             case VP_WR -> MetadataLeaves.guestVpWrite(lp);
             case SYS_RD -> MetadataLeaves.guestSysRead(lp);
             case SYS_RDALL -> MetadataLeaves.guestSysReadAll(lp);
+            case VP_ENTER -> GuestPartition.enter(lp);
+            case VP_INVEPT -> GuestPartition.invept(lp);
+            case VP_INVVPID -> GuestPartition.invvpid(lp);
+            case SERVTD_RD -> GuestPartition.serviceTd(lp, true);
+            case SERVTD_WR -> GuestPartition.serviceTd(lp, false);
             case MEM_PAGE_ATTR_RD -> PageAttributes.read(lp);
             case MEM_PAGE_ATTR_WR -> PageAttributes.write(lp);
-            default -> throw new ModuleHalt("TDCALL leaf " + leaf.specificationName() + " is not modelled");
         }
         return true;
     }

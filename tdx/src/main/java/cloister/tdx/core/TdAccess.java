@@ -6,8 +6,8 @@ import cloister.spec.tdx.TdxStatus;
 
 /// A TD's TDCS, checked to be in a state that allows the leaf; the operation-state lock is held until close, if it was asked for.
 record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseable {
-    /// @throws LeafFailure in the order fatal, keys, pages, lock, state
-    static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
+    /// @throws LeafFailure in the order fatal, keys, pages
+    static void require(Tdr tdr) throws LeafFailure {
         if (tdr.fatal()) {
             throw new LeafFailure(TdxStatus.TD_FATAL);
         }
@@ -17,6 +17,11 @@ record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseab
         if (tdr.numTdcx() < Tdcs.MIN_PAGES) {
             throw new LeafFailure(TdxStatus.TDCS_NOT_ALLOCATED);
         }
+    }
+
+    /// @throws LeafFailure in the order fatal, keys, pages, lock, state
+    static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
+        require(tdr);
         var tdcs = new Tdcs(lp.module.memory, tdr);
         if (lock != LockMode.NONE) {
             var word = tdcs.lock(Tdcs.OP_STATE_LOCK);
