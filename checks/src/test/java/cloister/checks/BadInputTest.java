@@ -41,6 +41,10 @@ class BadInputTest {
             inspect /nonexistent                     | 65 | there is no file /nonexistent
             inspect TEXT                             | 65 | is no dump
             inspect --pamt --sept TEXT               | 64 | --pamt goes with neither
+            vectors                                  | 64 | Missing required parameter: 'DIR'
+            vectors . --threads 0                    | 64 | choose 1 or more
+            vectors /nonexistent                     | 65 | there is no directory /nonexistent
+            vectors FOLDER                           | 65 | there are no scenarios
             boot                                     | 64 | Unmatched argument
             """)
     void oneLineAndAnExitCode(String arguments, int exitCode, String says) throws IOException {
@@ -72,6 +76,7 @@ class BadInputTest {
                 case "EMPTY" -> write("empty", new byte[0]);
                 case "KERNEL" -> write("kernel", bzImage(1 << 20));
                 case "CUT" -> write("cut", Arrays.copyOf(bzImage(1 << 20), 40_000));
+                case "FOLDER" -> folder.toString();
                 case "BIG" -> write("big", new byte[513 << 20]);
                 default -> word;
             };

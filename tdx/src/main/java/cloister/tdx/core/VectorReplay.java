@@ -4,6 +4,7 @@ import static cloister.tdx.core.VectorPlatform.number;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
+import cloister.spec.tdx.TdxReturn;
 import cloister.spec.vmx.VmcsField;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
@@ -633,7 +634,11 @@ public final class VectorReplay {
                 machine.cpuidFlip = new int[] {(int) n(s, "leaf"), sub.equals("any") ? -1 : (int) number(sub), reg, 1 << bit};
             }
             long rax = plainCall(lpInit ? 1 : 0, lpInit ? 35 : 33, 0, 0);
-            same("rax with bit " + bit + " inverted", number(e.getValue()), rax);
+            long wanted = number(e.getValue());
+            if (rax != wanted) {
+                throw new VectorMismatch("rax with bit " + bit + " inverted", VectorWords.hex(wanted), VectorWords.hex(rax),
+                        VectorWords.difference(new TdxReturn(wanted), new TdxReturn(rax)));
+            }
         }
     }
 

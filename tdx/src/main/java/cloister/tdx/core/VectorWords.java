@@ -13,6 +13,7 @@ import com.google.gson.JsonObject;
 import java.util.ArrayList;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 
 /// Steps and differences of the vectors in the specification's words.
@@ -67,6 +68,8 @@ final class VectorWords {
         } else if (step.get("op").getAsString().equals("td_exit")) {
             int reason = (int) VectorPlatform.number(step.get("reason").getAsString());
             text.append("TD exit ").append(ExitReason.name(reason));
+        } else if (step.get("op").getAsString().equals("flip_sweep")) {
+            return sweep(step);
         } else {
             var json = step.toString();
             return json.length() > LONGEST_STEP ? json.substring(0, LONGEST_STEP) + "..." : json;
@@ -85,6 +88,13 @@ final class VectorWords {
             }
         }
         return text.toString();
+    }
+
+    private static String sweep(JsonObject step) {
+        return (step.get("phase").getAsString().equals("lpinit") ? SeamcallLeaf.SYS_LP_INIT : SeamcallLeaf.SYS_INIT).specificationName()
+                + " with single bits inverted of " + (step.has("msr") ? "MSR " + step.get("msr").getAsString()
+                : "CPUID(" + step.get("leaf").getAsString() + ", " + step.get("sub").getAsString() + ")."
+                + step.get("reg").getAsString().toUpperCase(Locale.ROOT));
     }
 
     /// The name of a metadata field.
@@ -117,20 +127,35 @@ final class VectorWords {
         return bits(expected, got);
     }
 
+    /// What the difference between two completion statuses is.
+    static String difference(TdxReturn expected, TdxReturn got) {
+        return "expected " + name(expected) + ", got " + name(got);
+    }
+
+    /// A status with the operand or other detail that it names.
+    private static String name(TdxReturn value) {
+        var status = value.status();
+        if (status == null) {
+            return value.toString();
+        }
+        return status.name().startsWith("OPERAND") || status.name().startsWith("PAGE")
+                ? status + " of " + OperandId.name(value.detail())
+                : status + (value.detail() == 0 ? "" : " detail 0x" + Integer.toHexString(value.detail()));
+    }
+
     /// RAX in words. TDH.VP.ENTER's low half is an exit reason when the guest ran.
     private static String status(JsonObject step, long rax) {
-        var status = TdxStatus.of(rax);
+        var value = new TdxReturn(rax);
+        var status = value.status();
         if (status == null) {
-            return new TdxReturn(rax).toString();
+            return value.toString();
         }
-        int detail = new TdxReturn(rax).detail();
-        boolean ran = leaf(step) == SeamcallLeaf.VP_ENTER.number() && (status == TdxStatus.SUCCESS
+        boolean ran = isHostCall(step) && leaf(step) == SeamcallLeaf.VP_ENTER.number() && (status == TdxStatus.SUCCESS
                 || status.name().startsWith("NON_RECOVERABLE") || status.name().startsWith("CROSS_TD"));
         if (ran || !isHostCall(step) && leaf(step) == TdcallLeaf.VP_VMCALL.number() && status == TdxStatus.SUCCESS) {
-            return status + " with exit reason " + ExitReason.name(detail);
+            return status + " with exit reason " + ExitReason.name(value.detail());
         }
-        return status.name().startsWith("OPERAND") || status.name().startsWith("PAGE") ? status + " of " + OperandId.name(detail)
-                : status + (detail == 0 ? "" : " detail 0x" + Integer.toHexString(detail));
+        return name(value);
     }
 
     /// RDX of the memory functions: level and state of the Secure EPT entry. [TDX-ABI "Secure EPT Entry Information"]
