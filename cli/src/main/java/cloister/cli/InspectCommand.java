@@ -12,8 +12,8 @@ import picocli.CommandLine.Parameters;
 
 /// `cloister inspect`: shows what `cloister run --dump-on-exit` and its like wrote.
 @Command(name = "inspect", mixinStandardHelpOptions = true, sortOptions = false,
-        description = {"Show a dump of the TDX module: module state, KeyIDs, PAMT, and of every trust domain TDR, TDCS, TDVPS and",
-            "VMCS fields by their specification names, locks, measurements and the Secure EPT."},
+        description = "Show a dump of the TDX module: its state, KeyIDs, PAMT, and the fields, locks, measurements and Secure EPT of "
+                + "every trust domain.",
         footer = {"", "Make a dump with 'cloister run --dump-on-exit FILE.json', or while a guest runs with --dump-at or Ctrl-A d."})
 final class InspectCommand implements Callable<Integer> {
     @Parameters(paramLabel = "FILE.json", description = "The dump.")

@@ -86,8 +86,9 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--stats", description = "Print what the run cost, on standard error.")
     private boolean stats;
 
-    @Option(names = "--dump-on-exit", paramLabel = "FILE", description = {"When the guest has ended, write what the TDX module knows:",
-        "TD and VP fields, Secure EPT, PAMT, KeyIDs. FILE.json is JSON (for 'cloister inspect'), other names text."})
+    @Option(names = "--dump-on-exit", paramLabel = "FILE",
+            description = "When the guest has ended, write what the TDX module knows: TD and VP fields, Secure EPT, PAMT, KeyIDs. "
+                    + "FILE.json is JSON (for 'cloister inspect'), other names text.")
     private Path dumpOnExit;
 
     @Option(names = "--dump-at", paramLabel = "SECONDS",

@@ -85,8 +85,8 @@ final class SnapshotText {
         line("");
         line("PAMT");
         for (var range : ranges) {
-            line("  %012x-%012x %10d KiB %s %-8s %s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
-                    range.pageSize(), range.type(), range.owner() == 0 ? "" : "TDR %012x".formatted(range.owner()),
+            line("  %012x-%012x %10d KiB %s %-8s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
+                    range.pageSize(), range.type(), range.owner() == 0 ? "" : " TDR %012x".formatted(range.owner()),
                     lock(range.lock()));
         }
     }
