@@ -137,7 +137,8 @@ class TidyTest {
     private static List<Path> sources() {
         return walk(path -> {
             String name = path.toString();
-            return !name.contains("/target/") && (name.endsWith(".java") || name.endsWith(".md") || name.endsWith("pom.xml") || name.endsWith("/run")
+            return !name.contains("/target/")
+                    && (name.endsWith(".java") || name.endsWith(".md") || name.endsWith("pom.xml") || name.endsWith("/run")
                     || name.endsWith("/cloister") || name.endsWith(".sh"));
         });
     }
