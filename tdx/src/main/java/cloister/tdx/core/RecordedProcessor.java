@@ -9,7 +9,7 @@ import java.util.HashMap;
 import java.util.Map;
 
 /// A logical processor without a CPU: what the vectors' platform file says, and state that tests set.
-final class RecordedProcessor implements Processor {
+sealed class RecordedProcessor implements Processor permits FuzzProcessor {
     private static final int INTR_PENDING = 0x9a;
 
     /// What all processors share.

@@ -17,7 +17,7 @@ import java.util.Map;
 public final class SeamCore {
     private static final long RESERVED = ~0xff_ffffL;
 
-    private final ModuleState module;
+    final ModuleState module;
     private final Map<Integer, LpState> lps = new HashMap<>();
 
     /// The module just loaded.
@@ -25,7 +25,7 @@ public final class SeamCore {
         this.module = new ModuleState(memory, platform);
     }
 
-    private LpState lp(Processor cpu) {
+    LpState lp(Processor cpu) {
         var known = lps.get(cpu.lp());
         if (known == null) {
             known = new LpState(module, cpu);

@@ -46,10 +46,15 @@ final class VpEnter {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         var tdvprPage = module.lockTdvpr(lp, operand & SeptEntry.HPA, LockMode.SHARED, OperandId.RCX);
-        LockedPage tdrPage = null;
-        boolean entered = false;
+        LockedPage tdrPage;
         try {
             tdrPage = module.lockOwner(lp, tdvprPage, LockMode.SHARED);
+        } catch (LeafFailure busy) {
+            tdvprPage.close();
+            throw busy;
+        }
+        boolean entered = false;
+        try {
             tdr = module.tdr(tdrPage.pa());
             lp.tdrPage = tdrPage;
             lp.tdvprPage = tdvprPage;
@@ -59,14 +64,10 @@ final class VpEnter {
                 entered = true;
             }
         } finally {
-            if (!entered) {
-                if (lp.tdvprPage != null) { // else a TD exit released everything
-                    lp.leaveTd();
-                    if (tdrPage != null) {
-                        tdrPage.close();
-                    }
-                    tdvprPage.close();
-                }
+            if (!entered && lp.tdvprPage != null) { // else a TD exit released everything
+                lp.leaveTd();
+                tdrPage.close();
+                tdvprPage.close();
             }
         }
         return entered;

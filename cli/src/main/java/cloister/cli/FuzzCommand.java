@@ -1,0 +1,72 @@
+package cloister.cli;
+
+import cloister.tdx.ModuleFuzz;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/// `cloister fuzz`: fuzzers of parts of the platform.
+@Command(name = "fuzz", mixinStandardHelpOptions = true, description = "Run a part of the platform against random input.")
+final class FuzzCommand {
+    private static final long PROGRESS = 100_000;
+    private static final int DEFECT = 1;
+
+    /// `cloister fuzz module`.
+    @Command(name = "module", mixinStandardHelpOptions = true,
+            description = "Drive random SEAMCALLs and TDCALLs from several processors and check the TDX module's invariants.")
+    int module(
+            @Option(names = "--seed", paramLabel = "N", defaultValue = "1",
+                    description = "The run's seed; one seed gives one run (default ${DEFAULT-VALUE}).") long seed,
+            @Option(names = "--calls", paramLabel = "M", defaultValue = "1000000",
+                    description = "How many calls to make (default ${DEFAULT-VALUE}).") long calls,
+            @Option(names = "--replay", paramLabel = "FILE", description = "Replay the calls in a file instead.") Path replay,
+            @Option(names = "--coverage", description = "Print how often each function was called and succeeded.")
+            boolean coverage,
+            @Option(names = "--out", paramLabel = "FILE", defaultValue = "fuzz-finding.txt",
+                    description = "Where a finding's shrunk calls go (default ${DEFAULT-VALUE}).") Path out) {
+        try {
+            return replay != null ? replay(replay) : run(seed, calls, coverage, out);
+        } catch (IOException e) {
+            System.err.println("cloister: cannot use the file " + e.getMessage() + ": choose another --out or --replay.");
+            return ExitCode.USAGE.code();
+        } catch (IllegalArgumentException e) {
+            System.err.println("cloister: " + replay + " is not a sequence of calls (" + e.getMessage() + ").");
+            return ExitCode.DATA.code();
+        }
+    }
+
+    private static int replay(Path file) throws IOException {
+        var broken = ModuleFuzz.replay(Files.readAllLines(file));
+        System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
+        return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
+    }
+
+    private static int run(long seed, long calls, boolean coverage, Path out) throws IOException {
+        var fuzz = new ModuleFuzz(seed);
+        long start = System.nanoTime();
+        long[] next = {PROGRESS};
+        var finding = fuzz.run(calls, done -> {
+            if (done >= next[0]) {
+                System.out.printf("%d calls, %.0f per second%n", done, done / ((System.nanoTime() - start) / 1e9));
+                next[0] = done + PROGRESS;
+            }
+        });
+        if (coverage) {
+            System.out.print(fuzz.coverage());
+        }
+        if (finding == null) {
+            System.out.printf("Seed %d, %d calls: every invariant held.%n", seed, calls);
+            return ExitCode.SUCCESS.code();
+        }
+        List<String> lines = new ArrayList<>(List.of("# seed " + seed + ", call " + finding.call(), "# " + finding.message()));
+        lines.addAll(finding.sequence());
+        Files.write(out, lines);
+        System.out.printf("Seed %d, call %d: %s%n%d lines that show it: %s (cloister fuzz module --replay %s)%n", seed,
+                finding.call(), finding.message(), finding.sequence().size(), out, out);
+        return DEFECT;
+    }
+}
