@@ -7,7 +7,8 @@ import picocli.CommandLine.Command;
 /// The `cloister` command.
 @Command(name = "cloister", description = "A complete Intel TDX platform in Java: boots trust domains anywhere.",
         mixinStandardHelpOptions = true, version = "cloister 0.1.0",
-        subcommands = {RunCommand.class, FetchCommand.class, InitrdCommand.class, VectorsCommand.class, InspectCommand.class},
+        subcommands = {RunCommand.class, FetchCommand.class, InitrdCommand.class, VectorsCommand.class, InspectCommand.class,
+                FuzzCommand.class},
         footer = {"", "To build and run every test: ./cloister test"})
 public final class Main implements Runnable {
     private Main() {

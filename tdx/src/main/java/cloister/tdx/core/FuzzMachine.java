@@ -6,6 +6,7 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
+import com.google.gson.JsonParser;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.UncheckedIOException;
@@ -76,7 +77,7 @@ final class FuzzMachine implements AutoCloseable {
     private static VectorPlatform platform() {
         try (var in = new InputStreamReader(FuzzMachine.class.getResourceAsStream("fuzz-platform.json"),
                 StandardCharsets.UTF_8)) {
-            return new VectorPlatform(in);
+            return new VectorPlatform(JsonParser.parseReader(in).getAsJsonObject());
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
