@@ -271,7 +271,7 @@ public final class VectorReplay {
         }
         if (s.has("guest")) {
             check(entered, "the result", "the guest runs", "a return to the VMM with" + describe(regs.array()));
-            compareGuest(s.getAsJsonObject("guest"), lp, new long[16], 0);
+            compareGuest(s.getAsJsonObject("guest"), lp, new long[16]);
         } else {
             check(!entered, "the result", "a return to the VMM", "the guest runs");
             var out = s.getAsJsonObject("out");
@@ -356,9 +356,12 @@ public final class VectorReplay {
         boolean resumed = machine.vmExit(lp);
         if (s.has("guest")) {
             check(resumed, "the result", "the guest resumes", "TD exit with" + describe(host.array()));
+            var guest = s.getAsJsonObject("guest");
             if (last) {
-                compareGuest(s.getAsJsonObject("guest"), lp, before, rip);
+                same("advance of RIP", n(guest, "rip_adv"), vmcs.read(VmcsField.GUEST_RIP) - rip);
+                compareGuest(guest, lp, before);
             } else {
+                compare(guest.getAsJsonObject("gpr"), machine.cpus[lp].registers(), before, false);
                 deliverEvent(lp);
             }
         } else {
@@ -374,13 +377,10 @@ public final class VectorReplay {
         vmcs.write(VmcsField.GUEST_INTERRUPTIBILITY_STATE, 0);
     }
 
-    private void compareGuest(JsonObject guest, int lp, long[] before, long rip) {
+    private void compareGuest(JsonObject guest, int lp, long[] before) {
         var vmcs = machine.core.vmcs(machine.cpus[lp]);
         var gpr = guest.has("gpr") ? guest.getAsJsonObject("gpr") : new JsonObject();
         compare(gpr, machine.cpus[lp].registers(), before, true);
-        if (rip != 0) {
-            same("advance of RIP", n(guest, "rip_adv"), vmcs.read(VmcsField.GUEST_RIP) - rip);
-        }
         long info = vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO);
         if (guest.has("event")) {
             var event = guest.getAsJsonObject("event");
