@@ -48,6 +48,9 @@ public final class PhysicalMemory implements AutoCloseable {
     private final Map<Long, char[]> mixed = new HashMap<>();
     private final List<OwnerListener> listeners = new ArrayList<>();
     private final byte[] watched;
+    /// Frames that may have been written since power-on. The others are zero and have no backing, and not even a look at them is
+    /// free: it makes the host map a page.
+    private final boolean[] touched;
     private final List<WriteListener> writeListeners = new ArrayList<>();
 
     /// @param size              bytes, a positive multiple of 4096 below 2^46
@@ -61,6 +64,7 @@ public final class PhysicalMemory implements AutoCloseable {
         this.window = ReservedWindow.reserve(size, arena);
         this.owner = new char[Math.toIntExact(size >> FRAME_SHIFT)];
         this.watched = new byte[owner.length];
+        this.touched = new boolean[owner.length];
     }
 
     /// Bytes of physical memory.
@@ -146,6 +150,11 @@ public final class PhysicalMemory implements AutoCloseable {
         }
     }
 
+    /// Whoever is going to write to `frame` through [#window] says so before.
+    public void touch(long frame) {
+        touched[(int) frame] = true;
+    }
+
     /// Whether writes to `frame` are told.
     public boolean watched(long frame) {
         return watched[(int) frame] != 0;
@@ -219,6 +228,11 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Fills `[hpa, hpa + length)` with `value` and takes ownership.
     public void fill(long hpa, long length, byte value) {
         long pa = pa(hpa);
+        if (value == 0 && (pa & FRAME_SIZE - 1) == 0 && length == FRAME_SIZE && !touched[(int) (pa >> FRAME_SHIFT)]) {
+            written(pa, length);
+            setOwner(pa, length, keyId(hpa));
+            return; // it is zero
+        }
         takeOwnership(pa, length, keyId(hpa));
         window.asSlice(pa, length).fill(value);
     }
@@ -229,7 +243,7 @@ public final class PhysicalMemory implements AutoCloseable {
         for (long frame = firstFrame; frame < firstFrame + frames; frame++) {
             becomeWhole(frame, 0);
             long pa = frame << FRAME_SHIFT;
-            if (MemorySegment.mismatch(window, pa, pa + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
+            if (touched[(int) frame] && MemorySegment.mismatch(window, pa, pa + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
                 window.asSlice(pa, FRAME_SIZE).fill((byte) 0);
             }
         }
@@ -251,7 +265,12 @@ public final class PhysicalMemory implements AutoCloseable {
         setOwner(pa, length, keyId(hpa));
         // Pages that nobody wrote are zero and cost nothing; comparing first keeps zeroing them from allocating them.
         var content = MemorySegment.ofArray(source);
-        if (MemorySegment.mismatch(content, offset, offset + length, window, pa, pa + length) >= 0) {
+        int frame = (int) (pa >> FRAME_SHIFT);
+        boolean same = touched[frame]
+                ? MemorySegment.mismatch(content, offset, offset + length, window, pa, pa + length) < 0
+                : MemorySegment.mismatch(content, offset, offset + length, ZERO_FRAME, 0, length) < 0;
+        if (!same) {
+            touched[frame] = true;
             MemorySegment.copy(content, offset, window, pa, length);
         }
     }
@@ -271,6 +290,9 @@ public final class PhysicalMemory implements AutoCloseable {
     /// lines; a line covered in part by a new owner keeps what that owner would have read.
     public void takeOwnership(long pa, long length, int keyId) {
         written(pa, length);
+        for (long frame = pa >> FRAME_SHIFT; frame <= pa + length - 1 >> FRAME_SHIFT; frame++) {
+            touch(frame);
+        }
         long last = pa + length - 1 >> FRAME_SHIFT;
         for (long frame = pa >> FRAME_SHIFT; frame <= last; frame++) {
             if (owner[(int) frame] != keyId) {

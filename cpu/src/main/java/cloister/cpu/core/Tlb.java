@@ -232,6 +232,7 @@ public final class Tlb {
         long tag = tags[entry];
         fast[word] = tag;
         if (writable[entry] && !memory.watched(pa >> PhysicalMemory.FRAME_SHIFT)) {
+            memory.touch(pa >> PhysicalMemory.FRAME_SHIFT);
             fast[word + 1] = tag;
         }
         fast[word + 2] = pa - (tag & PAGE_MASK);
