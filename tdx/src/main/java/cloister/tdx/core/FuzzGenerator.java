@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
+import cloister.spec.tdx.FieldTable;
 import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.SeptState;
@@ -20,10 +21,7 @@ final class FuzzGenerator {
     private static final long EPT_WB_4_LEVELS = 0x1e;
     private static final long TSC_1_GHZ = 40;
     private static final SeamcallLeaf[] LEAVES = SeamcallLeaf.values();
-    /// Fields of TDs, VCPUs and the module that hosts and guests read.
-    private static final long[] FIELDS = {0x9100000100000008L, 0x9100000100000010L, 0x1110000300000000L, 0x8000000200000000L,
-        0x9800000100000000L, 0x9810000300000010L, 0x9110000300000005L, 0x2000000100000L, 0x8000000000000020L, 0xa00000300000008L,
-        0x200000280000001eL, 0x24004814L, 0xa00001600000020L, -1L, 0};
+    private static final List<FieldTable> TABLES = List.of(FieldTable.SYS, FieldTable.TD, FieldTable.VP, FieldTable.TD_VMCS);
 
     private final FuzzMachine machine;
     private final FuzzChecker checker;
@@ -52,9 +50,11 @@ final class FuzzGenerator {
         return list.get(below(list.size()));
     }
 
-    long field() {
-        long field = FIELDS[below(FIELDS.length)];
-        return oneIn(4) ? field ^ 1L << below(64) : field + below(3);
+    /// The identifier of a metadata field of the module (0), of a TD (1) or of a VCPU (2).
+    long field(int context) {
+        var row = any(TABLES.get(context == 2 ? 2 + below(2) : context).fields());
+        long id = row.id() + (long) below(row.count()) * row.stride();
+        return oneIn(6) ? id ^ 1L << below(64) : id;
     }
 
     boolean isDoomed(long tdrPa) {
@@ -193,8 +193,8 @@ final class FuzzGenerator {
         long tdr = anyOf(checker.tdrs);
         long vp = anyOf(checker.tdvprs);
         var step = switch (leaf) {
-            case MNG_RD, MNG_WR -> call(lp, leaf, tdr, field(), random.nextLong(), random.nextLong());
-            case VP_RD, VP_WR -> call(lp, leaf, vp, field(), random.nextLong() & below(4), -1L);
+            case MNG_RD, MNG_WR -> call(lp, leaf, tdr, field(1), random.nextLong(), random.nextLong());
+            case VP_RD, VP_WR -> call(lp, leaf, vp, field(2), random.nextLong() & below(4), -1L);
             case VP_ENTER, VP_FLUSH, VP_INIT -> call(lp, leaf, vp, random.nextLong(), below(8));
             case VP_ADDCX -> call(lp, leaf, freePage(), vp);
             case MEM_RD, MEM_WR -> call(lp, leaf, gpa() + 8L * below(512), tdr, random.nextLong());
@@ -207,8 +207,8 @@ final class FuzzGenerator {
             case MNG_INIT -> call(lp, leaf, tdr, hostPage());
             case PHYMEM_PAGE_RECLAIM, PHYMEM_PAGE_RDMD, PHYMEM_PAGE_WBINVD -> call(lp, leaf, anyPage());
             case SYS_INFO -> call(lp, leaf, hostPage(), 1024, hostPage(), 32);
-            case SYS_RD -> call(lp, leaf, 0, field());
-            case SYS_RDALL -> call(lp, leaf, 0, hostPage(), field());
+            case SYS_RD -> call(lp, leaf, 0, field(0));
+            case SYS_RDALL -> call(lp, leaf, 0, hostPage(), field(0));
             case SYS_SHUTDOWN -> call(lp, leaf, below(3));
             case SYS_CONFIG -> call(lp, leaf, hostPage(), 1, 33);
             default -> call(lp, leaf, tdr);
@@ -320,7 +320,7 @@ final class FuzzGenerator {
         if (oneIn(12)) {
             return call(lp, SeamcallLeaf.VP_FLUSH, vp);
         }
-        return oneIn(20) ? call(lp, oneIn(2) ? SeamcallLeaf.VP_RD : SeamcallLeaf.VP_WR, vp, field(), random.nextLong(), -1L)
+        return oneIn(20) ? call(lp, oneIn(2) ? SeamcallLeaf.VP_RD : SeamcallLeaf.VP_WR, vp, field(2), random.nextLong(), -1L)
                 : call(lp, SeamcallLeaf.VP_ENTER, vp | (oneIn(16) ? 1L << 52 : 0));
     }
 

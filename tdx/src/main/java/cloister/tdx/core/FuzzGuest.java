@@ -114,9 +114,12 @@ final class FuzzGuest {
             case VP_CPUIDVE_SET -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, general.below(5));
             case MR_VERIFYREPORT -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, gpa);
             case MEM_PAGE_ATTR_RD -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, gpa);
-            case MEM_PAGE_ATTR_WR -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, gpa,
-                    (long) general.below(0x90) << 16, (long) general.below(0x90) << 16);
-            default -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, 0, general.field(), random.nextLong(), -1L);
+            case MEM_PAGE_ATTR_WR -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, gpa, general.below(8) << 16 | 0x8000_0000L,
+                    (long) general.below(8) << 16);
+            case SYS_RD, VM_RD, VM_WR, VP_RD, VP_WR -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax, 0,
+                    general.field(leaf == TdcallLeaf.SYS_RD ? 0 : leaf == TdcallLeaf.VM_RD || leaf == TdcallLeaf.VM_WR ? 1 : 2),
+                    random.nextLong() & 3, -1L);
+            default -> exit(lp, ExitReason.TDCALL, 0, 0, 0, rax);
         };
     }
 
