@@ -165,6 +165,21 @@ class EngineTest {
         assertThat(cpu.retired).isEqualTo(1 + 10 * 3 + 10 * 3 + 5);
     }
 
+    /// The cache runs full in the middle of a program, at a link and at a look-up.
+    @ParameterizedTest
+    @ValueSource(ints = {1, 3, 6, 9, 20})
+    void aFullCodeCacheStartsAgain(int before) {
+        machine.code("b90a000000 e806000000 ffc9 75f7 0f0b f7c101000000 7401 90 c3".replace(" ", ""));
+        Interpreter.run(cpu, before);
+        cpu.code.next = CodeCache.PLACE_MASK - 100;
+        int generation = cpu.code.generation;
+        assertThat(fault().vector).isEqualTo(ExceptionVector.UD);
+        assertThat(cpu.retired).isEqualTo(1 + 10 * 3 + 10 * 3 + 5);
+        cpu.rip = Machine.CODE + 0x800;
+        fault();
+        assertThat(cpu.code.generation).isGreaterThan(generation);
+    }
+
     @Test
     void aRepeatedStringInstructionRetiresOnceAndSpendsBudget() {
         machine.code("f3aa 0f0b".replace(" ", "")); // REP STOSB
