@@ -106,6 +106,25 @@ class EngineTest {
         assertThat(cpu.rip).isEqualTo(end - 3);
     }
 
+    /// The same instruction across pages again and again: its second part changes, then its second page.
+    @Test
+    void anInstructionAcrossPagesIsReadAfresh() {
+        machine.codeAt(0x1ffe, "b805000000ebf9"); // MOV EAX, imm32 with one byte in the first page; JMP back
+        cpu.rip = 0x1ffe;
+        Interpreter.run(cpu, 10);
+        assertThat(cpu.r[Cpu.RAX]).isEqualTo(5);
+        machine.memory.write(0x2001, 1, 0x77);
+        Interpreter.run(cpu, 10);
+        assertThat(cpu.r[Cpu.RAX]).isEqualTo(0x770005);
+        machine.memory.write(0x30000, 8, 0xf9eb010203L);
+        machine.mapping.put(0x2000L, 0x30000L);
+        Interpreter.run(cpu, 10);
+        assertThat(cpu.r[Cpu.RAX]).as("stale until flushed").isEqualTo(0x770005);
+        cpu.tlb.flushPage(0x2000);
+        Interpreter.run(cpu, 10);
+        assertThat(cpu.r[Cpu.RAX]).isEqualTo(0x1020305);
+    }
+
     // Self- and cross-modifying code
 
     @Test
