@@ -41,8 +41,7 @@ import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.Warmup;
 
 /// Guest instructions a microsecond (MIPS): a tight integer loop, a loop that copies memory, and flat code that runs through
-/// thousands of blocks, as kernels do. Build with `mvn -pl bench -am package`, run with
-/// `java -cp 'bench/target/classes:bench/target/lib/*' org.openjdk.jmh.Main`.
+/// thousands of blocks, as kernels do. Run with `./cloister bench EngineBenchmark`.
 @State(Scope.Thread)
 @BenchmarkMode(Mode.Throughput)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
