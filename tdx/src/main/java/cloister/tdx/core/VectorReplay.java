@@ -64,6 +64,11 @@ public final class VectorReplay {
         machine = new VectorMachine(platform, memory);
     }
 
+    /// The machine as the steps so far left it.
+    VectorMachine machine() {
+        return machine;
+    }
+
     /// Steps of the scenario that were replayed without a difference: without its resets and includes, as the manifest counts.
     public int steps() {
         return steps;
@@ -500,7 +505,8 @@ public final class VectorReplay {
         return (machine.memory.read(at, 1) >>> (msr & 7) & 1) != 0;
     }
 
-    private String access(int lp, int msr, boolean write, long value) {
+    /// What RDMSR or WRMSR does: pass, gp, ve, the value read or ok.
+    String access(int lp, int msr, boolean write, long value) {
         requireGuest(lp);
         if (!exits(lp, msr, write)) {
             return "pass";
