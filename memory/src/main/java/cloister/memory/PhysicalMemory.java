@@ -21,6 +21,8 @@ import java.util.Map;
 /// shared KeyIDs; a private KeyID that reads a line it does not own is an integrity violation, reported as [Poison].
 /// Writes take ownership of the lines that they cover; a partial write to a line with another owner reads it first.
 ///
+/// Where there is no memory, reads give all ones and writes are dropped, as on a bus that nobody answers.
+///
 /// DEVIATION: ciphertext is a keystream of our own, not AES-XTS; nothing may depend on its value.
 public final class PhysicalMemory implements AutoCloseable {
     public static final int FRAME_SHIFT = 12;
@@ -178,6 +180,9 @@ public final class PhysicalMemory implements AutoCloseable {
     public long read(long hpa, int bytes) {
         long pa = pa(hpa);
         int key = keyId(hpa);
+        if (!contains(pa, bytes)) {
+            return -1L >>> Long.SIZE - 8 * bytes;
+        }
         if (ownedWhollyBy(pa, key) && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE) {
             return readPlain(pa, bytes);
         }
@@ -191,6 +196,9 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Writes the low `bytes` (1, 2, 4 or 8) of `value` at `hpa` and takes ownership of the lines covered.
     public void write(long hpa, int bytes, long value) {
         long pa = pa(hpa);
+        if (!contains(pa, bytes)) {
+            return;
+        }
         takeOwnership(pa, bytes, keyId(hpa));
         switch (bytes) {
             case 1 -> window.set(ValueLayout.JAVA_BYTE, pa, (byte) value);
@@ -205,6 +213,10 @@ public final class PhysicalMemory implements AutoCloseable {
     public void read(long hpa, byte[] target, int offset, int length) {
         long pa = pa(hpa);
         int key = keyId(hpa);
+        if (!contains(pa, length)) {
+            Arrays.fill(target, offset, offset + length, (byte) -1);
+            return;
+        }
         for (int done = 0; done < length;) {
             int chunk = (int) Math.min(length - done, FRAME_SIZE - (pa + done & FRAME_SIZE - 1));
             if (ownedWhollyBy(pa + done, key)) {
@@ -221,6 +233,9 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Copies content in, as [#write] would.
     public void write(long hpa, byte[] source, int offset, int length) {
         long pa = pa(hpa);
+        if (!contains(pa, length)) {
+            return;
+        }
         takeOwnership(pa, length, keyId(hpa));
         MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
     }
@@ -228,6 +243,9 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Fills `[hpa, hpa + length)` with `value` and takes ownership.
     public void fill(long hpa, long length, byte value) {
         long pa = pa(hpa);
+        if (!contains(pa, length)) {
+            return;
+        }
         if (value == 0 && (pa & FRAME_SIZE - 1) == 0 && length == FRAME_SIZE && !touched[(int) (pa >> FRAME_SHIFT)]) {
             written(pa, length);
             setOwner(pa, length, keyId(hpa));
@@ -261,6 +279,9 @@ public final class PhysicalMemory implements AutoCloseable {
     public void movdir64b(long hpa, byte[] source, int offset, int lines) {
         long pa = pa(hpa);
         int length = lines * LINE_SIZE;
+        if (!contains(pa, length)) {
+            return;
+        }
         written(pa, length);
         setOwner(pa, length, keyId(hpa));
         // Pages that nobody wrote are zero and cost nothing; comparing first keeps zeroing them from allocating them.

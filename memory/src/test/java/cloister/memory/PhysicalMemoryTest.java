@@ -80,6 +80,18 @@ class PhysicalMemoryTest {
         memory.write(PhysicalMemory.hpa(FRAME, PRIVATE), 8, SECRET);
     }
 
+    @Test void nobodyAnswersBehindTheEnd() {
+        long hole = PhysicalMemory.hpa(1 << 20, PRIVATE);
+        memory.write(hole, 8, SECRET);
+        memory.fill(hole, 4096, (byte) 0);
+        memory.write(hole, new byte[16], 0, 16);
+        assertThat(memory.read(hole, 8)).isEqualTo(-1L);
+        assertThat(memory.read(hole, 2)).isEqualTo(0xffff);
+        var bytes = new byte[4];
+        memory.read(hole, bytes, 0, 4);
+        assertThat(bytes).containsOnly(-1);
+    }
+
     @Test void memoryEndsWhereItEnds() {
         assertThat(memory.contains((1 << 20) - 8, 8)).isTrue();
         assertThat(memory.contains((1 << 20) - 7, 8)).isFalse();
