@@ -35,14 +35,17 @@ class SeptLegalityTest {
             {"op":"seamcall","leaf":3,"in":{"rcx":"0x3","rdx":"0x100000000","r8":"0x10000d000"},"out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
             {"op":"seamcall","leaf":3,"in":{"rcx":"0x2","rdx":"0x100000000","r8":"0x10000e000"},"out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
             {"op":"seamcall","leaf":3,"in":{"rcx":"0x1","rdx":"0x100000000","r8":"0x10000f000"},"out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
-            {"op":"seamcall","leaf":2,"in":{"rcx":"0x1000","rdx":"0x100000000","r8":"0x100010000","r9":"0x220000"},"out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
+            {"op":"seamcall","leaf":2,"in":{"rcx":"0x1000","rdx":"0x100000000","r8":"0x100010000","r9":"0x220000"},\
+            "out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
             """;
     private static final String LARGE_PAGE = """
-            {"op":"seamcall","leaf":6,"in":{"rcx":"0x200001","rdx":"0x100000000","r8":"0x100200000"},"out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
+            {"op":"seamcall","leaf":6,"in":{"rcx":"0x200001","rdx":"0x100000000","r8":"0x100200000"},\
+            "out":{"rax":"0x0","rcx":"0x0","rdx":"0x0"}}
             """;
     private static final String RUN = """
             {"op":"seamcall","leaf":17,"in":{"rcx":"0x100000000"},"out":{"rax":"0x0"}}
-            {"op":"seamcall","leaf":0,"in":{"rcx":"0x100007000"},"guest":{"gpr":{"rcx":"0x1234","rdx":"0x806f8","rbx":"0x30","r8":"0x1234"}}}
+            {"op":"seamcall","leaf":0,"in":{"rcx":"0x100007000"},\
+            "guest":{"gpr":{"rcx":"0x1234","rdx":"0x806f8","rbx":"0x30","r8":"0x1234"}}}
             {"op":"guest_state","set":{"cs_ar":"0xa09b","efer":"0xd01","cr0":"0x80000031"}}
             """;
 
