@@ -1,6 +1,6 @@
 package cloister.tdx;
 
-import cloister.tdx.core.Fuzzer;
+import cloister.tdx.fuzz.Fuzzer;
 import java.util.List;
 import java.util.function.LongConsumer;
 

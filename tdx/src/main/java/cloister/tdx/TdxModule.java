@@ -2,7 +2,7 @@ package cloister.tdx;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
-import cloister.tdx.core.SeamCore;
+import cloister.tdx.dispatch.SeamCore;
 import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.port.Processor;

@@ -3,14 +3,14 @@ package cloister.tdx.core;
 import cloister.spec.tdx.TdxStatus;
 
 /// The association of a VCPU with one LP. [TDX-BASE "VCPU Association"]
-final class Association {
+public final class Association {
     private Association() {
     }
 
     /// Associates the VCPU with this LP.
     ///
     /// @return whether it was not associated before
-    static boolean associate(LpState lp, Tdcs tdcs, Tdvps vcpu, boolean allowDisabled) throws LeafFailure {
+    public static boolean associate(LpState lp, Tdcs tdcs, Tdvps vcpu, boolean allowDisabled) throws LeafFailure {
         int state = vcpu.state();
         if (state != Tdvps.READY && !(state == Tdvps.DISABLED && allowDisabled)) {
             throw new LeafFailure(TdxStatus.VCPU_STATE_INCORRECT);

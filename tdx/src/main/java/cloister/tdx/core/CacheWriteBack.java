@@ -1,10 +1,10 @@
 package cloister.tdx.core;
 
 /// A package's cache write-back cycle. [TDX-BASE "WBT"]
-final class CacheWriteBack {
-    final LockWord.Own lock = new LockWord.Own();
+public final class CacheWriteBack {
+    public final LockWord.Own lock = new LockWord.Own();
     /// The next cache sub-block of an interrupted cycle; 0: none is interrupted.
-    long interruptionPoint;
+    public long interruptionPoint;
     /// KeyIDs that were flushed when the cycle began.
-    long flushedKeyIds;
+    public long flushedKeyIds;
 }

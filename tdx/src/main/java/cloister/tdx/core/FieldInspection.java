@@ -9,7 +9,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads metadata fields for a snapshot: those that the host of a debug TD may read, whatever the TD's attributes.
-final class FieldInspection {
+public final class FieldInspection {
     private static final int LAST_TDR_CLASS = 2;
     private static final String L2_VMCS = "L2_VMCS_";
 
@@ -21,17 +21,17 @@ final class FieldInspection {
         long read(Field field, int index, long id) throws LeafFailure;
     }
 
-    static Fields system(ModuleState module) {
+    public static Fields system(ModuleState module) {
         var metadata = new SysMetadata(module, FieldAccess.HOST_READ);
         return read(FieldTable.SYS.fields(), (field, index, id) -> metadata.get(field, id));
     }
 
-    static Fields tdr(Tdr tdr) {
+    public static Fields tdr(Tdr tdr) {
         return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() <= LAST_TDR_CLASS && f.debugRead() != 0).toList(),
                 (field, index, id) -> raw(tdr, field, index));
     }
 
-    static Fields tdcs(ModuleState module, Tdr tdr, Tdcs tdcs) {
+    public static Fields tdcs(ModuleState module, Tdr tdr, Tdcs tdcs) {
         var metadata = new TdMetadata(module, FieldAccess.HOST_READ, tdr, tdcs);
         // Elements of CPUID_VALUES are named by leaf; here they come in the order of the table.
         return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() > LAST_TDR_CLASS && visible(f, tdcs)).toList(),
@@ -39,14 +39,14 @@ final class FieldInspection {
                         : metadata.get(field, id));
     }
 
-    static Fields tdvps(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
+    public static Fields tdvps(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
         boolean initialized = observer.module.vcpu(vcpu.tdvprPa) != null;
         var metadata = new VpMetadata(observer, FieldAccess.HOST_READ, tdr, tdcs, vcpu);
         return read(FieldTable.VP.fields().stream().filter(f -> visible(f, vcpu) && !f.name().startsWith(L2_VMCS)).toList(),
                 (field, index, id) -> initialized ? metadata.get(field, id) : raw(vcpu, field, index));
     }
 
-    static Fields tdVmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
+    public static Fields tdVmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
         if (observer.module.vcpu(vcpu.tdvprPa) == null) {
             return new Fields(List.of());
         }

@@ -1,23 +1,23 @@
 package cloister.tdx.core;
 
 /// Checks of guest-physical addresses. [TDX-BASE "Guest Physical Address Space"]
-final class Gpa {
+public final class Gpa {
     private static final long PAGE_INFO_RESERVED = 0x1ffL << 3 | 0xfffL << 52;
 
     private Gpa() {
     }
 
     /// The SHARED bit's position.
-    static int sharedBit(boolean gpaw) {
+    public static int sharedBit(boolean gpaw) {
         return gpaw ? 51 : 47;
     }
 
-    static boolean isShared(long gpa, boolean gpaw) {
+    public static boolean isShared(long gpa, boolean gpaw) {
         return (gpa >>> sharedBit(gpaw) & 1) != 0;
     }
 
     /// Whether a GPA is within the TD's address width and, if asked, private.
-    static boolean isValid(long gpa, Tdcs tdcs, boolean privateOnly) {
+    public static boolean isValid(long gpa, Tdcs tdcs, boolean privateOnly) {
         boolean gpaw = tdcs.gpaw();
         if (privateOnly && isShared(gpa, gpaw)) {
             return false;
@@ -28,7 +28,7 @@ final class Gpa {
     }
 
     /// Whether reserved bits of a faulting GPA are set, so that the guest gets #PF.
-    static boolean aboveMaxpa(long gpa, boolean gpaw, int virtMaxpa) {
+    public static boolean aboveMaxpa(long gpa, boolean gpaw, int virtMaxpa) {
         int maxpa = virtMaxpa == 0 ? ModuleState.MAX_PA : virtMaxpa;
         if (!gpaw && maxpa > 48 && (gpa & bits(maxpa - 1, 48)) != 0) {
             return true;
@@ -41,19 +41,19 @@ final class Gpa {
     }
 
     /// Whether a "GPA and level" operand is well formed: reserved bits, level range, alignment.
-    static boolean isPageInfo(long operand, int minLevel, int maxLevel) {
+    public static boolean isPageInfo(long operand, int minLevel, int maxLevel) {
         int level = level(operand);
         return (operand & PAGE_INFO_RESERVED) == 0 && level >= minLevel && level <= maxLevel
                 && (gpa(operand) & (1L << 12 + 9 * level) - 1) == 0;
     }
 
     /// The level of a "GPA and level" operand.
-    static int level(long operand) {
+    public static int level(long operand) {
         return (int) operand & 7;
     }
 
     /// The GPA of a "GPA and level" operand.
-    static long gpa(long operand) {
+    public static long gpa(long operand) {
         return operand & SeptEntry.HPA;
     }
 }

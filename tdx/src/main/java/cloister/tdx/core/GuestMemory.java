@@ -5,22 +5,26 @@ import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
+import cloister.tdx.exits.EptExits;
+import cloister.tdx.exits.Inject;
+import cloister.tdx.exits.TdExit;
+import cloister.tdx.exits.VmExit;
 
 /// Memory operands of guest-side functions: the module walks the EPT as the processor would. [TDX-BASE "Guest-Side
 /// Function Memory Operands"]
-final class GuestMemory {
-    static final long READ = SeptEntry.R;
-    static final long WRITE = SeptEntry.R | SeptEntry.W;
+public final class GuestMemory {
+    public static final long READ = SeptEntry.R;
+    public static final long WRITE = SeptEntry.R | SeptEntry.W;
     private static final long MEMORY_TYPES_RESERVED = 1 << 2 | 1 << 3 | 1 << 7;
     private static final int EEQ_PENDING = 6;
 
     /// How a walk ended.
-    enum Kind { SUCCESS, VIOLATION, CONVERTIBLE, MISCONFIGURED }
+    public enum Kind { SUCCESS, VIOLATION, CONVERTIBLE, MISCONFIGURED }
 
     /// @param hpa     the translation
     /// @param entry   the last entry read
     /// @param allowed R, W and X of all entries on the way
-    record Walk(Kind kind, long hpa, long entry, long allowed) {
+    public record Walk(Kind kind, long hpa, long entry, long allowed) {
     }
 
     private GuestMemory() {
@@ -30,7 +34,7 @@ final class GuestMemory {
     ///
     /// @return the HPA with KeyID
     /// @throws LeafFailure OPERAND_INVALID without operand
-    static long translate(LpState lp, long gpa, long wanted, boolean privateOnly) throws LeafFailure {
+    public static long translate(LpState lp, long gpa, long wanted, boolean privateOnly) throws LeafFailure {
         var tdcs = lp.tdcs;
         if (!Gpa.isValid(gpa, tdcs, privateOnly)) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID);
@@ -59,7 +63,7 @@ final class GuestMemory {
     }
 
     /// [#translate] for the operand `operand`.
-    static long operand(LpState lp, long gpa, long access, boolean privateOnly, int operand) throws LeafFailure {
+    public static long operand(LpState lp, long gpa, long access, boolean privateOnly, int operand) throws LeafFailure {
         try {
             return translate(lp, gpa, access, privateOnly);
         } catch (LeafFailure failure) {
@@ -78,7 +82,7 @@ final class GuestMemory {
         return lp.vmcs.read(VmcsField.SHARED_EPTP) & SeptEntry.HPA;
     }
 
-    static Walk walkPrivate(Tdr tdr, Tdcs tdcs, long gpa, long wanted) {
+    public static Walk walkPrivate(Tdr tdr, Tdcs tdcs, long gpa, long wanted) {
         return walk(null, tdcs.memory, tdcs.eptp() & SeptEntry.HPA, tdcs.rootLevel(), tdr.keyId(), gpa, wanted);
     }
 

@@ -20,7 +20,7 @@ import java.util.stream.IntStream;
 import java.util.stream.LongStream;
 
 /// Takes a snapshot of the module. Changes nothing, takes no lock, and survives what a leaf function would not.
-final class Inspection {
+public final class Inspection {
     private static final int RTMRS = 4;
 
     private final ModuleState module;
@@ -32,7 +32,7 @@ final class Inspection {
         this.observer = new LpState(module, null);
     }
 
-    static ModuleSnapshot of(ModuleState module) {
+    public static ModuleSnapshot of(ModuleState module) {
         return new Inspection(module).snapshot();
     }
 
@@ -151,12 +151,12 @@ final class Inspection {
     }
 
     /// The state of a [Sharex].
-    static String plainLock(int word) {
+    public static String plainLock(int word) {
         return held((word & 1) != 0, word >>> 1, false);
     }
 
     /// The state of a [SharexHp].
-    static String hostPriorityLock(int word) {
+    public static String hostPriorityLock(int word) {
         return held((word & 1) != 0, word >>> 2, (word & 2) != 0);
     }
 

@@ -2,34 +2,34 @@ package cloister.tdx.core;
 
 /// The KeyID ownership table: the state of each private KeyID and the packages whose caches it may still be in.
 /// [TDX-BASE "Key Ownership Table (KOT)"]
-final class KeyOwnership {
+public final class KeyOwnership {
     /// States of a KeyID.
-    enum State { FREE, ASSIGNED, FLUSHED, RESERVED }
+    public enum State { FREE, ASSIGNED, FLUSHED, RESERVED }
 
     private static final int MAX_KEY_IDS = 64;
 
-    final LockWord.Own lock = new LockWord.Own();
+    public final LockWord.Own lock = new LockWord.Own();
     private final State[] state = new State[MAX_KEY_IDS];
     private final int[] writeBackPackages = new int[MAX_KEY_IDS];
 
-    KeyOwnership() {
+    public KeyOwnership() {
         java.util.Arrays.fill(state, State.FREE);
     }
 
-    State state(int keyId) {
+    public State state(int keyId) {
         return state[keyId];
     }
 
-    void state(int keyId, State value) {
+    public void state(int keyId, State value) {
         state[keyId] = value;
     }
 
     /// A bitmap of the packages that have not written their caches back since the KeyID was flushed.
-    int writeBackPackages(int keyId) {
+    public int writeBackPackages(int keyId) {
         return writeBackPackages[keyId];
     }
 
-    void writeBackPackages(int keyId, int packages) {
+    public void writeBackPackages(int keyId, int packages) {
         writeBackPackages[keyId] = packages;
     }
 }

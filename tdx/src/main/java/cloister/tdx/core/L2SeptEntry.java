@@ -4,11 +4,11 @@ package cloister.tdx.core;
 ///
 /// The state is R, IPAT, PS and bit 55 (blocked). A blocked leaf keeps its R, Xs and Xu permissions in the memory-type bits
 /// and W in bit 59.
-final class L2SeptEntry {
-    static final long VGP = 1L << 57;
-    static final long PWA = 1L << 58;
-    static final long SAVED_W = 1L << 59;
-    static final long SSS = 1L << 60;
+public final class L2SeptEntry {
+    public static final long VGP = 1L << 57;
+    public static final long PWA = 1L << 58;
+    public static final long SAVED_W = 1L << 59;
+    public static final long SSS = 1L << 60;
     private static final long STATE = SeptEntry.R | SeptEntry.IPAT | SeptEntry.LEAF | SeptEntry.BLOCKED;
     private static final long LEAF_STATE = STATE & ~SeptEntry.R;
     private static final long MAPPED_LEAF = SeptEntry.IPAT | SeptEntry.LEAF;
@@ -20,35 +20,35 @@ final class L2SeptEntry {
     private L2SeptEntry() {
     }
 
-    static boolean isFree(long entry) {
+    public static boolean isFree(long entry) {
         return (entry & STATE) == 0;
     }
 
-    static boolean isMapped(long entry) {
+    public static boolean isMapped(long entry) {
         return (entry & LEAF_STATE) == MAPPED_LEAF;
     }
 
-    static boolean isBlockedLeaf(long entry) {
+    public static boolean isBlockedLeaf(long entry) {
         return (entry & LEAF_STATE) == BLOCKED_LEAF;
     }
 
-    static boolean isBlockedNonLeaf(long entry) {
+    public static boolean isBlockedNonLeaf(long entry) {
         return (entry & STATE) == SeptEntry.BLOCKED;
     }
 
-    static long nonLeaf(long pa) {
+    public static long nonLeaf(long pa) {
         return SeptEntry.RW_XS_XU | pa;
     }
 
     /// A leaf with page attributes; it is blocked while the page is pending.
-    static long leaf(long old, long pa, int attributes, boolean blocked) {
+    public static long leaf(long old, long pa, int attributes, boolean blocked) {
         long entry = old & ~(SeptEntry.HPA | SeptEntry.MEMORY_TYPE | SAVED_W | LEAF_STATE) | pa | SeptEntry.WB
                 | (blocked ? BLOCKED_LEAF : MAPPED_LEAF);
         return withAttributes(entry, attributes);
     }
 
     /// Changes the page attributes of a leaf; a blocked one keeps the permissions aside.
-    static long withAttributes(long old, int attributes) {
+    public static long withAttributes(long old, int attributes) {
         long r = attributes & 1;
         long w = attributes >>> 1 & 1;
         long x = attributes >>> 2 & 1;
@@ -62,7 +62,7 @@ final class L2SeptEntry {
     }
 
     /// Blocks an entry; an L1 page that is blocked for writing has its W saved already.
-    static long blocked(long entry, boolean l1Blockedw) {
+    public static long blocked(long entry, boolean l1Blockedw) {
         long result = entry;
         if (SeptEntry.isLeaf(entry)) {
             if (!l1Blockedw) {
@@ -77,7 +77,7 @@ final class L2SeptEntry {
         return result & ~SeptEntry.RW_XS_XU;
     }
 
-    static long unblocked(long entry) {
+    public static long unblocked(long entry) {
         if (isBlockedNonLeaf(entry)) {
             return (entry & ~STATE | SeptEntry.RW_XS_XU) & ~SeptEntry.MEMORY_TYPE & ~SAVED_W;
         }
@@ -90,7 +90,7 @@ final class L2SeptEntry {
     }
 
     /// The state number that interface functions report.
-    static int architecturalState(long entry) {
+    public static int architecturalState(long entry) {
         long state = entry & STATE;
         if (state == 0) {
             return 64;
@@ -105,7 +105,7 @@ final class L2SeptEntry {
     }
 
     /// The entry as interface functions report it; a debug TD shows attributes.
-    static long architectural(long entry, boolean debug) {
+    public static long architectural(long entry, boolean debug) {
         if (isFree(entry)) {
             return SeptEntry.SUPPRESS_VE;
         }
@@ -120,7 +120,7 @@ final class L2SeptEntry {
 
     /// The page attributes of an entry, as TDG.MEM.PAGE.ATTR.RD reports them: R, W, Xs, Xu, VGP, PWA, SSS, suppress #VE,
     /// and bit 15 valid.
-    static int attributes(long entry, boolean l1Blockedw) {
+    public static int attributes(long entry, boolean l1Blockedw) {
         if (isFree(entry)) {
             return (int) (entry >>> 63) << 7;
         }

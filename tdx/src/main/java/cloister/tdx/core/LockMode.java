@@ -1,4 +1,4 @@
 package cloister.tdx.core;
 
 /// How a lock is held.
-enum LockMode { NONE, SHARED, EXCLUSIVE }
+public enum LockMode { NONE, SHARED, EXCLUSIVE }

@@ -3,7 +3,7 @@ package cloister.tdx.core;
 import cloister.memory.PhysicalMemory;
 
 /// The 16 bits of a lock: in a control structure, in a PAMT entry, or in the module's own data.
-sealed interface LockWord {
+public sealed interface LockWord {
     int get();
 
     void set(int value);

@@ -5,7 +5,7 @@ package cloister.tdx.core;
 /// @param size 0 4 KiB, 1 2 MiB, 2 1 GiB
 /// @param upper entry of the 1 GiB above, or null
 /// @param middle entry of the 2 MiB above, or null
-record LockedPage(long pa, int size, LockMode mode, PamtEntry entry, PamtEntry upper, PamtEntry middle)
+public record LockedPage(long pa, int size, LockMode mode, PamtEntry entry, PamtEntry upper, PamtEntry middle)
         implements AutoCloseable {
     @Override public void close() {
         if (mode == LockMode.EXCLUSIVE) {

@@ -5,15 +5,15 @@ import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 
 /// The running SHA-384 of a TD's build. [TDX-BASE "Measurement and Attestation"]
-final class Measurement {
-    static final int HASH_BYTES = 48;
+public final class Measurement {
+    public static final int HASH_BYTES = 48;
     private static final int BLOCK = 128;
     private static final int CHUNK = 256;
 
     private Measurement() {
     }
 
-    static MessageDigest newDigest() {
+    public static MessageDigest newDigest() {
         try {
             return MessageDigest.getInstance("SHA-384");
         } catch (NoSuchAlgorithmException e) {
@@ -21,7 +21,7 @@ final class Measurement {
         }
     }
 
-    static byte[] sha384(byte[]... parts) {
+    public static byte[] sha384(byte[]... parts) {
         var digest = newDigest();
         for (byte[] part : parts) {
             digest.update(part);
@@ -30,7 +30,7 @@ final class Measurement {
     }
 
     /// One 128-byte block: the function's name, then the GPA at byte 16.
-    static void extend(MessageDigest digest, String function, long gpa) {
+    public static void extend(MessageDigest digest, String function, long gpa) {
         var block = new byte[BLOCK];
         var name = function.getBytes(StandardCharsets.US_ASCII);
         System.arraycopy(name, 0, block, 0, name.length);
@@ -40,7 +40,7 @@ final class Measurement {
         digest.update(block);
     }
 
-    static int chunkBytes() {
+    public static int chunkBytes() {
         return CHUNK;
     }
 }

@@ -6,17 +6,17 @@ import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
 
 /// Access to the metadata fields of one context: the module, a TD or a VCPU. [TDX-ABI "Metadata Access Interface Functions"]
-abstract class Metadata {
+public abstract class Metadata {
     private static final int LIST_HEADER = 8;
     private static final int SEQUENCE_HEADER = 8;
     private static final int LIST_BYTES = 4096;
 
-    final FieldAccess access;
-    final boolean debug;
+    public final FieldAccess access;
+    public final boolean debug;
     private final int context;
     private final int l2Vms;
 
-    Metadata(int context, FieldAccess access, boolean debug, int l2Vms) {
+    public Metadata(int context, FieldAccess access, boolean debug, int l2Vms) {
         this.context = context;
         this.access = access;
         this.debug = debug;
@@ -24,23 +24,23 @@ abstract class Metadata {
     }
 
     /// The element's value; what the caller may not see is masked out later.
-    abstract long get(Field field, long id) throws LeafFailure;
+    public abstract long get(Field field, long id) throws LeafFailure;
 
     /// Writes an element.
     ///
     /// @return the old value
-    abstract long put(Field field, long id, long value, long requestMask) throws LeafFailure;
+    public abstract long put(Field field, long id, long value, long requestMask) throws LeafFailure;
 
     /// Whether [#dump] writes the element; it leaves the place of others as it was.
-    boolean isListed(Field field, long id) {
+    public boolean isListed(Field field, long id) {
         return true;
     }
 
-    final long withContext(long id) {
+    public final long withContext(long id) {
         return FieldId.withContext(id, context);
     }
 
-    final FieldCursor cursor(long id) {
+    public final FieldCursor cursor(long id) {
         return new FieldCursor(context, withContext(id), l2Vms);
     }
 
@@ -55,7 +55,7 @@ abstract class Metadata {
         return cursor;
     }
 
-    final long read(long id) throws LeafFailure {
+    public final long read(long id) throws LeafFailure {
         return readAt(require(id));
     }
 
@@ -69,20 +69,20 @@ abstract class Metadata {
         return value & mask & field.elementMask();
     }
 
-    final long write(long id, long value, long requestMask) throws LeafFailure {
+    public final long write(long id, long value, long requestMask) throws LeafFailure {
         var cursor = require(id);
         return put(cursor.field(), cursor.id(), value, requestMask);
     }
 
     /// The next element that the caller can access, or none.
-    final long next(long id) {
+    public final long next(long id) {
         var cursor = cursor(id);
         cursor.advance(true, access, debug);
         return cursor.id();
     }
 
     /// Fails unless a write leaves the bits alone that are asked for but not writable.
-    static void requireUnchanged(long current, long value, long requestMask, long writeMask) throws LeafFailure {
+    public static void requireUnchanged(long current, long value, long requestMask, long writeMask) throws LeafFailure {
         long forbidden = requestMask & ~writeMask;
         if ((current & forbidden) != (value & forbidden)) {
             throw new LeafFailure(TdxStatus.METADATA_FIELD_VALUE_NOT_VALID);
@@ -92,7 +92,7 @@ abstract class Metadata {
     /// Writes a list of sequences of readable fields to the page at `hpa`.
     ///
     /// @return the field that did not fit any more, or none
-    final long dump(PhysicalMemory memory, long hpa, long firstId) throws LeafFailure {
+    public final long dump(PhysicalMemory memory, long hpa, long firstId) throws LeafFailure {
         var cursor = cursor(firstId);
         if (cursor.isEnd()) {
             cursor.advance(false, access, debug);

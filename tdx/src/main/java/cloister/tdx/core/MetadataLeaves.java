@@ -11,7 +11,7 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 
 /// Metadata leaf functions of the host and of the guest. [TDX-ABI "Metadata Access Interface Functions"]
-final class MetadataLeaves {
+public final class MetadataLeaves {
     private static final int LIST_PAGE = 4096;
 
     private MetadataLeaves() {
@@ -36,7 +36,7 @@ final class MetadataLeaves {
 
     // Host
 
-    static void sysRead(LpState lp, int version) throws LeafFailure {
+    public static void sysRead(LpState lp, int version) throws LeafFailure {
         long id = lp.reg(RDX);
         lp.reg(RDX, FieldId.NONE);
         lp.reg(R8, 0);
@@ -46,7 +46,7 @@ final class MetadataLeaves {
         read(new SysMetadata(lp.module, FieldAccess.HOST_READ), id, true, lp::reg);
     }
 
-    static void sysReadAll(LpState lp, int version) throws LeafFailure {
+    public static void sysReadAll(LpState lp, int version) throws LeafFailure {
         long id = lp.reg(R8);
         lp.reg(R8, FieldId.NONE);
         if (!lp.initialized) {
@@ -60,7 +60,7 @@ final class MetadataLeaves {
         }
     }
 
-    static void mngRead(LpState lp, int version) throws LeafFailure {
+    public static void mngRead(LpState lp, int version) throws LeafFailure {
         long id = lp.reg(RDX);
         if (version > 0) {
             lp.reg(RDX, FieldId.NONE);
@@ -76,7 +76,7 @@ final class MetadataLeaves {
         }
     }
 
-    static void mngWrite(LpState lp, int version) throws LeafFailure {
+    public static void mngWrite(LpState lp, int version) throws LeafFailure {
         long value = lp.reg(R8);
         lp.reg(R8, 0);
         var module = lp.module;
@@ -87,7 +87,7 @@ final class MetadataLeaves {
         }
     }
 
-    static void vpRead(LpState lp, int version) throws LeafFailure {
+    public static void vpRead(LpState lp, int version) throws LeafFailure {
         long id = lp.reg(RDX);
         if (version > 0) {
             lp.reg(RDX, FieldId.NONE);
@@ -99,7 +99,7 @@ final class MetadataLeaves {
         withVcpu(lp, FieldAccess.HOST_READ, metadata -> read(metadata, id, version > 0, lp::reg));
     }
 
-    static void vpWrite(LpState lp, int version) throws LeafFailure {
+    public static void vpWrite(LpState lp, int version) throws LeafFailure {
         long value = lp.reg(R8);
         lp.reg(R8, 0);
         withVcpu(lp, FieldAccess.HOST_WRITE, metadata -> lp.reg(R8, metadata.write(lp.reg(RDX), value, lp.reg(R9))));
@@ -126,14 +126,14 @@ final class MetadataLeaves {
 
     // Guest
 
-    static void guestSysRead(LpState lp) throws LeafFailure {
+    public static void guestSysRead(LpState lp) throws LeafFailure {
         long id = lp.vcpu.gpr(RDX);
         lp.vcpu.gpr(RDX, FieldId.NONE);
         lp.vcpu.gpr(R8, 0);
         read(new SysMetadata(lp.module, FieldAccess.GUEST_READ), id, true, lp.vcpu::gpr);
     }
 
-    static void guestSysReadAll(LpState lp) throws LeafFailure {
+    public static void guestSysReadAll(LpState lp) throws LeafFailure {
         long gpa = lp.vcpu.gpr(RDX);
         long id = lp.vcpu.gpr(R8);
         lp.vcpu.gpr(R8, FieldId.NONE);
@@ -154,7 +154,7 @@ final class MetadataLeaves {
         }
     }
 
-    static void guestVmRead(LpState lp, int version) throws LeafFailure {
+    public static void guestVmRead(LpState lp, int version) throws LeafFailure {
         long id = lp.vcpu.gpr(RDX);
         if (version > 0) {
             lp.vcpu.gpr(RDX, FieldId.NONE);
@@ -167,7 +167,7 @@ final class MetadataLeaves {
         read(new TdMetadata(lp.module, FieldAccess.GUEST_READ, lp.tdr, lp.tdcs), id, version > 0, lp.vcpu::gpr);
     }
 
-    static void guestVmWrite(LpState lp) throws LeafFailure {
+    public static void guestVmWrite(LpState lp) throws LeafFailure {
         long value = lp.vcpu.gpr(R8);
         lp.vcpu.gpr(R8, 0);
         requireOwnVm(lp);
@@ -175,7 +175,7 @@ final class MetadataLeaves {
         lp.vcpu.gpr(R8, metadata.write(lp.vcpu.gpr(RDX), value, lp.vcpu.gpr(R9)));
     }
 
-    static void guestVpRead(LpState lp) throws LeafFailure {
+    public static void guestVpRead(LpState lp) throws LeafFailure {
         long id = lp.vcpu.gpr(RDX);
         lp.vcpu.gpr(RDX, FieldId.NONE);
         lp.vcpu.gpr(R8, 0);
@@ -183,7 +183,7 @@ final class MetadataLeaves {
         read(new VpMetadata(lp, FieldAccess.GUEST_READ, lp.tdr, lp.tdcs, lp.vcpu), id, true, lp.vcpu::gpr);
     }
 
-    static void guestVpWrite(LpState lp) throws LeafFailure {
+    public static void guestVpWrite(LpState lp) throws LeafFailure {
         long value = lp.vcpu.gpr(R8);
         lp.vcpu.gpr(R8, 0);
         requireOwnVm(lp);

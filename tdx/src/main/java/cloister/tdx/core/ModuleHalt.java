@@ -2,10 +2,10 @@ package cloister.tdx.core;
 
 /// The module met a state that it holds impossible, or corrupted private memory: it shuts the platform down, as the real
 /// one does with a triple fault in SEAM root mode.
-final class ModuleHalt extends RuntimeException {
+public final class ModuleHalt extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
-    ModuleHalt(String reason) {
+    public ModuleHalt(String reason) {
         super("TDX module halted: " + reason);
     }
 }

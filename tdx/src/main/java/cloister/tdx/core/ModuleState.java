@@ -13,32 +13,32 @@ import java.util.List;
 import java.util.Map;
 
 /// The module's data region: everything that is not per LP and not in pages of a TD.
-final class ModuleState {
+public final class ModuleState {
     /// Module states. [TDX-BASE "Intel TDX Module Lifecycle"]
-    enum SysState { INIT_PENDING, INIT_DONE, CONFIG_DONE, READY, SHUTDOWN }
+    public enum SysState { INIT_PENDING, INIT_DONE, CONFIG_DONE, READY, SHUTDOWN }
 
-    static final int MAX_PACKAGES = 8;
-    static final int MAX_PA = 52;
+    public static final int MAX_PACKAGES = 8;
+    public static final int MAX_PA = 52;
     /// "No physical address".
-    static final long NULL_PA = -1L;
+    public static final long NULL_PA = -1L;
 
-    final PhysicalMemory memory;
+    public final PhysicalMemory memory;
     private final byte[] pattern = new byte[(int) PhysicalMemory.FRAME_SIZE];
     private long patternWord;
-    final PlatformInfo platform;
-    final LockWord.Own globalLock = new LockWord.Own();
-    final KeyOwnership keys = new KeyOwnership();
-    final CacheWriteBack[] writeBack = new CacheWriteBack[MAX_PACKAGES];
-    final PlatformConfig config = new PlatformConfig();
-    final Pamt pamt = new Pamt(this);
-    SysState sysState = SysState.INIT_PENDING;
-    List<Tdmr> tdmrs = new ArrayList<>();
-    int initializedLps;
-    int initializedPackages;
-    int packageConfigBitmap;
-    int globalKeyId;
+    public final PlatformInfo platform;
+    public final LockWord.Own globalLock = new LockWord.Own();
+    public final KeyOwnership keys = new KeyOwnership();
+    public final CacheWriteBack[] writeBack = new CacheWriteBack[MAX_PACKAGES];
+    public final PlatformConfig config = new PlatformConfig();
+    public final Pamt pamt = new Pamt(this);
+    public SysState sysState = SysState.INIT_PENDING;
+    public List<Tdmr> tdmrs = new ArrayList<>();
+    public int initializedLps;
+    public int initializedPackages;
+    public int packageConfigBitmap;
+    public int globalKeyId;
     /// LPs that execute a SEAMCALL now.
-    int busyLps;
+    public int busyLps;
 
     /// What a TD keeps outside memory: the running hash of its build. Keyed by TDR page.
     private final Map<Long, MessageDigest> tdDigests = new HashMap<>();
@@ -47,10 +47,10 @@ final class ModuleState {
 
     /// @param vmcs     the VMCS of each VM, 0 the L1
     /// @param extended XBUFF
-    record VcpuObjects(Vmcs[] vmcs, ExtendedState extended) {
+    public record VcpuObjects(Vmcs[] vmcs, ExtendedState extended) {
     }
 
-    ModuleState(PhysicalMemory memory, PlatformInfo platform) {
+    public ModuleState(PhysicalMemory memory, PlatformInfo platform) {
         this.memory = memory;
         this.platform = platform;
         for (int i = 0; i < MAX_PACKAGES; i++) {
@@ -58,97 +58,97 @@ final class ModuleState {
         }
     }
 
-    MessageDigest tdDigest(long tdrPa) {
+    public MessageDigest tdDigest(long tdrPa) {
         return tdDigests.get(tdrPa);
     }
 
-    void tdDigest(long tdrPa, MessageDigest digest) {
+    public void tdDigest(long tdrPa, MessageDigest digest) {
         tdDigests.put(tdrPa, digest);
     }
 
-    VcpuObjects vcpu(long tdvprPa) {
+    public VcpuObjects vcpu(long tdvprPa) {
         return vcpus.get(tdvprPa);
     }
 
-    void vcpu(long tdvprPa, VcpuObjects objects) {
+    public void vcpu(long tdvprPa, VcpuObjects objects) {
         vcpus.put(tdvprPa, objects);
     }
 
     /// The page left its TD.
-    void forget(long pa) {
+    public void forget(long pa) {
         tdDigests.remove(pa);
         vcpus.remove(pa);
     }
 
     // Addresses
 
-    boolean isPrivateKeyId(int keyId) {
+    public boolean isPrivateKeyId(int keyId) {
         return keyId >= config.privateKeyIdMin && keyId <= config.privateKeyIdMax;
     }
 
-    int keyId(long hpa) {
+    public int keyId(long hpa) {
         return (int) ((hpa & config.keyIdMask) >>> config.keyIdShift);
     }
 
-    static boolean belowMaxPa(long pa) {
+    public static boolean belowMaxPa(long pa) {
         return pa >>> MAX_PA == 0;
     }
 
     /// Whether `pa` may be the address of a private page: aligned, no KeyID, within the address width.
-    boolean isPageAddress(long pa, long alignment) {
+    public boolean isPageAddress(long pa, long alignment) {
         return (pa & alignment - 1) == 0 && keyId(pa) == 0 && belowMaxPa(pa);
     }
 
     /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory.
-    boolean isSharedHpa(long hpa, long bytes) {
+    public boolean isSharedHpa(long hpa, long bytes) {
         return belowMaxPa(hpa) && !overlaps(hpa & (1L << MAX_PA) - 1, bytes, config.seamrrBase, config.seamrrSize)
                 && keyId(hpa) < config.privateKeyIdMin;
     }
 
     /// Checks an operand that must be a shared physical address with a power-of-two alignment and size.
-    void requireShared(long hpa, long bytes, int operand) throws LeafFailure {
+    public void requireShared(long hpa, long bytes, int operand) throws LeafFailure {
         if ((hpa & bytes - 1) != 0 || !isSharedHpa(hpa, bytes)) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
         }
     }
 
-    static boolean overlaps(long base, long size, long base2, long size2) {
+    public static boolean overlaps(long base, long size, long base2, long size2) {
         return Long.compareUnsigned(base, base2 + size2) < 0 && Long.compareUnsigned(base2, base + size) < 0;
     }
 
-    static boolean wraps(long base, long size) {
+    public static boolean wraps(long base, long size) {
         return Long.compareUnsigned(base, -1L - size) > 0;
     }
 
     // Structures
 
     /// The TDR at `pa`.
-    Tdr tdr(long pa) {
+    public Tdr tdr(long pa) {
         return new Tdr(memory, pa, globalKeyId);
     }
 
     /// Locks the TDR page named by an operand.
-    LockedPage lockTdr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+    public LockedPage lockTdr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
         return pamt.lock(lp, pa, Pamt.SIZE_4K, mode, PageType.TDR, operand);
     }
 
     /// Locks the TDR of a page that a leaf already holds.
-    LockedPage lockOwner(LpState lp, LockedPage page, LockMode mode) throws LeafFailure {
+    public LockedPage lockOwner(LpState lp, LockedPage page, LockMode mode) throws LeafFailure {
         return pamt.lockImplicit(lp, page.entry().ownerPa(), Pamt.SIZE_4K, mode, OperandId.TDR);
     }
 
     /// Locks a free 4 KiB page named by an operand.
-    LockedPage lockFree(LpState lp, long pa, int operand) throws LeafFailure {
+    public LockedPage lockFree(LpState lp, long pa, int operand) throws LeafFailure {
         return pamt.lock(lp, pa, Pamt.SIZE_4K, LockMode.EXCLUSIVE, PageType.NDA, operand);
     }
 
     /// Locks the TDVPR page named by an operand.
-    LockedPage lockTdvpr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+    public LockedPage lockTdvpr(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
         return pamt.lock(lp, pa, Pamt.SIZE_4K, mode, PageType.TDVPR, operand);
     }
 
     /// Fills a page with a repeated 64-bit word, as MOVDIR64B does: no old content is read.
-    void fillPage(long hpa, long word) {
+    public void fillPage(long hpa, long word) {
         if (word != patternWord) {
             for (int i = 0; i < pattern.length; i++) {
                 pattern[i] = (byte) (word >>> 8 * (i & 7));
@@ -158,7 +158,7 @@ final class ModuleState {
         memory.movdir64b(hpa, pattern, 0, pattern.length / PhysicalMemory.LINE_SIZE);
     }
 
-    void zeroPage(long hpa) {
+    public void zeroPage(long hpa) {
         memory.fill(hpa, PhysicalMemory.FRAME_SIZE, (byte) 0);
     }
 }

@@ -4,20 +4,20 @@ import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.TdxStatus;
 
 /// The physical address metadata tables: three arrays per TDMR, walked from 1 GiB to 4 KiB. [TDX-BASE "PAMT"]
-final class Pamt {
-    static final int SIZE_4K = 0;
-    static final int SIZE_2M = 1;
-    static final int SIZE_1G = 2;
+public final class Pamt {
+    public static final int SIZE_4K = 0;
+    public static final int SIZE_2M = 1;
+    public static final int SIZE_1G = 2;
     private static final long GIB = 1L << 30;
     private static final byte[] ZERO_LINE = new byte[PhysicalMemory.LINE_SIZE];
 
     private final ModuleState module;
 
-    Pamt(ModuleState module) {
+    public Pamt(ModuleState module) {
         this.module = module;
     }
 
-    static long bytes(int size) {
+    public static long bytes(int size) {
         return 1L << 12 + 9 * size;
     }
 
@@ -40,12 +40,12 @@ final class Pamt {
                 + PamtEntry.BYTES * index);
     }
 
-    LockWord lockOf(long pa) {
+    public LockWord lockOf(long pa) {
         return entry(covering(pa), pa, SIZE_4K).lock();
     }
 
     /// The entry of a page that the module knows to be in use, unlocked.
-    PamtEntry implicit(long pa, int size) {
+    public PamtEntry implicit(long pa, int size) {
         var tdmr = covering(pa);
         if (tdmr == null) {
             throw new ModuleHalt(String.format("no PAMT for page 0x%x", pa));
@@ -58,7 +58,7 @@ final class Pamt {
     }
 
     /// Locks only the leaf entry of a page that the module knows to be in use.
-    LockedPage lockImplicit(LpState lp, long pa, int size, LockMode mode, int operand) throws LeafFailure {
+    public LockedPage lockImplicit(LpState lp, long pa, int size, LockMode mode, int operand) throws LeafFailure {
         var entry = implicit(pa, size);
         long busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, entry.lock(), false)
                 : SharexHp.tryShared(lp, entry.lock(), false);
@@ -69,12 +69,12 @@ final class Pamt {
     }
 
     /// Walks to the leaf, whatever its size, and locks it.
-    LockedPage walkToLeaf(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+    public LockedPage walkToLeaf(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
         return walk(lp, pa, SIZE_4K, false, mode, operand);
     }
 
     /// Locks the entry of a `size` page and checks its type.
-    LockedPage lock(LpState lp, long pa, int size, LockMode mode, int type, int operand) throws LeafFailure {
+    public LockedPage lock(LpState lp, long pa, int size, LockMode mode, int type, int operand) throws LeafFailure {
         if (!module.isPageAddress(pa, bytes(size))) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
         }
@@ -87,7 +87,7 @@ final class Pamt {
     }
 
     /// Locks a free 4 KiB or 2 MiB range exclusively.
-    LockedPage lockFree(LpState lp, long pa, int size, int operand) throws LeafFailure {
+    public LockedPage lockFree(LpState lp, long pa, int size, int operand) throws LeafFailure {
         var page = lock(lp, pa, size, LockMode.EXCLUSIVE, PageType.NDA, operand);
         if (size == SIZE_2M && !isRangeFree(pa)) {
             page.close();
@@ -147,7 +147,7 @@ final class Pamt {
     }
 
     /// Initialises the entries of `pages` 4 KiB pages from `tdmr.lastInitialized`, a multiple of 2 MiB.
-    void initialize(Tdmr tdmr, int pages) {
+    public void initialize(Tdmr tdmr, int pages) {
         long from = tdmr.lastInitialized;
         long end = from + pages * bytes(SIZE_4K);
         for (int size = SIZE_4K; size <= SIZE_1G; size++) {
@@ -168,7 +168,7 @@ final class Pamt {
     }
 
     /// Merges 512 child entries into one leaf of size `size`; they are all alike.
-    void promote(LpState lp, long pa, int size, int operand) throws LeafFailure {
+    public void promote(LpState lp, long pa, int size, int operand) throws LeafFailure {
         var tdmr = covering(pa);
         var parent = entry(tdmr, pa, size);
         long busy = SharexHp.tryExclusive(lp, parent.lock(), false);
@@ -185,7 +185,7 @@ final class Pamt {
     }
 
     /// Splits the leaf of size `size` at `pa` into 512 children.
-    void demote(LpState lp, long pa, int size, int operand) throws LeafFailure {
+    public void demote(LpState lp, long pa, int size, int operand) throws LeafFailure {
         var tdmr = covering(pa);
         var parent = entry(tdmr, pa, size);
         long busy = SharexHp.tryExclusive(lp, parent.lock(), false);

@@ -3,40 +3,40 @@ package cloister.tdx.core;
 import cloister.memory.PhysicalMemory;
 
 /// A PAMT entry in memory, 16 bytes: lock 15:0, page type 23:16, owner frame 63:24, BEPOCH. [TDX-BASE "PAMT Entry"]
-record PamtEntry(PhysicalMemory memory, long hpa) {
-    static final int BYTES = 16;
+public record PamtEntry(PhysicalMemory memory, long hpa) {
+    public static final int BYTES = 16;
 
-    int type() {
+    public int type() {
         return (int) memory.read(hpa + 2, 1);
     }
 
-    void type(int type) {
+    public void type(int type) {
         memory.write(hpa + 2, 1, type);
     }
 
     /// The TDR page of the TD that owns the page.
-    long ownerPa() {
+    public long ownerPa() {
         return memory.read(hpa, 8) >>> 24 << 12;
     }
 
-    void ownerPa(long pa) {
+    public void ownerPa(long pa) {
         memory.write(hpa, 8, memory.read(hpa, 8) & 0xff_ffff | pa >>> 12 << 24);
     }
 
-    long bepoch() {
+    public long bepoch() {
         return memory.read(hpa + 8, 8);
     }
 
-    void bepoch(long epoch) {
+    public void bepoch(long epoch) {
         memory.write(hpa + 8, 8, epoch);
     }
 
-    LockWord lock() {
+    public LockWord lock() {
         return new LockWord.InMemory(memory, hpa);
     }
 
     /// Turns the page over to a TD.
-    void assign(int type, long tdrPa) {
+    public void assign(int type, long tdrPa) {
         type(type);
         ownerPa(tdrPa);
     }

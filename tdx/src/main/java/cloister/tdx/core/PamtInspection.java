@@ -6,7 +6,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads the PAMT for a snapshot. Reads memory behind the keys: a destroyed entry must not end the observer.
-final class PamtInspection {
+public final class PamtInspection {
     private static final String[] SIZES = {"4K", "2M", "1G"};
 
     private final ModuleState module;
@@ -17,11 +17,11 @@ final class PamtInspection {
     private long word;
     private int size;
 
-    PamtInspection(ModuleState module) {
+    public PamtInspection(ModuleState module) {
         this.module = module;
     }
 
-    List<PamtRange> ranges() {
+    public List<PamtRange> ranges() {
         for (var tdmr : module.tdmrs) {
             long to = Math.min(tdmr.lastInitialized, tdmr.info.base() + tdmr.info.size());
             for (long pa = tdmr.info.base(); pa < to; pa += Pamt.bytes(Pamt.SIZE_1G)) {
@@ -33,7 +33,7 @@ final class PamtInspection {
     }
 
     /// The state of the lock of the 4 KiB page at `pa`.
-    static String lockOf(ModuleState module, long pa) {
+    public static String lockOf(ModuleState module, long pa) {
         for (var tdmr : module.tdmrs) {
             if (pa >= tdmr.info.base() && pa < tdmr.lastInitialized) {
                 return Inspection.hostPriorityLock((int) entry(module, tdmr, pa, Pamt.SIZE_4K) & 0xffff);

@@ -12,26 +12,26 @@ import cloister.spec.x86.Msr;
 import cloister.tdx.port.Processor;
 
 /// TDH.SYS.INIT's examination of the platform: MSRs, CPUID, VMX capabilities, keys, memory ranges, in the module's order.
-final class PlatformCheck {
-    static final int VMX_BASIC = 0x480;
-    static final int VMX_MISC = 0x485;
-    static final int VMX_CR0_FIXED0 = 0x486;
-    static final int VMX_CR0_FIXED1 = 0x487;
-    static final int VMX_CR4_FIXED0 = 0x488;
-    static final int VMX_CR4_FIXED1 = 0x489;
-    static final int VMX_PROCBASED_CTLS2 = 0x48b;
-    static final int VMX_EPT_VPID_CAP = 0x48c;
-    static final int VMX_TRUE_PINBASED_CTLS = 0x48d;
-    static final int VMX_TRUE_PROCBASED_CTLS = 0x48e;
-    static final int VMX_TRUE_EXIT_CTLS = 0x48f;
-    static final int VMX_TRUE_ENTRY_CTLS = 0x490;
-    static final int VMX_PROCBASED_CTLS3 = 0x492;
+public final class PlatformCheck {
+    public static final int VMX_BASIC = 0x480;
+    public static final int VMX_MISC = 0x485;
+    public static final int VMX_CR0_FIXED0 = 0x486;
+    public static final int VMX_CR0_FIXED1 = 0x487;
+    public static final int VMX_CR4_FIXED0 = 0x488;
+    public static final int VMX_CR4_FIXED1 = 0x489;
+    public static final int VMX_PROCBASED_CTLS2 = 0x48b;
+    public static final int VMX_EPT_VPID_CAP = 0x48c;
+    public static final int VMX_TRUE_PINBASED_CTLS = 0x48d;
+    public static final int VMX_TRUE_PROCBASED_CTLS = 0x48e;
+    public static final int VMX_TRUE_EXIT_CTLS = 0x48f;
+    public static final int VMX_TRUE_ENTRY_CTLS = 0x490;
+    public static final int VMX_PROCBASED_CTLS3 = 0x492;
 
-    static final int XCR0_USER_BITS = 0x602ff;
-    static final int XSS_SUPERVISOR_BITS = 0x1fd00;
-    static final int LIMIT_CPUID_MAXVAL = 1 << 22;
-    static final long TSX_CPUID_CLEAR = 2;
-    static final long ARCH_CAP_TSX_CTRL = 1 << 7;
+    public static final int XCR0_USER_BITS = 0x602ff;
+    public static final int XSS_SUPERVISOR_BITS = 0x1fd00;
+    public static final int LIMIT_CPUID_MAXVAL = 1 << 22;
+    public static final long TSX_CPUID_CLEAR = 2;
+    public static final long ARCH_CAP_TSX_CTRL = 1 << 7;
     private static final int LAST_BASE_LEAF = 0x23;
     private static final int MIN_LAST_BASE_LEAF = 0x1f;
     private static final int LAST_EXTENDED_LEAF = 0x8000_0008;
@@ -55,13 +55,13 @@ final class PlatformCheck {
     private int shiftCount = -1;
     private int previousLevelType;
 
-    PlatformCheck(LpState lp) {
+    public PlatformCheck(LpState lp) {
         this.lp = lp;
         this.cpu = lp.cpu;
         this.config = lp.module.config;
     }
 
-    void run() throws LeafFailure {
+    public void run() throws LeafFailure {
         long tsxCtrl = 0;
         boolean tsxModified = false;
         checkMsrs();
@@ -160,7 +160,7 @@ final class PlatformCheck {
         config.cpuid[index] = value;
     }
 
-    static long pair(int[] registers, int from) {
+    public static long pair(int[] registers, int from) {
         return registers[from] & 0xffff_ffffL | (long) registers[from + 1] << 32;
     }
 
@@ -479,7 +479,7 @@ final class PlatformCheck {
         }
     }
 
-    static boolean hasSmrr2(long mtrrcap) {
+    public static boolean hasSmrr2(long mtrrcap) {
         return (mtrrcap & 1 << 13) != 0;
     }
 

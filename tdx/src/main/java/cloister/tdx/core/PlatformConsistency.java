@@ -10,18 +10,18 @@ import cloister.spec.x86.Msr;
 import cloister.tdx.port.Processor;
 
 /// TDH.SYS.LP.INIT's comparison of an LP with what TDH.SYS.INIT sampled.
-final class PlatformConsistency {
+public final class PlatformConsistency {
     private final LpState lp;
     private final Processor cpu;
     private final PlatformConfig config;
 
-    PlatformConsistency(LpState lp) {
+    public PlatformConsistency(LpState lp) {
         this.lp = lp;
         this.cpu = lp.cpu;
         this.config = lp.module.config;
     }
 
-    void run() throws LeafFailure {
+    public void run() throws LeafFailure {
         same(Msr.IA32_CORE_CAPABILITIES, config.coreCapabilities);
         same(Msr.IA32_ARCH_CAPABILITIES, config.archCapabilities);
         same(Msr.IA32_MISC_PACKAGE_CTLS, config.miscPackageCtls);

@@ -5,11 +5,11 @@ import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 
 /// The Secure EPT of a TD: tree lock, walks, entry locks. Entries are words in frames of the TD's KeyID.
-final class Sept {
+public final class Sept {
     private final PhysicalMemory memory;
     private final int keyId;
 
-    Sept(PhysicalMemory memory, int keyId) {
+    public Sept(PhysicalMemory memory, int keyId) {
         this.memory = memory;
         this.keyId = keyId;
     }
@@ -19,18 +19,18 @@ final class Sept {
     /// @param entryHpa the entry's address with KeyID
     /// @param level    its level: 0 PT, 1 PD, 2 PDPT, 3 PML4, 4 PML5
     /// @param value    the entry when it was read
-    record Slot(PhysicalMemory memory, long entryHpa, int level, long value) {
-        long read() {
+    public record Slot(PhysicalMemory memory, long entryHpa, int level, long value) {
+        public long read() {
             return memory.read(entryHpa, 8);
         }
 
-        void write(long value) {
+        public void write(long value) {
             memory.write(entryHpa, 8, value);
         }
     }
 
     /// The tree lock, held.
-    record TreeLock(LockWord word, LockMode mode) implements AutoCloseable {
+    public record TreeLock(LockWord word, LockMode mode) implements AutoCloseable {
         @Override public void close() {
             if (mode == LockMode.EXCLUSIVE) {
                 Sharex.releaseExclusive(word);
@@ -41,7 +41,7 @@ final class Sept {
     }
 
     /// A host's lock on one entry; released on close unless the entry was rewritten unlocked.
-    static final class EntryLock implements AutoCloseable {
+    public static final class EntryLock implements AutoCloseable {
         private final Slot slot;
         private boolean held = true;
 
@@ -62,7 +62,7 @@ final class Sept {
         }
     }
 
-    static TreeLock lockTree(LpState lp, Tdcs tdcs, LockMode mode) throws LeafFailure {
+    public static TreeLock lockTree(LpState lp, Tdcs tdcs, LockMode mode) throws LeafFailure {
         var word = tdcs.lock(Tdcs.SECURE_EPT_LOCK);
         boolean locked = mode == LockMode.EXCLUSIVE ? Sharex.tryExclusive(lp, word) : Sharex.tryShared(lp, word);
         if (!locked) {
@@ -74,7 +74,7 @@ final class Sept {
     /// Locks an entry for the host; when it is locked already, host priority is requested.
     ///
     /// @return null when busy
-    static EntryLock lockEntry(LpState lp, Slot slot) {
+    public static EntryLock lockEntry(LpState lp, Slot slot) {
         lp.cpu.switchPoint();
         long value = slot.read();
         if ((value & SeptEntry.LOCK) != 0) {
@@ -88,7 +88,7 @@ final class Sept {
     /// Locks an entry for the guest.
     ///
     /// @return 0, or the busy status without operand
-    static long lockEntryByGuest(LpState lp, Slot slot) {
+    public static long lockEntryByGuest(LpState lp, Slot slot) {
         lp.cpu.switchPoint();
         long value = slot.read();
         if ((value & SeptEntry.LOCK) != 0) {
@@ -102,12 +102,12 @@ final class Sept {
     }
 
     /// Walks towards level `target`; stops above it at an entry that is not present or is a leaf.
-    Slot walk(long eptp, long gpa, int target) {
+    public Slot walk(long eptp, long gpa, int target) {
         return walk(eptp, gpa, target, false);
     }
 
     /// The guest side's walk of an L2 tree goes on through blocked entries: only free ones stop it.
-    Slot walkL2GuestSide(long eptp, long gpa, int target) {
+    public Slot walkL2GuestSide(long eptp, long gpa, int target) {
         return walk(eptp, gpa, target, true);
     }
 

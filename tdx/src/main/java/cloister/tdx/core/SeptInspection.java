@@ -9,17 +9,17 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads a Secure EPT for a snapshot, behind the keys.
-final class SeptInspection {
+public final class SeptInspection {
     private static final String[] LEVELS = {"PT", "PD", "PDPT", "PML4", "PML5"};
     private static final int ENTRIES = 512;
 
     private final PhysicalMemory memory;
 
-    SeptInspection(PhysicalMemory memory) {
+    public SeptInspection(PhysicalMemory memory) {
         this.memory = memory;
     }
 
-    SeptTable root(Tdcs tdcs) {
+    public SeptTable root(Tdcs tdcs) {
         return table(tdcs.rootLevel(), 0, page(tdcs.eptp()));
     }
 

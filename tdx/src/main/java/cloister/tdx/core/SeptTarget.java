@@ -6,16 +6,16 @@ import cloister.spec.tdx.TdxStatus;
 
 /// The Secure EPT entry that a host-side memory function acts on, with everything locked on the way: TDR, operation state,
 /// tree and entry. Failures report the entry in RCX and RDX as the module does.
-final class SeptTarget implements AutoCloseable {
+public final class SeptTarget implements AutoCloseable {
     private final LpState lp;
-    final LockedPage tdrPage;
-    final TdAccess td;
-    long gpa;
-    int level;
-    Sept sept;
-    Sept.Slot slot;
+    public final LockedPage tdrPage;
+    public final TdAccess td;
+    public long gpa;
+    public int level;
+    public Sept sept;
+    public Sept.Slot slot;
     /// The entry, read under its lock.
-    long entry;
+    public long entry;
     private Sept.TreeLock tree;
     private Sept.EntryLock lock;
 
@@ -28,7 +28,7 @@ final class SeptTarget implements AutoCloseable {
     /// Opens the entry named by RCX `info` of the TD `tdrPa`.
     ///
     /// @param maxLevel -1: the root's level
-    static SeptTarget open(LpState lp, SeamcallLeaf leaf, long info, long tdrPa, int minLevel, int maxLevel, LockMode treeMode)
+    public static SeptTarget open(LpState lp, SeamcallLeaf leaf, long info, long tdrPa, int minLevel, int maxLevel, LockMode treeMode)
             throws LeafFailure {
         var target = openTd(lp, leaf, tdrPa);
         try {
@@ -40,7 +40,7 @@ final class SeptTarget implements AutoCloseable {
         }
     }
 
-    static SeptTarget openTd(LpState lp, SeamcallLeaf leaf, long tdrPa) throws LeafFailure {
+    public static SeptTarget openTd(LpState lp, SeamcallLeaf leaf, long tdrPa) throws LeafFailure {
         var page = lp.module.lockTdr(lp, tdrPa, LockMode.SHARED, OperandId.RDX);
         try {
             return new SeptTarget(lp, page, TdAccess.open(lp, lp.module.tdr(page.pa()), LockMode.SHARED, leaf));
@@ -50,7 +50,7 @@ final class SeptTarget implements AutoCloseable {
         }
     }
 
-    void walk(long info, int minLevel, int maxLevel, LockMode treeMode) throws LeafFailure {
+    public void walk(long info, int minLevel, int maxLevel, LockMode treeMode) throws LeafFailure {
         var tdcs = td.tdcs();
         if (!Gpa.isPageInfo(info, minLevel, maxLevel < 0 ? tdcs.rootLevel() : maxLevel)) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
@@ -71,7 +71,7 @@ final class SeptTarget implements AutoCloseable {
     }
 
     /// Finds and locks the leaf that maps a private GPA, at whatever level.
-    void walkToLeaf(long address) throws LeafFailure {
+    public void walkToLeaf(long address) throws LeafFailure {
         var tdcs = td.tdcs();
         gpa = address;
         tree = Sept.lockTree(lp, tdcs, LockMode.SHARED);
@@ -98,18 +98,18 @@ final class SeptTarget implements AutoCloseable {
     }
 
     /// A failure that reports the entry.
-    LeafFailure fail(TdxStatus status) {
+    public LeafFailure fail(TdxStatus status) {
         lp.reportEntry(entry, level);
         return new LeafFailure(status, OperandId.RCX);
     }
 
     /// Replaces the entry and unlocks it.
-    void replace(long value) {
+    public void replace(long value) {
         lock.replace(value);
     }
 
     /// The entry of an L2 VM's tree for the same GPA and level; it exists because the L1 entry says so.
-    Sept.Slot l2(int vm) {
+    public Sept.Slot l2(int vm) {
         var found = sept.walk(td.tdcs().septp(td.tdr(), vm), gpa, level);
         if (found.level() != level) {
             throw new ModuleHalt("an L2 Secure EPT lacks an aliased entry");
@@ -118,12 +118,12 @@ final class SeptTarget implements AutoCloseable {
     }
 
     /// The VMs whose L2 tree maps the entry as well.
-    boolean isAliased(int vm) {
+    public boolean isAliased(int vm) {
         return vm <= td.tdcs().numL2Vms() && SeptEntry.isAliased(entry, vm);
     }
 
     /// Whether the change must wait until no processor holds old translations.
-    boolean needsTracking() {
+    public boolean needsTracking() {
         return sept != null && cloister.spec.tdx.SeptState.of(entry).needsTlbTracking()
                 && td.tdcs().opState().needsTlbTracking();
     }

@@ -2,21 +2,21 @@ package cloister.tdx.core;
 
 /// Shared/exclusive try-lock: bit 0 exclusive, bits 15:1 readers. A failed shared acquire leaves its reader counted until the
 /// exclusive owner's release wipes the word. [TDX-BASE "Concurrency Restrictions and Enforcement"]
-final class Sharex {
+public final class Sharex {
     private static final int EXCLUSIVE = 1;
     private static final int READER = 2;
 
     private Sharex() {
     }
 
-    static boolean tryShared(LpState lp, LockWord word) {
+    public static boolean tryShared(LpState lp, LockWord word) {
         lp.cpu.switchPoint();
         int old = word.get();
         word.set(old + READER);
         return (old & EXCLUSIVE) == 0;
     }
 
-    static boolean tryExclusive(LpState lp, LockWord word) {
+    public static boolean tryExclusive(LpState lp, LockWord word) {
         lp.cpu.switchPoint();
         if (word.get() != 0) {
             return false;
@@ -25,11 +25,11 @@ final class Sharex {
         return true;
     }
 
-    static void releaseShared(LockWord word) {
+    public static void releaseShared(LockWord word) {
         word.set(word.get() - READER);
     }
 
-    static void releaseExclusive(LockWord word) {
+    public static void releaseExclusive(LockWord word) {
         word.set(0);
     }
 }

@@ -4,7 +4,7 @@ import cloister.spec.tdx.TdxStatus;
 
 /// Shared/exclusive try-lock with host priority: bit 0 exclusive, bit 1 host priority, bits 15:2 readers. A host that fails
 /// sets host priority; a guest that meets it backs off. [TDX-BASE "Host Priority"]
-final class SharexHp {
+public final class SharexHp {
     private static final int EXCLUSIVE = 1;
     private static final int HOST_PRIORITY = 2;
     private static final int READER = 4;
@@ -13,7 +13,7 @@ final class SharexHp {
     }
 
     /// @return 0, or the busy status without operand
-    static long tryShared(LpState lp, LockWord word, boolean guest) {
+    public static long tryShared(LpState lp, LockWord word, boolean guest) {
         lp.cpu.switchPoint();
         int old = word.get();
         word.set(old + READER);
@@ -35,7 +35,7 @@ final class SharexHp {
     }
 
     /// @return 0, or the busy status without operand
-    static long tryExclusive(LpState lp, LockWord word, boolean guest) {
+    public static long tryExclusive(LpState lp, LockWord word, boolean guest) {
         lp.cpu.switchPoint();
         int old = word.get();
         if (old == 0 || old == HOST_PRIORITY && !guest) {
@@ -52,7 +52,7 @@ final class SharexHp {
     /// Turns the caller's shared lock into an exclusive one when it is the only reader.
     ///
     /// @return 0, or the busy status without operand
-    static long tryPromote(LpState lp, LockWord word) {
+    public static long tryPromote(LpState lp, LockWord word) {
         lp.cpu.switchPoint();
         int old = word.get();
         if ((old & ~HOST_PRIORITY) == READER) {
@@ -63,12 +63,12 @@ final class SharexHp {
         return TdxStatus.OPERAND_BUSY.code();
     }
 
-    static void releaseShared(LockWord word) {
+    public static void releaseShared(LockWord word) {
         word.set(word.get() - READER);
     }
 
     /// Keeps host priority, wipes the rest.
-    static void releaseExclusive(LockWord word) {
+    public static void releaseExclusive(LockWord word) {
         word.set(word.get() & HOST_PRIORITY);
     }
 }

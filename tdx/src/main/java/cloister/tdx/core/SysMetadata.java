@@ -6,7 +6,7 @@ import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
 
 /// The module's own fields. [TDX-ABI "Global Metadata Fields"]
-final class SysMetadata extends Metadata {
+public final class SysMetadata extends Metadata {
     private static final long FEATURES0 = 0x2e1f_0fbfL;
     private static final int CMRS = 32;
     private static final long ARCH_CAPABILITIES_CONFIG = 1 << 4 | 1 << 19 | 1 << 20 | 1 << 24;
@@ -16,12 +16,12 @@ final class SysMetadata extends Metadata {
 
     private final ModuleState module;
 
-    SysMetadata(ModuleState module, FieldAccess access) {
+    public SysMetadata(ModuleState module, FieldAccess access) {
         super(FieldId.CONTEXT_SYS, access, false, 0);
         this.module = module;
     }
 
-    @Override long get(Field field, long id) throws LeafFailure {
+    @Override public long get(Field field, long id) throws LeafFailure {
         if (access.readMask(field, false) == 0) {
             throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_READABLE);
         }
@@ -79,7 +79,7 @@ final class SysMetadata extends Metadata {
     }
 
     /// The CPUID configuration values beyond the last row have only their first element written.
-    @Override boolean isListed(Field field, long id) {
+    @Override public boolean isListed(Field field, long id) {
         int distance = FieldId.code(id) - field.code();
         return !field.name().equals("CPUID_CONFIG_VALUES") || (distance & 1) == 0
                 || distance / field.elements() < CpuidTable.CONFIGURABLE;
@@ -90,7 +90,7 @@ final class SysMetadata extends Metadata {
         return index < models.length ? models[index] : 0;
     }
 
-    @Override long put(Field field, long id, long value, long requestMask) throws LeafFailure {
+    @Override public long put(Field field, long id, long value, long requestMask) throws LeafFailure {
         throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
     }
 }

@@ -5,9 +5,9 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 
 /// A TD's TDCS, checked to be in a state that allows the leaf; the operation-state lock is held until close, if it was asked for.
-record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseable {
+public record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseable {
     /// @throws LeafFailure in the order fatal, keys, pages
-    static void require(Tdr tdr) throws LeafFailure {
+    public static void require(Tdr tdr) throws LeafFailure {
         if (tdr.fatal()) {
             throw new LeafFailure(TdxStatus.TD_FATAL);
         }
@@ -20,7 +20,7 @@ record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseab
     }
 
     /// @throws LeafFailure in the order fatal, keys, pages, lock, state
-    static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
+    public static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
         require(tdr);
         var tdcs = new Tdcs(lp.module.memory, tdr);
         if (lock != LockMode.NONE) {
@@ -48,7 +48,7 @@ record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements AutoCloseab
         }
     }
 
-    Sept sept() {
+    public Sept sept() {
         return new Sept(tdcs.memory, tdr.keyId());
     }
 }

@@ -2,11 +2,13 @@ package cloister.tdx.core;
 
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Msr;
+import cloister.tdx.exits.MsrAccess;
+import cloister.tdx.exits.TdExit;
 import cloister.tdx.port.Processor;
 
 /// Moves a VCPU's state that VMX does not switch between its TDVPS and the LP, and scrubs the LP for the VMM. [TDX-BASE "TD
 /// Entry and Exit"]
-final class TdContext {
+public final class TdContext {
     /// FIXED_CTR0 counts in all rings without interrupts: the instruction count of the single-step defence.
     private static final long MODULE_FIXED_CTR_CTRL = 3;
     private static final long FREEZE_AND_FC0_OVERFLOW = 1L << 32 | 1L << 59;
@@ -28,7 +30,7 @@ final class TdContext {
     private final Tdvps vcpu;
     private final PlatformConfig config;
 
-    TdContext(LpState lp) {
+    public TdContext(LpState lp) {
         this.lp = lp;
         this.cpu = lp.cpu;
         this.tdcs = lp.tdcs;
@@ -49,7 +51,7 @@ final class TdContext {
 
     // To the LP
 
-    void load() {
+    public void load() {
         cpu.cr2(vcpu.u64(Tdvps.CR2));
         for (int i = 0; i < 4; i++) {
             cpu.debugRegister(i, vcpu.u64(Tdvps.DR0 + 8 * i));
@@ -167,7 +169,7 @@ final class TdContext {
         vcpu.u64(offset, cpu.rdmsr(msr));
     }
 
-    void save() {
+    public void save() {
         if (tdcs.cpuidFlag(Tdcs.XFD)) {
             save(Tdvps.XFD, TdMsr.XFD);
             save(Tdvps.XFD_ERR, TdMsr.XFD_ERR);
@@ -199,7 +201,7 @@ final class TdContext {
         save(Tdvps.TSC_AUX, Msr.IA32_TSC_AUX);
     }
 
-    void saveExtendedState() {
+    public void saveExtendedState() {
         componentsOf(lp.xfam);
         cpu.saveExtendedState(lp.extended, lp.xfam);
         vcpu.u64(Tdvps.XBUFF_XSTATE_BV, lp.xfam);
@@ -234,7 +236,7 @@ final class TdContext {
     // For the VMM
 
     /// Leaves nothing of the TD in the LP.
-    void scrub(boolean perfmon, long xfam) {
+    public void scrub(boolean perfmon, long xfam) {
         componentsOf(xfam | 2);
         cpu.resetExtendedState(xfam | 2);
         cpu.cr2(0);

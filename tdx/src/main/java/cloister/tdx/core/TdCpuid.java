@@ -6,7 +6,7 @@ import cloister.spec.tdx.TdxStatus;
 
 /// Computes the CPUID values that a TD sees, from native values, TD_PARAMS, ATTRIBUTES and XFAM. [TDX-BASE "CPUID
 /// Virtualization"]
-final class TdCpuid {
+public final class TdCpuid {
     private static final int EAX = 0;
     private static final int EBX = 1;
     private static final int ECX = 2;
@@ -15,7 +15,7 @@ final class TdCpuid {
     private static final int RTM = 1 << 11;
     private static final int KEY_LOCKER = 1 << 23;
     private static final int PKS = 1 << 31;
-    static final int MIN_VIRT_MAXPA = 45;
+    public static final int MIN_VIRT_MAXPA = 45;
     /// CPUID(1).EAX of the newest stepping of the processors that a migratable TD may pretend to run on, newest model first.
     private static final int[] KNOWN_MODELS = {0xd06d0, 0xa06e0, 0xa06d0, 0xa06f3, 0xc06f2, 0x806f8};
 
@@ -24,7 +24,7 @@ final class TdCpuid {
     private final TdParams params;
     private final PlatformConfig config;
 
-    TdCpuid(LpState lp, Tdcs tdcs, TdParams params) {
+    public TdCpuid(LpState lp, Tdcs tdcs, TdParams params) {
         this.lp = lp;
         this.tdcs = tdcs;
         this.params = params;
@@ -36,7 +36,7 @@ final class TdCpuid {
         return new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.CPUID_CONFIG);
     }
 
-    void run() throws LeafFailure {
+    public void run() throws LeafFailure {
         var rows = CpuidTable.rows();
         for (int i = 0; i < rows.size(); i++) {
             var row = rows.get(i);
@@ -142,7 +142,7 @@ final class TdCpuid {
     }
 
     /// The models that a migratable TD may show here, the platform's own first.
-    static int[] allowedModels(PlatformConfig config) {
+    public static int[] allowedModels(PlatformConfig config) {
         for (int i = 0; i < KNOWN_MODELS.length; i++) {
             if (sameModel(KNOWN_MODELS[i], config.platformFms)) {
                 var models = java.util.Arrays.copyOfRange(KNOWN_MODELS, i, KNOWN_MODELS.length);

@@ -5,10 +5,11 @@ import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
+import cloister.tdx.exits.MsrAccess;
 
 /// TDH.MNG.INIT: checks TD_PARAMS and fills TDCS, field by field in the module's order. Fields before a bad one stay
 /// written; the TD stays uninitialised. [TDX-BASE "TD Configuration"]
-final class TdInit {
+public final class TdInit {
     private static final int HP_LOCK_TIMEOUT_USEC = 1_000_000;
     private static final int TSC_UNIT = 25_000_000;
     private static final int TSC_MIN = 4;
@@ -34,7 +35,7 @@ final class TdInit {
     private final TdParams params;
     private final PlatformConfig config;
 
-    TdInit(LpState lp, Tdr tdr, Tdcs tdcs, TdParams params) {
+    public TdInit(LpState lp, Tdr tdr, Tdcs tdcs, TdParams params) {
         this.lp = lp;
         this.tdr = tdr;
         this.tdcs = tdcs;
@@ -46,7 +47,7 @@ final class TdInit {
         return new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
     }
 
-    void run() throws LeafFailure {
+    public void run() throws LeafFailure {
         tdcs.u32(Tdcs.NUM_VCPUS, 0);
         tdcs.u32(Tdcs.NUM_ASSOC_VCPUS, 0);
         tdcs.u64(Tdcs.TD_EPOCH, 1);
@@ -116,7 +117,7 @@ final class TdInit {
         }
     }
 
-    static boolean attributesAllowed(long attributes, PlatformConfig config) {
+    public static boolean attributesAllowed(long attributes, PlatformConfig config) {
         if ((attributes & ~config.attributesFixed0) != 0) {
             return false;
         }
@@ -127,7 +128,7 @@ final class TdInit {
         return !perfmon || (attributes & Tdcs.ICSSD) == 0;
     }
 
-    static boolean xfamAllowed(long xfam, PlatformConfig config) {
+    public static boolean xfamAllowed(long xfam, PlatformConfig config) {
         boolean avx = (xfam >>> 2 & 1) != 0;
         long avx512 = xfam >>> 5 & 7;
         long cet = xfam >>> 11 & 3;

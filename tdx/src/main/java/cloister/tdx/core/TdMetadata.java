@@ -6,7 +6,7 @@ import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
 
 /// The fields of a TD: TDR and TDCS. [TDX-ABI "TDR and TDCS Metadata Fields"]
-final class TdMetadata extends Metadata {
+public final class TdMetadata extends Metadata {
     private static final int LAST_TDR_CLASS = 2;
     private static final int CPUID_RESERVED_SHIFT = 17;
     private static final long MIN_HP_LOCK_TIMEOUT = 10_000;
@@ -17,7 +17,7 @@ final class TdMetadata extends Metadata {
     private final Tdr tdr;
     private final Tdcs tdcs;
 
-    TdMetadata(ModuleState module, FieldAccess access, Tdr tdr, Tdcs tdcs) {
+    public TdMetadata(ModuleState module, FieldAccess access, Tdr tdr, Tdcs tdcs) {
         super(FieldId.CONTEXT_TD, access, access.isHost() && tdcs.debug(), tdcs.numL2Vms());
         this.module = module;
         this.tdr = tdr;
@@ -46,7 +46,7 @@ final class TdMetadata extends Metadata {
         return field.offset() + element * field.elementBytes();
     }
 
-    @Override long get(Field field, long id) throws LeafFailure {
+    @Override public long get(Field field, long id) throws LeafFailure {
         long value = structure(field).read(offset(field, id), field.elementBytes());
         return switch (field.name()) {
             case "HP_LOCK_TIMEOUT" -> Math.multiplyExact(Math.min(value, Long.MAX_VALUE / USEC), USEC) / module.config.tscHz;
@@ -55,7 +55,7 @@ final class TdMetadata extends Metadata {
         };
     }
 
-    @Override long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
+    @Override public long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
         long current = get(field, id) & field.elementMask();
         long writeMask = access.writeMask(field, debug);
         long mask = writeMask & requestMask;

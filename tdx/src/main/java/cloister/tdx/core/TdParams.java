@@ -1,63 +1,64 @@
 package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
+import cloister.tdx.seamcall.MngLeaves;
 
 /// TD_PARAMS, the host's configuration of a TD. [TDX-ABI "TD_PARAMS"]
-record TdParams(PhysicalMemory memory, long hpa) {
-    static final int BYTES = 1024;
+public record TdParams(PhysicalMemory memory, long hpa) {
+    public static final int BYTES = 1024;
     private static final int CPUID_CONFIG = 256;
 
     private long field(int offset, int bytes) {
         return memory.read(hpa + offset, bytes);
     }
 
-    long attributes() {
+    public long attributes() {
         return field(0, 8);
     }
 
-    long xfam() {
+    public long xfam() {
         return field(8, 8);
     }
 
-    int maxVcpus() {
+    public int maxVcpus() {
         return (int) field(16, 2);
     }
 
-    int numL2Vms() {
+    public int numL2Vms() {
         return (int) field(18, 1);
     }
 
     /// Bit 0: IA32_ARCH_CAPABILITIES is configured.
-    int msrConfigControls() {
+    public int msrConfigControls() {
         return (int) field(19, 1);
     }
 
-    long eptpControls() {
+    public long eptpControls() {
         return field(24, 8);
     }
 
-    long configFlags() {
+    public long configFlags() {
         return field(32, 8);
     }
 
-    int tscFrequency() {
+    public int tscFrequency() {
         return (int) field(40, 2);
     }
 
-    byte[] measurement(int index) {
+    public byte[] measurement(int index) {
         return MngLeaves.bytes(memory, hpa + 80 + 48L * index, 48);
     }
 
-    long archCapabilities() {
+    public long archCapabilities() {
         return field(224, 8);
     }
 
-    int cpuid(int config, int register) {
+    public int cpuid(int config, int register) {
         return (int) field(CPUID_CONFIG + 16 * config + 4 * register, 4);
     }
 
     /// Whether `length` reserved bytes are zero.
-    boolean isZero(int offset, int length) {
+    public boolean isZero(int offset, int length) {
         for (byte b : MngLeaves.bytes(memory, hpa + offset, length)) {
             if (b != 0) {
                 return false;

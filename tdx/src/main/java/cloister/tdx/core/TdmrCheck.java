@@ -6,16 +6,16 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// TDH.SYS.CONFIG's checks of TDMRs, in the order given. [TDX-BASE "TDMR and PAMT Configuration"]
-final class TdmrCheck {
+public final class TdmrCheck {
     private static final long GIB = 1L << 30;
     private final ModuleState module;
     private final List<TdmrInfo> accepted = new ArrayList<>();
 
-    TdmrCheck(ModuleState module) {
+    public TdmrCheck(ModuleState module) {
         this.module = module;
     }
 
-    List<Tdmr> tdmrs() {
+    public List<Tdmr> tdmrs() {
         var result = new ArrayList<Tdmr>();
         accepted.forEach(info -> result.add(new Tdmr(info)));
         return result;
@@ -25,7 +25,7 @@ final class TdmrCheck {
         return new LeafFailure(status, info0 | info1 << 8 | info2 << 16);
     }
 
-    void add(TdmrInfo info) throws LeafFailure {
+    public void add(TdmrInfo info) throws LeafFailure {
         int i = accepted.size();
         accepted.add(info);
         if (ModuleState.wraps(info.base(), info.size())) {

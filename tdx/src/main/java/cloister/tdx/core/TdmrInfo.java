@@ -8,11 +8,11 @@ import cloister.memory.PhysicalMemory;
 /// @param pamtSize its bytes
 /// @param rsvdOffset offsets of the 16 reserved areas
 /// @param rsvdSize   their bytes; 0 ends the list
-record TdmrInfo(long base, long size, long[] pamtBase, long[] pamtSize, long[] rsvdOffset, long[] rsvdSize) {
-    static final int MAX_TDMRS = 64;
-    static final int MAX_RESERVED = 16;
+public record TdmrInfo(long base, long size, long[] pamtBase, long[] pamtSize, long[] rsvdOffset, long[] rsvdSize) {
+    public static final int MAX_TDMRS = 64;
+    public static final int MAX_RESERVED = 16;
 
-    static TdmrInfo read(PhysicalMemory memory, long hpa) {
+    public static TdmrInfo read(PhysicalMemory memory, long hpa) {
         var pamtBase = new long[3];
         var pamtSize = new long[3];
         for (int size = 0; size < 3; size++) { // in memory: 1G, 2M, 4K

@@ -2,7 +2,7 @@ package cloister.tdx.core;
 
 /// The VMX capabilities that a TD with L2 VMs sees, and what initial controls of an L2 VMCS depend on the TD.
 /// [TDX-BASE "TD Partitioning"]
-final class VirtualVmx {
+public final class VirtualVmx {
     private static final long BASIC = 1L << 54 | 1L << 55 | 1L << 56;
     private static final long MISC = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 14 | 4 << 16 | 1 << 29 | 1 << 30;
     private static final long EPT_VPID = 1 | 1 << 16 | 1 << 17 | 1 << 22;
@@ -16,7 +16,7 @@ final class VirtualVmx {
     private VirtualVmx() {
     }
 
-    static void init(PlatformConfig config, Tdcs tdcs) {
+    public static void init(PlatformConfig config, Tdcs tdcs) {
         var l2 = config.l2;
         tdcs.u64(Tdcs.VIRT_VMX_BASIC, BASIC);
         tdcs.u64(Tdcs.VIRT_VMX_MISC, MISC);
@@ -47,14 +47,14 @@ final class VirtualVmx {
         return on ? value | bit : value & ~bit;
     }
 
-    static int procbased(int base, Tdcs tdcs) {
+    public static int procbased(int base, Tdcs tdcs) {
         boolean mwait = tdcs.cpuidFlag(Tdcs.MONITOR_MWAIT);
         int value = with(base, VmcsInit.PROC_MWAIT_EXITING, !mwait);
         value = with(value, VmcsInit.PROC_RDPMC_EXITING, !tdcs.hasAttribute(Tdcs.PERFMON));
         return with(value, VmcsInit.PROC_MONITOR_EXITING, !mwait);
     }
 
-    static int procbased2(int base, Tdcs tdcs) {
+    public static int procbased2(int base, Tdcs tdcs) {
         int value = with(base, VmcsInit.PROC2_USER_WAIT_PAUSE, tdcs.cpuidFlag(Tdcs.WAITPKG));
         return with(value, VmcsInit.PROC2_PCONFIG, tdcs.cpuidFlag(Tdcs.PCONFIG));
     }
@@ -72,22 +72,22 @@ final class VirtualVmx {
         return entry(value, tdcs);
     }
 
-    static int exit(int base, Tdcs tdcs) {
+    public static int exit(int base, Tdcs tdcs) {
         return with(base, VmcsInit.EXIT_SAVE_PERF_GLOBAL_CTRL, perfmon(tdcs));
     }
 
-    static int entry(int base, Tdcs tdcs) {
+    public static int entry(int base, Tdcs tdcs) {
         return with(base, VmcsInit.ENTRY_LOAD_PKRS, tdcs.hasAttribute(Tdcs.PKS) || tdcs.debug());
     }
 
     /// CR4 bits that an L2 VM's owner may change.
-    static long l2Cr4Writable(PlatformConfig config, Tdcs tdcs) {
+    public static long l2Cr4Writable(PlatformConfig config, Tdcs tdcs) {
         long mask = VmcsInit.L2_CR4_WRITABLE & ~config.vmxCr4Fixed0 & config.vmxCr4Fixed1;
         return mask & ~hiddenCr4(tdcs);
     }
 
     /// CR4 bits of features that the TD lacks: PKE, CET, UINTR, KL, PKS, LASS.
-    static long hiddenCr4(Tdcs tdcs) {
+    public static long hiddenCr4(Tdcs tdcs) {
         long mask = 1 << 19;
         mask |= tdcs.xfam(XFAM_PK) ? 0 : 1 << 22;
         mask |= tdcs.xfam(XFAM_CET_U) && tdcs.xfam(XFAM_CET_S) ? 0 : 1 << 23;

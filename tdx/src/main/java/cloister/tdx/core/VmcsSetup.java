@@ -6,7 +6,7 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.port.Vmcs;
 
 /// Writes the initial content of a VMCS. [TDX-ABI "TD VMCS"]
-final class VmcsSetup {
+public final class VmcsSetup {
     private static final VmcsField[] NULL_ADDRESSES = {APIC_ACCESS_ADDRESS, POSTED_INTERRUPT_DESCRIPTOR_ADDRESS,
         IO_BITMAP_A, IO_BITMAP_B, EPTP_LIST_ADDRESS, VMREAD_BITMAP, VMWRITE_BITMAP, PML_ADDRESS, EXIT_MSR_STORE_ADDRESS,
         EXIT_MSR_LOAD_ADDRESS, ENTRY_MSR_LOAD_ADDRESS, VMCS_LINK_POINTER, GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2,
@@ -29,7 +29,7 @@ final class VmcsSetup {
     private final int vm;
 
     /// @param vm 0 for the TD itself, 1 to 3 for an L2 VM
-    VmcsSetup(LpState lp, Tdr tdr, Tdcs tdcs, Tdvps vcpu, Vmcs vmcs, int vm) {
+    public VmcsSetup(LpState lp, Tdr tdr, Tdcs tdcs, Tdvps vcpu, Vmcs vmcs, int vm) {
         this.lp = lp;
         this.config = lp.module.config;
         this.tdr = tdr;
@@ -39,7 +39,7 @@ final class VmcsSetup {
         this.vm = vm;
     }
 
-    void run() {
+    public void run() {
         guestState();
         fixedControls();
         for (var field : HOST_FIELDS) {

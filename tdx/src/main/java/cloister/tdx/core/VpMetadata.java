@@ -6,10 +6,11 @@ import cloister.spec.tdx.FieldId;
 import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.VmcsField;
+import cloister.tdx.exits.SpecCtrl;
 import cloister.tdx.port.Vmcs;
 
 /// The fields of a VCPU: TDVPS and its VMCSs. [TDX-ABI "TDVPS Metadata Fields"]
-final class VpMetadata extends Metadata {
+public final class VpMetadata extends Metadata {
     private static final int MSR_BITMAPS = 1;
     private static final int SHADOW_MSR_BITMAPS = 2;
     private static final long NULL_PA = ModuleState.NULL_PA;
@@ -36,7 +37,7 @@ final class VpMetadata extends Metadata {
     private final Tdcs tdcs;
     private final Tdvps vcpu;
 
-    VpMetadata(LpState lp, FieldAccess access, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
+    public VpMetadata(LpState lp, FieldAccess access, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
         super(FieldId.CONTEXT_VP, access, access.isHost() && tdcs.debug(), tdcs.numL2Vms());
         this.lp = lp;
         this.module = lp.module;
@@ -91,7 +92,7 @@ final class VpMetadata extends Metadata {
         return PAGE * (Tdvps.vmcsPage(vm) + (shadow ? 2 : 1)) + 8 * FieldId.code(id);
     }
 
-    @Override long get(Field field, long id) throws LeafFailure {
+    @Override public long get(Field field, long id) throws LeafFailure {
         int vm = vm(id);
         if (vm > tdcs.numL2Vms()) {
             throw incorrect();
@@ -140,7 +141,7 @@ final class VpMetadata extends Metadata {
         return value & ~mask | vcpu.u64(shadowOffset) & mask;
     }
 
-    @Override long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
+    @Override public long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
         long old = get(field, id) & field.elementMask();
         long writeMask = access.writeMask(field, debug);
         long mask = writeMask & requestMask;

@@ -1,6 +1,6 @@
 package cloister.tdx.vectors;
 
-import cloister.tdx.core.VectorReplay;
+import cloister.tdx.replay.VectorReplay;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;

@@ -1,9 +1,9 @@
 package cloister.tdx.vectors;
 
-import cloister.tdx.core.RecordedMemory;
-import cloister.tdx.core.VectorMismatch;
-import cloister.tdx.core.VectorPlatform;
-import cloister.tdx.core.VectorReplay;
+import cloister.tdx.replay.RecordedMemory;
+import cloister.tdx.replay.VectorMismatch;
+import cloister.tdx.replay.VectorPlatform;
+import cloister.tdx.replay.VectorReplay;
 import com.google.gson.JsonObject;
 import java.io.IOException;
 import java.nio.file.Files;

@@ -3,6 +3,7 @@ package cloister.tdx.core;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.replay.RecordedProcessor;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 

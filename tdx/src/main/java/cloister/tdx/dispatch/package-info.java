@@ -1,0 +1,2 @@
+/// The entry points of the module: SEAMCALL and VM exit.
+package cloister.tdx.dispatch;

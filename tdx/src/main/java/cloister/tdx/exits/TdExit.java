@@ -1,0 +1,141 @@
+package cloister.tdx.exits;
+
+import static cloister.tdx.core.LpState.RCX;
+import static cloister.tdx.core.LpState.RDX;
+
+import cloister.spec.tdx.TdxStatus;
+import cloister.spec.vmx.ExitReason;
+import cloister.tdx.core.LpState;
+import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.core.TdContext;
+import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdr;
+import cloister.tdx.core.Tdvps;
+import cloister.tdx.core.Transition;
+
+/// TD exits: back to the VMM with the guest's state saved and the LP scrubbed. [TDX-BASE "TD Exit"]
+public final class TdExit {
+    public static final TdxStatus NON_ACCESSIBLE = TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE;
+    private static final long FATAL = 1L << 61;
+    private static final long BUS_LOCK_PREEMPTED = 1 << 26;
+    private static final long HOST_RECOVERABILITY_HINT = 1L << 60;
+    private static final int RBP = LpState.RBP;
+
+    private TdExit() {
+    }
+
+    /// Ends TDH.VP.ENTER with an asynchronous TD exit; does not return.
+    ///
+    /// @param reason the VM exit reason, all 32 bits
+    public static Transition async(LpState lp, TdxStatus status, long reason, long qualification, long extended, long gpa,
+            long interruption) {
+        long full = reason & 0xffff_ffffL | (lp.busLockPreempted ? BUS_LOCK_PREEMPTED : 0);
+        return asyncExactly(lp, status, full, qualification, extended, gpa, interruption);
+    }
+
+    /// The same without the sticky bus-lock indication.
+    public static Transition asyncExactly(LpState lp, TdxStatus status, long reason, long qualification, long extended, long gpa,
+            long interruption) {
+        lp.busLockPreempted = false;
+        int state = lp.vcpu.state();
+        int lastExit = lp.vcpu.u8(Tdvps.LAST_TD_EXIT);
+        long code = status.code();
+        switch (status) {
+            case SUCCESS, CROSS_TD_FAULT -> {
+                state = Tdvps.READY;
+                lastExit = Tdvps.ASYNC_FAULT;
+            }
+            case CROSS_TD_TRAP, HOST_PRIORITY_BUSY_TIMEOUT -> {
+                state = Tdvps.READY;
+                lastExit = Tdvps.ASYNC_TRAP;
+            }
+            case NON_RECOVERABLE_VCPU -> state = Tdvps.DISABLED;
+            case NON_RECOVERABLE_TD, NON_RECOVERABLE_TD_WRONG_APIC_MODE, NON_RECOVERABLE_TD_NON_ACCESSIBLE,
+                    NON_RECOVERABLE_TD_CORRUPTED_MD -> {
+                lp.tdr.flag(Tdr.FATAL, true);
+                code |= FATAL;
+            }
+            default -> throw new ModuleHalt("TD exit with status " + status);
+        }
+        registers(lp, code | reason, qualification & 0xffff_ffffL, extended, gpa, interruption);
+        toHost(lp, state, lastExit, 0, status == NON_ACCESSIBLE, (code & HOST_RECOVERABILITY_HINT) != 0);
+        throw Transition.TO_HOST;
+    }
+
+    /// An asynchronous exit without a VM exit behind it.
+    public static Transition withoutReason(LpState lp, TdxStatus status) {
+        return asyncExactly(lp, status, 0, 0, 0, 0, 0);
+    }
+
+    private static void registers(LpState lp, long rax, long rcx, long rdx, long r8, long r9) {
+        boolean keepRbp = lp.tdcs.configFlag(Tdcs.NO_RBP_MOD);
+        for (int i = 0; i < 16; i++) {
+            if (i != LpState.RSP && !(keepRbp && i == RBP)) {
+                lp.reg(i, 0);
+            }
+        }
+        lp.reg(LpState.RAX, rax);
+        lp.reg(RCX, rcx);
+        lp.reg(RDX, rdx);
+        lp.reg(LpState.R8, r8);
+        lp.reg(LpState.R9, r9);
+    }
+
+    /// What an EPT-violation TD exit shows that TDH.VP.ENTER makes up.
+    public static void fakeEptViolation(LpState lp, Tdcs tdcs, Tdvps vcpu, long gpa) {
+        boolean keepRbp = tdcs.configFlag(Tdcs.NO_RBP_MOD);
+        lp.cpu.resetExtendedState(lp.xfam);
+        vcpu.u8(Tdvps.STATE, Tdvps.READY);
+        vcpu.u8(Tdvps.LAST_TD_EXIT, Tdvps.ASYNC_FAULT);
+        for (int i = 1; i < 16; i++) {
+            if (i != LpState.RSP && !(keepRbp && i == RBP)) {
+                lp.reg(i, 0);
+            }
+        }
+        lp.reg(RCX, 2); // a write
+        lp.reg(LpState.R8, gpa & -4096L);
+    }
+
+    /// TDG.VP.VMCALL: the exit that the guest asks for, with the registers that it selects.
+    public static Transition vmcall(LpState lp, long mask) {
+        boolean keepRbp = lp.tdcs.configFlag(Tdcs.NO_RBP_MOD);
+        lp.reg(RCX, mask & 0xffff_ffffL);
+        for (int i = 2; i < 16; i++) {
+            if ((mask >>> i & 1) != 0) {
+                lp.reg(i, lp.vcpu.gpr(i));
+            } else if (i != LpState.RSP && !(keepRbp && i == RBP)) {
+                lp.reg(i, 0);
+            }
+        }
+        long reason = ExitReason.TDCALL | (lp.busLockPreempted ? BUS_LOCK_PREEMPTED : 0);
+        lp.busLockPreempted = false;
+        lp.reg(LpState.RAX, reason);
+        toHost(lp, Tdvps.READY, Tdvps.TDVMCALL, (int) (mask >>> 16) & 0xffff, false, true);
+        throw Transition.TO_HOST;
+    }
+
+    private static void toHost(LpState lp, int state, int lastExit, int xmmMask, boolean dead, boolean trap) {
+        var vcpu = lp.vcpu;
+        var context = new TdContext(lp);
+        if (!dead) {
+            context.save();
+            vcpu.u8(Tdvps.STATE, state);
+            vcpu.u8(Tdvps.LAST_TD_EXIT, lastExit);
+            context.saveExtendedState();
+            if (trap) {
+                Inject.advanceRip(lp);
+            }
+            lp.tdcs.addRefcount(vcpu.u64(Tdvps.VCPU_EPOCH), -1);
+        }
+        context.scrub((lp.attributes & Tdcs.PERFMON) != 0, lp.xfam);
+        if (lastExit == Tdvps.TDVMCALL) {
+            for (int i = 0; i < 16; i++) {
+                boolean selected = (xmmMask >>> i & 1) != 0;
+                lp.cpu.xmm(i, selected ? lp.extended.xmmLow(i) : 0, selected ? lp.extended.xmmHigh(i) : 0);
+            }
+        }
+        lp.tdrPage.close();
+        lp.tdvprPage.close();
+        lp.leaveTd();
+    }
+}

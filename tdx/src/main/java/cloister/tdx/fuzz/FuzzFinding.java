@@ -1,0 +1,14 @@
+package cloister.tdx.fuzz;
+
+/// The module broke an invariant, or let an exception escape.
+final class FuzzFinding extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    FuzzFinding(String message) {
+        super(message);
+    }
+
+    FuzzFinding(String message, Throwable cause) {
+        super(message, cause);
+    }
+}

@@ -1,0 +1,217 @@
+package cloister.tdx.replay;
+
+import cloister.spec.vmx.VmcsField;
+import cloister.tdx.port.ExtendedState;
+import cloister.tdx.port.Processor;
+import cloister.tdx.port.Vmcs;
+import java.util.EnumMap;
+import java.util.HashMap;
+import java.util.Map;
+
+/// A logical processor without a CPU: what the vectors' platform file says, and state that tests set.
+public class RecordedProcessor implements Processor {
+    private static final int INTR_PENDING = 0x9a;
+
+    /// What all processors share.
+    public static final class Clock {
+        public long tsc;
+        public long step;
+        long random = 1;
+    }
+
+    /// CPUID of the platform.
+    public interface CpuidSource {
+        void cpuid(int lp, int leaf, int subleaf, int[] out);
+    }
+
+    private static final class RecordedVmcs implements Vmcs {
+        private final Map<VmcsField, Long> fields = new EnumMap<>(VmcsField.class);
+
+        @Override public long read(VmcsField field) {
+            return fields.getOrDefault(field, 0L);
+        }
+
+        @Override public void write(VmcsField field, long value) {
+            fields.put(field, value & field.mask());
+        }
+    }
+
+    private static final class RecordedExtendedState implements ExtendedState {
+        private final long[] xmm = new long[32];
+
+        @Override public void reset(long mask) {
+            java.util.Arrays.fill(xmm, 0);
+        }
+
+        @Override public long xmmLow(int index) {
+            return xmm[2 * index];
+        }
+
+        @Override public long xmmHigh(int index) {
+            return xmm[2 * index + 1];
+        }
+
+        @Override public void xmm(int index, long low, long high) {
+            xmm[2 * index] = low;
+            xmm[2 * index + 1] = high;
+        }
+    }
+
+    private final int lp;
+    private final Clock clock;
+    private final CpuidSource cpuid;
+    private final RecordedReport report;
+    private final Map<Integer, Long> msrs;
+    private final Vmcs seamVmcs = new RecordedVmcs();
+    private final long[] registers = new long[16];
+    private final long[] debug = new long[8];
+    private final RecordedExtendedState live = new RecordedExtendedState();
+    private long cr2;
+    private long xcr0 = 7;
+
+    public RecordedProcessor(int lp, Clock clock, CpuidSource cpuid, RecordedReport report, Map<Integer, Long> msrs) {
+        this.lp = lp;
+        this.clock = clock;
+        this.cpuid = cpuid;
+        this.report = report;
+        this.msrs = new HashMap<>(msrs);
+    }
+
+    public void msr(int msr, long value) {
+        msrs.put(msr, value);
+    }
+
+    @Override public int lp() {
+        return lp;
+    }
+
+    @Override public int packageIndex() {
+        return 0;
+    }
+
+    @Override public Vmcs newVmcs(long pa) {
+        return new RecordedVmcs();
+    }
+
+    @Override public Vmcs seamVmcs() {
+        return seamVmcs;
+    }
+
+    @Override public void enter(Vmcs vmcs) {
+        throw new IllegalStateException("this processor runs no guest");
+    }
+
+    @Override public void clear(Vmcs vmcs) {
+    }
+
+    @Override public long[] registers() {
+        return registers;
+    }
+
+    @Override public long cr2() {
+        return cr2;
+    }
+
+    @Override public void cr2(long value) {
+        cr2 = value;
+    }
+
+    @Override public long debugRegister(int index) {
+        return debug[index];
+    }
+
+    @Override public void debugRegister(int index, long value) {
+        debug[index] = value;
+    }
+
+    @Override public long xcr0() {
+        return xcr0;
+    }
+
+    @Override public void xcr0(long value) {
+        xcr0 = value;
+    }
+
+    @Override public ExtendedState newExtendedState() {
+        return new RecordedExtendedState();
+    }
+
+    @Override public void saveExtendedState(ExtendedState state, long mask) {
+        System.arraycopy(live.xmm, 0, ((RecordedExtendedState) state).xmm, 0, 32);
+    }
+
+    @Override public boolean loadExtendedState(ExtendedState state, long mask) {
+        System.arraycopy(((RecordedExtendedState) state).xmm, 0, live.xmm, 0, 32);
+        return true;
+    }
+
+    @Override public void resetExtendedState(long mask) {
+        live.reset(mask);
+    }
+
+    @Override public long xmmLow(int index) {
+        return live.xmmLow(index);
+    }
+
+    @Override public long xmmHigh(int index) {
+        return live.xmmHigh(index);
+    }
+
+    @Override public void xmm(int index, long low, long high) {
+        live.xmm(index, low, high);
+    }
+
+    @Override public long rdmsr(int msr) {
+        return msrs.getOrDefault(msr, 0L);
+    }
+
+    @Override public boolean wrmsr(int msr, long value) {
+        if (msr != 0x98 && msr != 0x99) {
+            msrs.put(msr, value);
+        }
+        return true;
+    }
+
+    @Override public void cpuid(int leaf, int subleaf, int[] out) {
+        cpuid.cpuid(lp, leaf, subleaf, out);
+    }
+
+    @Override public int programKey(int keyId) {
+        return 0;
+    }
+
+    @Override public long tsc() {
+        clock.tsc += clock.step;
+        return clock.tsc;
+    }
+
+    @Override public long rdrand() {
+        clock.random = clock.random * 6364136223846793005L + 1442695040888963407L;
+        return clock.random | 1;
+    }
+
+    @Override public long rdseed() {
+        return rdrand();
+    }
+
+    @Override public void invept(long eptp) {
+    }
+
+    @Override public void inveptGlobal() {
+    }
+
+    @Override public boolean interruptPending() {
+        return rdmsr(INTR_PENDING) != 0;
+    }
+
+    @Override public byte[] seamReport(byte[] type, byte[] reportData, byte[] teeInfoHash) {
+        return report.create(type, reportData, teeInfoHash);
+    }
+
+    @Override public int seamVerifyReport(byte[] reportMacStruct) {
+        return report.verify(reportMacStruct);
+    }
+
+    @Override public void switchPoint() {
+    }
+}

@@ -1,0 +1,2 @@
+/// Replays recorded behaviour of the TDX module step by step.
+package cloister.tdx.replay;

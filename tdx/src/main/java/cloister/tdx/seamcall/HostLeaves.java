@@ -1,0 +1,84 @@
+package cloister.tdx.seamcall;
+
+import cloister.spec.tdx.OperandId;
+import cloister.spec.tdx.SeamcallLeaf;
+import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.core.LeafFailure;
+import cloister.tdx.core.MetadataLeaves;
+import java.util.EnumMap;
+import java.util.Map;
+
+/// Which class implements which SEAMCALL leaf. TDH.VP.ENTER is not here: it does not come back like a function.
+public final class HostLeaves {
+    private static final Map<SeamcallLeaf, HostLeaf> LEAVES = leaves();
+
+    private HostLeaves() {
+    }
+
+    /// The function `leaf`, or null when it is not modelled.
+    public static HostLeaf of(SeamcallLeaf leaf) {
+        return LEAVES.get(leaf);
+    }
+
+    private static Map<SeamcallLeaf, HostLeaf> leaves() {
+        var leaves = new EnumMap<SeamcallLeaf, HostLeaf>(SeamcallLeaf.class);
+        leaves.put(SeamcallLeaf.MNG_ADDCX, MngLeaves::addCx);
+        leaves.put(SeamcallLeaf.MEM_PAGE_ADD, PageLeaves::add);
+        leaves.put(SeamcallLeaf.MEM_SEPT_ADD, SeptLeaves::add);
+        leaves.put(SeamcallLeaf.VP_ADDCX, VpLeaves::addCx);
+        leaves.put(SeamcallLeaf.MEM_PAGE_AUG, PageLeaves::aug);
+        leaves.put(SeamcallLeaf.MEM_RANGE_BLOCK, SeptLeaves::block);
+        leaves.put(SeamcallLeaf.MNG_KEY_CONFIG, MngLeaves::keyConfig);
+        leaves.put(SeamcallLeaf.MNG_CREATE, MngLeaves::create);
+        leaves.put(SeamcallLeaf.VP_CREATE, VpLeaves::create);
+        leaves.put(SeamcallLeaf.MR_EXTEND, PageLeaves::extend);
+        leaves.put(SeamcallLeaf.MR_FINALIZE, PageLeaves::finalizeMeasurement);
+        leaves.put(SeamcallLeaf.VP_FLUSH, VpLeaves::flush);
+        leaves.put(SeamcallLeaf.MNG_VPFLUSHDONE, MngLeaves::vpFlushDone);
+        leaves.put(SeamcallLeaf.MNG_KEY_FREEID, MngLeaves::keyFreeId);
+        leaves.put(SeamcallLeaf.MNG_INIT, MngLeaves::init);
+        leaves.put(SeamcallLeaf.VP_INIT, VpLeaves::init);
+        leaves.put(SeamcallLeaf.PHYMEM_PAGE_RDMD, PageLeaves::readMetadata);
+        leaves.put(SeamcallLeaf.MEM_SEPT_RD, SeptLeaves::rd);
+        leaves.put(SeamcallLeaf.MNG_KEY_RECLAIMID, MngLeaves::keyReclaimId);
+        leaves.put(SeamcallLeaf.PHYMEM_PAGE_RECLAIM, PageLeaves::reclaim);
+        leaves.put(SeamcallLeaf.MEM_PAGE_REMOVE, PageLeaves::remove);
+        leaves.put(SeamcallLeaf.MEM_SEPT_REMOVE, SeptLeaves::remove);
+        leaves.put(SeamcallLeaf.SYS_KEY_CONFIG, SysLeaves::keyConfig);
+        leaves.put(SeamcallLeaf.SYS_INFO, SysLeaves::info);
+        leaves.put(SeamcallLeaf.SYS_INIT, SysLeaves::init);
+        leaves.put(SeamcallLeaf.SYS_LP_INIT, SysLeaves::lpInit);
+        leaves.put(SeamcallLeaf.SYS_TDMR_INIT, SysLeaves::tdmrInit);
+        leaves.put(SeamcallLeaf.MEM_TRACK, SeptLeaves::track);
+        leaves.put(SeamcallLeaf.MEM_RANGE_UNBLOCK, SeptLeaves::unblock);
+        leaves.put(SeamcallLeaf.PHYMEM_CACHE_WB, PageLeaves::cacheWriteBack);
+        leaves.put(SeamcallLeaf.PHYMEM_PAGE_WBINVD, PageLeaves::pageWriteBack);
+        leaves.put(SeamcallLeaf.SYS_LP_SHUTDOWN, SysLeaves::lpShutdown);
+        leaves.put(SeamcallLeaf.SYS_CONFIG, SysLeaves::config);
+        leaves.put(SeamcallLeaf.SYS_SHUTDOWN, SysLeaves::shutdown);
+        leaves.put(SeamcallLeaf.SYS_UPDATE, SysLeaves::update);
+        leaves.put(SeamcallLeaf.SYS_RD, MetadataLeaves::sysRead);
+        leaves.put(SeamcallLeaf.SYS_RDALL, MetadataLeaves::sysReadAll);
+        leaves.put(SeamcallLeaf.MNG_RD, MetadataLeaves::mngRead);
+        leaves.put(SeamcallLeaf.MNG_WR, MetadataLeaves::mngWrite);
+        leaves.put(SeamcallLeaf.VP_RD, MetadataLeaves::vpRead);
+        leaves.put(SeamcallLeaf.VP_WR, MetadataLeaves::vpWrite);
+        leaves.put(SeamcallLeaf.MEM_RD, HostMemory::read);
+        leaves.put(SeamcallLeaf.MEM_WR, HostMemory::write);
+        leaves.put(SeamcallLeaf.MEM_PAGE_PROMOTE, PageSizes::promote);
+        leaves.put(SeamcallLeaf.MEM_PAGE_DEMOTE, PageSizes::demote);
+        leaves.put(SeamcallLeaf.MEM_PAGE_RELOCATE, PageSizes::relocate);
+        leaves.put(SeamcallLeaf.SERVTD_BIND, ServiceTd::bind);
+        leaves.put(SeamcallLeaf.SERVTD_PREBIND, ServiceTd::prebind);
+        leaves.put(SeamcallLeaf.MEM_SEPT_WR, (_, _) -> {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
+        });
+        for (var leaf : SeamcallLeaf.values()) {
+            var migration = Migration.leaf(leaf);
+            if (migration != null) {
+                leaves.put(leaf, migration);
+            }
+        }
+        return leaves;
+    }
+}

@@ -1,0 +1,147 @@
+package cloister.tdx.tdcall;
+
+import static cloister.tdx.core.LpState.RCX;
+import static cloister.tdx.core.LpState.RDX;
+
+import cloister.spec.tdx.OperandId;
+import cloister.spec.tdx.TdcallLeaf;
+import cloister.spec.tdx.TdxStatus;
+import cloister.spec.vmx.VmcsField;
+import cloister.tdx.core.LeafFailure;
+import cloister.tdx.core.LpState;
+import cloister.tdx.core.MetadataLeaves;
+import cloister.tdx.core.TdMsr;
+import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdvps;
+import cloister.tdx.exits.Inject;
+import cloister.tdx.exits.TdExit;
+import cloister.tdx.tdcall.GuestLeaf.Outcome;
+import java.util.EnumMap;
+import java.util.Map;
+
+/// TDCALL: the dispatcher of guest-side functions. [TDX-ABI "Guest-Side (TDCALL) Interface Functions"]
+public final class GuestCalls {
+    private static final long EFER_LMA = 1 << 10;
+    private static final long CS_LONG = 1 << 13;
+    private static final long RESERVED = ~0xff_ffffL;
+    private static final Map<TdcallLeaf, GuestLeaf> LEAVES = leaves();
+
+    private GuestCalls() {
+    }
+
+    public static boolean in64BitMode(LpState lp) {
+        return (lp.vmcs.read(VmcsField.GUEST_EFER) & EFER_LMA) != 0
+                && (lp.vmcs.read(VmcsField.GUEST_CS_ACCESS_RIGHTS) & CS_LONG) != 0;
+    }
+
+    /// @return whether an interrupt stopped the function, so that the guest executes TDCALL again
+    public static boolean handle(LpState lp) {
+        if (!in64BitMode(lp)) {
+            Inject.gp(lp);
+            return false;
+        }
+        long rax = lp.vcpu.gpr(LpState.RAX);
+        int version = (int) (rax >>> 16) & 0xff;
+        long status;
+        try {
+            if ((rax & RESERVED) != 0 || version > 0 && (rax & 0xffff) != TdcallLeaf.VM_RD.number()) {
+                throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
+            }
+            var leaf = TdcallLeaf.of((int) rax & 0xffff);
+            if (leaf == null) {
+                throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
+            }
+            if (LEAVES.get(leaf).call(lp, version) == Outcome.INTERRUPTED) {
+                Inject.clearBlocking(lp);
+                if ((lp.attributes & Tdcs.PERFMON) == 0) {
+                    lp.cpu.wrmsr(TdMsr.FIXED_CTR0, lp.cpu.rdmsr(TdMsr.FIXED_CTR0) + 2);
+                }
+                lp.vcpu.flag(Tdvps.HP_LOCK_BUSY, false);
+                return true;
+            }
+            status = 0;
+        } catch (LeafFailure failure) {
+            status = failure.status();
+        }
+        lp.vcpu.gpr(LpState.RAX, hostPriority(lp, status));
+        return false;
+    }
+
+    private static Map<TdcallLeaf, GuestLeaf> leaves() {
+        var leaves = new EnumMap<TdcallLeaf, GuestLeaf>(TdcallLeaf.class);
+        leaves.put(TdcallLeaf.VP_VMCALL, completing((lp, _) -> vmcall(lp)));
+        leaves.put(TdcallLeaf.VP_INFO, completing((lp, _) -> GuestLeaves.info(lp)));
+        leaves.put(TdcallLeaf.MR_RTMR_EXTEND, completing((lp, _) -> GuestReport.extend(lp)));
+        leaves.put(TdcallLeaf.VP_VEINFO_GET, completing((lp, _) -> GuestLeaves.veInfo(lp)));
+        leaves.put(TdcallLeaf.MR_REPORT, (lp, _) -> outcome(GuestReport.report(lp)));
+        leaves.put(TdcallLeaf.VP_CPUIDVE_SET, completing((lp, _) -> GuestLeaves.cpuidVe(lp)));
+        leaves.put(TdcallLeaf.MEM_PAGE_ACCEPT, (lp, _) -> outcome(GuestPages.accept(lp)));
+        leaves.put(TdcallLeaf.MR_VERIFYREPORT, completing((lp, _) -> GuestReport.verify(lp)));
+        leaves.put(TdcallLeaf.VM_RD, completing(MetadataLeaves::guestVmRead));
+        leaves.put(TdcallLeaf.VM_WR, completing((lp, _) -> MetadataLeaves.guestVmWrite(lp)));
+        leaves.put(TdcallLeaf.VP_RD, completing((lp, _) -> MetadataLeaves.guestVpRead(lp)));
+        leaves.put(TdcallLeaf.VP_WR, completing((lp, _) -> MetadataLeaves.guestVpWrite(lp)));
+        leaves.put(TdcallLeaf.SYS_RD, completing((lp, _) -> MetadataLeaves.guestSysRead(lp)));
+        leaves.put(TdcallLeaf.SYS_RDALL, completing((lp, _) -> MetadataLeaves.guestSysReadAll(lp)));
+        leaves.put(TdcallLeaf.VP_ENTER, completing((lp, _) -> GuestPartition.enter(lp)));
+        leaves.put(TdcallLeaf.VP_INVEPT, completing((lp, _) -> GuestPartition.invept(lp)));
+        leaves.put(TdcallLeaf.VP_INVVPID, completing((lp, _) -> GuestPartition.invvpid(lp)));
+        leaves.put(TdcallLeaf.SERVTD_RD, completing((lp, _) -> GuestPartition.serviceTd(lp, true)));
+        leaves.put(TdcallLeaf.SERVTD_WR, completing((lp, _) -> GuestPartition.serviceTd(lp, false)));
+        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_RD, completing((lp, _) -> PageAttributes.read(lp)));
+        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_WR, completing((lp, _) -> PageAttributes.write(lp)));
+        return leaves;
+    }
+
+    /// A function that no interrupt stops.
+    private interface Uninterruptible {
+        void call(LpState lp, int version) throws LeafFailure;
+    }
+
+    private static GuestLeaf completing(Uninterruptible function) {
+        return (lp, version) -> {
+            function.call(lp, version);
+            return Outcome.COMPLETED;
+        };
+    }
+
+    private static Outcome outcome(boolean completed) {
+        return completed ? Outcome.COMPLETED : Outcome.INTERRUPTED;
+    }
+
+    /// A guest that keeps failing because the host wants a lock tells the host after a while.
+    private static long hostPriority(LpState lp, long status) {
+        var vcpu = lp.vcpu;
+        if (!TdxStatus.OPERAND_BUSY_HOST_PRIORITY.matches(status)) {
+            vcpu.flag(Tdvps.HP_LOCK_BUSY, false);
+            return status;
+        }
+        long busy = TdxStatus.OPERAND_BUSY.with(status);
+        if (!vcpu.flag(Tdvps.HP_LOCK_BUSY)) {
+            vcpu.flag(Tdvps.HP_LOCK_BUSY, true);
+            vcpu.u64(Tdvps.HP_LOCK_BUSY_START, lp.cpu.tsc());
+        } else if (Long.compareUnsigned(lp.cpu.tsc() - vcpu.u64(Tdvps.HP_LOCK_BUSY_START),
+                lp.tdcs.u64(Tdcs.HP_LOCK_TIMEOUT)) >= 0) {
+            vcpu.flag(Tdvps.HP_LOCK_BUSY, false);
+            vcpu.gpr(LpState.RAX, busy);
+            throw TdExit.withoutReason(lp, TdxStatus.HOST_PRIORITY_BUSY_TIMEOUT);
+        }
+        return busy;
+    }
+
+    private static void vmcall(LpState lp) throws LeafFailure {
+        long mask = lp.vcpu.gpr(RCX);
+        int forbidden = 1 << LpState.RAX | 1 << RCX | 1 << LpState.RSP
+                | (lp.tdcs.configFlag(Tdcs.NO_RBP_MOD) ? 1 << LpState.RBP : 0);
+        if ((mask & forbidden) != 0 || mask >>> 32 != 0) {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
+        }
+        throw TdExit.vmcall(lp, mask);
+    }
+
+    /// RCX and RDX zero, the default output of several functions.
+    public static void clear(LpState lp) {
+        lp.vcpu.gpr(RCX, 0);
+        lp.vcpu.gpr(RDX, 0);
+    }
+}
