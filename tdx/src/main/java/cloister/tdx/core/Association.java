@@ -20,10 +20,27 @@ public final class Association {
             throw new LeafFailure(TdxStatus.VCPU_ASSOCIATED);
         }
         if (current == Tdvps.NO_LP) {
-            vcpu.u32(Tdvps.ASSOC_LPID, lp.cpu.lp());
-            tdcs.u32(Tdcs.NUM_ASSOC_VCPUS, tdcs.u32(Tdcs.NUM_ASSOC_VCPUS) + 1);
+            take(lp, tdcs, vcpu);
             return true;
         }
         return false;
+    }
+
+    private static void take(LpState lp, Tdcs tdcs, Tdvps vcpu) {
+        vcpu.u32(Tdvps.ASSOC_LPID, lp.cpu.lp());
+        tdcs.u32(Tdcs.NUM_ASSOC_VCPUS, tdcs.u32(Tdcs.NUM_ASSOC_VCPUS) + 1);
+    }
+
+    /// Associates a VCPU that has just been initialised with this LP.
+    public static void begin(LpState lp, Tdcs tdcs, Tdvps vcpu) {
+        vcpu.u64(Tdvps.LAST_SEAMDB_INDEX, ModuleVersion.SEAMDB_INDEX);
+        take(lp, tdcs, vcpu);
+    }
+
+    /// Takes the VCPU off this LP, which forgets what ran last on it.
+    public static void dissolve(LpState lp, Tdcs tdcs, Tdvps vcpu) {
+        vcpu.u32(Tdvps.ASSOC_LPID, Tdvps.NO_LP);
+        tdcs.u32(Tdcs.NUM_ASSOC_VCPUS, tdcs.u32(Tdcs.NUM_ASSOC_VCPUS) - 1);
+        lp.lastTdvprPa = ModuleState.NULL_PA;
     }
 }

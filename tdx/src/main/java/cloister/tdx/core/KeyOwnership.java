@@ -1,5 +1,8 @@
 package cloister.tdx.core;
 
+import cloister.spec.tdx.OperandId;
+import cloister.spec.tdx.TdxStatus;
+
 /// The KeyID ownership table: the state of each private KeyID and the packages whose caches it may still be in.
 /// [TDX-BASE "Key Ownership Table (KOT)"]
 public final class KeyOwnership {
@@ -14,6 +17,20 @@ public final class KeyOwnership {
 
     public KeyOwnership() {
         java.util.Arrays.fill(state, State.FREE);
+    }
+
+    /// The table's lock, held exclusively.
+    public record Held(LockWord word) implements AutoCloseable {
+        @Override public void close() {
+            Sharex.releaseExclusive(word);
+        }
+    }
+
+    public Held lockExclusive(LpState lp) throws LeafFailure {
+        if (!Sharex.tryExclusive(lp, lock)) {
+            throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.KOT);
+        }
+        return new Held(lock);
     }
 
     public State state(int keyId) {

@@ -14,6 +14,13 @@ public class Structure {
         this.pages = pages;
     }
 
+    /// A copy of `length` bytes of memory.
+    public static byte[] copy(PhysicalMemory memory, long hpa, int length) {
+        var result = new byte[length];
+        memory.read(hpa, result, 0, length);
+        return result;
+    }
+
     public final long at(int offset) {
         return pages[offset >>> 12] + (offset & 0xfff);
     }

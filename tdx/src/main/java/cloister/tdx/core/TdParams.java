@@ -1,7 +1,6 @@
 package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
-import cloister.tdx.seamcall.MngLeaves;
 
 /// TD_PARAMS, the host's configuration of a TD. [TDX-ABI "TD_PARAMS"]
 public record TdParams(PhysicalMemory memory, long hpa) {
@@ -46,7 +45,7 @@ public record TdParams(PhysicalMemory memory, long hpa) {
     }
 
     public byte[] measurement(int index) {
-        return MngLeaves.bytes(memory, hpa + 80 + 48L * index, 48);
+        return Structure.copy(memory, hpa + 80 + 48L * index, 48);
     }
 
     public long archCapabilities() {
@@ -59,7 +58,7 @@ public record TdParams(PhysicalMemory memory, long hpa) {
 
     /// Whether `length` reserved bytes are zero.
     public boolean isZero(int offset, int length) {
-        for (byte b : MngLeaves.bytes(memory, hpa + offset, length)) {
+        for (byte b : Structure.copy(memory, hpa + offset, length)) {
             if (b != 0) {
                 return false;
             }

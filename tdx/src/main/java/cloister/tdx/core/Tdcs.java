@@ -76,6 +76,7 @@ public final class Tdcs extends Structure {
     public static final int SERVTD_BINDINGS_LOCK = 0xd32;
     public static final int SERVTD_BINDING = 0xd90;
     /// Within a binding.
+    public static final int SERVTD_TYPE = 2;
     public static final int SERVTD_ATTRIBUTES = 8;
     public static final int SERVTD_INFO_HASH = 48;
     public static final int NUM_MIGS = 0x638;

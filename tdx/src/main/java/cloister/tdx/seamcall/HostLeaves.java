@@ -22,25 +22,25 @@ public final class HostLeaves {
 
     private static Map<SeamcallLeaf, HostLeaf> leaves() {
         var leaves = new EnumMap<SeamcallLeaf, HostLeaf>(SeamcallLeaf.class);
-        leaves.put(SeamcallLeaf.MNG_ADDCX, MngLeaves::addCx);
+        leaves.put(SeamcallLeaf.MNG_ADDCX, new MngAddcx());
         leaves.put(SeamcallLeaf.MEM_PAGE_ADD, PageLeaves::add);
         leaves.put(SeamcallLeaf.MEM_SEPT_ADD, SeptLeaves::add);
-        leaves.put(SeamcallLeaf.VP_ADDCX, VpLeaves::addCx);
+        leaves.put(SeamcallLeaf.VP_ADDCX, new VpAddcx());
         leaves.put(SeamcallLeaf.MEM_PAGE_AUG, PageLeaves::aug);
         leaves.put(SeamcallLeaf.MEM_RANGE_BLOCK, SeptLeaves::block);
-        leaves.put(SeamcallLeaf.MNG_KEY_CONFIG, MngLeaves::keyConfig);
-        leaves.put(SeamcallLeaf.MNG_CREATE, MngLeaves::create);
-        leaves.put(SeamcallLeaf.VP_CREATE, VpLeaves::create);
-        leaves.put(SeamcallLeaf.MR_EXTEND, PageLeaves::extend);
-        leaves.put(SeamcallLeaf.MR_FINALIZE, PageLeaves::finalizeMeasurement);
-        leaves.put(SeamcallLeaf.VP_FLUSH, VpLeaves::flush);
-        leaves.put(SeamcallLeaf.MNG_VPFLUSHDONE, MngLeaves::vpFlushDone);
-        leaves.put(SeamcallLeaf.MNG_KEY_FREEID, MngLeaves::keyFreeId);
-        leaves.put(SeamcallLeaf.MNG_INIT, MngLeaves::init);
-        leaves.put(SeamcallLeaf.VP_INIT, VpLeaves::init);
+        leaves.put(SeamcallLeaf.MNG_KEY_CONFIG, new MngKeyConfig());
+        leaves.put(SeamcallLeaf.MNG_CREATE, new MngCreate());
+        leaves.put(SeamcallLeaf.VP_CREATE, new VpCreate());
+        leaves.put(SeamcallLeaf.MR_EXTEND, new MrExtend());
+        leaves.put(SeamcallLeaf.MR_FINALIZE, new MrFinalize());
+        leaves.put(SeamcallLeaf.VP_FLUSH, new VpFlush());
+        leaves.put(SeamcallLeaf.MNG_VPFLUSHDONE, new MngVpflushdone());
+        leaves.put(SeamcallLeaf.MNG_KEY_FREEID, new MngKeyFreeid());
+        leaves.put(SeamcallLeaf.MNG_INIT, new MngInit());
+        leaves.put(SeamcallLeaf.VP_INIT, new VpInit());
         leaves.put(SeamcallLeaf.PHYMEM_PAGE_RDMD, PageLeaves::readMetadata);
         leaves.put(SeamcallLeaf.MEM_SEPT_RD, SeptLeaves::rd);
-        leaves.put(SeamcallLeaf.MNG_KEY_RECLAIMID, MngLeaves::keyReclaimId);
+        leaves.put(SeamcallLeaf.MNG_KEY_RECLAIMID, new MngKeyReclaimid());
         leaves.put(SeamcallLeaf.PHYMEM_PAGE_RECLAIM, PageLeaves::reclaim);
         leaves.put(SeamcallLeaf.MEM_PAGE_REMOVE, PageLeaves::remove);
         leaves.put(SeamcallLeaf.MEM_SEPT_REMOVE, SeptLeaves::remove);

@@ -21,17 +21,15 @@ import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LockedPage;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.Measurement;
-import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Sharex;
 import cloister.tdx.core.TdAccess;
-import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 
-/// TD pages, measurement and physical memory: TDH.MEM.PAGE.*, TDH.MR.*, TDH.PHYMEM.*. [TDX-BASE "Physical Memory
+/// TD pages, and physical memory: TDH.MEM.PAGE.*, TDH.PHYMEM.*. [TDX-BASE "Physical Memory
 /// Management"]
 public final class PageLeaves {
     private static final int LINE = PhysicalMemory.LINE_SIZE;
@@ -125,48 +123,6 @@ public final class PageLeaves {
                 page.entry().type(PageType.NDA);
                 lp.reg(RCX, pa);
             }
-        }
-    }
-
-    public static void extend(LpState lp, int version) throws LeafFailure {
-        var module = lp.module;
-        long gpa = lp.reg(RCX);
-        long tdrPa = lp.reg(RDX);
-        lp.reg(RCX, 0);
-        lp.reg(RDX, 0);
-        try (var tdrPage = module.lockTdr(lp, tdrPa, LockMode.EXCLUSIVE, OperandId.RDX);
-                var td = TdAccess.open(lp, module.tdr(tdrPage.pa()), LockMode.NONE, SeamcallLeaf.MR_EXTEND)) {
-            if ((gpa & Measurement.chunkBytes() - 1) != 0 || !Gpa.isValid(gpa, td.tdcs(), true)) {
-                throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
-            }
-            var slot = td.sept().walk(td.tdcs().eptp(), gpa, 0);
-            if (!SeptEntry.isLeaf(slot.value()) || !SeptEntry.isPresent(slot.value())) {
-                lp.reportEntry(slot.value(), slot.level());
-                throw new LeafFailure(TdxStatus.EPT_ENTRY_NOT_PRESENT, OperandId.RCX);
-            }
-            if (!SeptState.of(slot.value()).allows(SeamcallLeaf.MR_EXTEND)) {
-                throw new LeafFailure(TdxStatus.EPT_ENTRY_NOT_PRESENT);
-            }
-            long hpa = td.tdr().withKey(SeptEntry.leafPa(slot.value(), gpa, slot.level()));
-            var digest = module.tdDigest(tdrPage.pa());
-            Measurement.extend(digest, "MR.EXTEND", gpa);
-            digest.update(MngLeaves.bytes(module.memory, hpa, Measurement.chunkBytes()));
-        }
-    }
-
-    public static void finalizeMeasurement(LpState lp, int version) throws LeafFailure {
-        var module = lp.module;
-        try (var tdrPage = module.lockTdr(lp, lp.reg(RCX), LockMode.EXCLUSIVE, OperandId.RCX);
-                var td = TdAccess.open(lp, module.tdr(tdrPage.pa()), LockMode.NONE, SeamcallLeaf.MR_FINALIZE)) {
-            if (td.tdcs().u32(Tdcs.NUM_VCPUS) == 0) {
-                throw new LeafFailure(TdxStatus.NO_VCPUS);
-            }
-            if (td.tdcs().u16(Tdcs.SERVTD_NUM) != 0) {
-                throw new ModuleHalt("measuring a TD with service TDs is not modelled");
-            }
-            td.tdcs().bytes(Tdcs.MRTD, module.tdDigest(tdrPage.pa()).digest());
-            td.tdcs().bytes(Tdcs.SERVTD_HASH, new byte[Measurement.HASH_BYTES]);
-            td.tdcs().opState(cloister.spec.tdx.OpState.RUNNABLE);
         }
     }
 

@@ -16,6 +16,7 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.Measurement;
 import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.SharexHp;
+import cloister.tdx.core.Structure;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
 
@@ -68,7 +69,7 @@ public final class ServiceTd {
                 throw new LeafFailure(busy | OperandId.SERVTD_BINDINGS);
             }
             try {
-                prebind(td.tdcs(), attributes, MngLeaves.bytes(lp.module.memory, hash, Measurement.HASH_BYTES));
+                prebind(td.tdcs(), attributes, Structure.copy(lp.module.memory, hash, Measurement.HASH_BYTES));
             } finally {
                 SharexHp.releaseExclusive(lock);
             }

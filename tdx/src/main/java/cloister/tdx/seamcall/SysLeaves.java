@@ -14,6 +14,7 @@ import cloister.tdx.core.KeyOwnership;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
+import cloister.tdx.core.MemoryEncryption;
 import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.ModuleState.SysState;
 import cloister.tdx.core.ModuleState;
@@ -171,7 +172,7 @@ public final class SysLeaves {
             if ((module.packageConfigBitmap & bit) != 0) {
                 throw new LeafFailure(TdxStatus.KEY_CONFIGURED);
             }
-            MngLeaves.programKey(lp, module.globalKeyId);
+            MemoryEncryption.programKey(lp, module.globalKeyId);
             module.packageConfigBitmap |= bit;
             module.initializedPackages++;
             if (module.initializedPackages == module.platform.packages()) {

@@ -24,6 +24,7 @@ import cloister.tdx.core.TdContext;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
+import cloister.tdx.core.Translations;
 import cloister.tdx.exits.Inject;
 import cloister.tdx.exits.SpecCtrl;
 import cloister.tdx.exits.Stepping;
@@ -136,8 +137,8 @@ public final class VpEnter {
         Sharex.releaseShared(lock);
         if (epoch != vcpu.u64(Tdvps.VCPU_EPOCH)) {
             if (!newAssociation) {
-                VpLeaves.flushAsids(lp, tdr, tdcs);
-                VpLeaves.forgetTranslations(tdcs, vcpu);
+                Translations.flush(lp, tdr, tdcs);
+                Translations.forget(tdcs, vcpu);
             }
             vcpu.u64(Tdvps.VCPU_EPOCH, epoch);
         }
@@ -186,7 +187,7 @@ public final class VpEnter {
 
     private void commit(long operand) {
         if (vcpu.tdvprPa != lp.lastTdvprPa) {
-            VpLeaves.flushAsids(lp, tdr, tdcs);
+            Translations.flush(lp, tdr, tdcs);
             lp.cpu.wrmsr(Msr.IA32_PRED_CMD, IBPB);
             lp.lastTdvprPa = vcpu.tdvprPa;
         }

@@ -11,8 +11,8 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.Measurement;
 import cloister.tdx.core.SharexHp;
+import cloister.tdx.core.Structure;
 import cloister.tdx.core.Tdcs;
-import cloister.tdx.seamcall.MngLeaves;
 
 /// TDG.MR.*: run-time measurement registers and reports. [TDX-BASE "Measurement and Attestation"]
 public final class GuestReport {
@@ -37,7 +37,7 @@ public final class GuestReport {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
-        byte[] data = MngLeaves.bytes(tdcs.memory, hpa, HASH);
+        byte[] data = Structure.copy(tdcs.memory, hpa, HASH);
         if (Long.compareUnsigned(index, RTMRS) >= 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
@@ -99,7 +99,7 @@ public final class GuestReport {
         if (!cached && lp.cpu.interruptPending()) {
             return false;
         }
-        byte[] data = MngLeaves.bytes(tdcs.memory, dataHpa, REPORT_DATA_BYTES);
+        byte[] data = Structure.copy(tdcs.memory, dataHpa, REPORT_DATA_BYTES);
         var report = new byte[REPORT_BYTES];
         byte[] seam = lp.cpu.seamReport(type, data, hash);
         System.arraycopy(seam, 0, report, 0, seam.length);
@@ -115,7 +115,7 @@ public final class GuestReport {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);
-        int result = lp.cpu.seamVerifyReport(MngLeaves.bytes(lp.tdcs.memory, hpa, MAC_STRUCT_BYTES));
+        int result = lp.cpu.seamVerifyReport(Structure.copy(lp.tdcs.memory, hpa, MAC_STRUCT_BYTES));
         if (result != INVALID_REPORT_OPERAND) {
             throw new LeafFailure(result == 6 ? TdxStatus.INVALID_CPUSVN : TdxStatus.INVALID_REPORTMACSTRUCT);
         }
