@@ -9,7 +9,8 @@ public final class KeyOwnership {
     /// States of a KeyID.
     public enum State { FREE, ASSIGNED, FLUSHED, RESERVED }
 
-    private static final int MAX_KEY_IDS = 64;
+    /// KeyIDs that the module has room for. TDH.SYS.INIT refuses a platform with more.
+    static final int MAX_KEY_IDS = 2048;
 
     public final LockWord.Own lock = new LockWord.Own();
     private final State[] state = new State[MAX_KEY_IDS];
@@ -19,18 +20,14 @@ public final class KeyOwnership {
         java.util.Arrays.fill(state, State.FREE);
     }
 
-    /// The table's lock, held exclusively.
-    public record Held(LockWord word) implements AutoCloseable {
-        @Override public void close() {
-            Sharex.releaseExclusive(word);
-        }
+    /// Holds the table against all others.
+    public Sharex.Held lockExclusive(LpState lp) throws LeafFailure {
+        return Sharex.hold(lp, lock, LockMode.EXCLUSIVE, TdxStatus.OPERAND_BUSY.with(OperandId.KOT));
     }
 
-    public Held lockExclusive(LpState lp) throws LeafFailure {
-        if (!Sharex.tryExclusive(lp, lock)) {
-            throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.KOT);
-        }
-        return new Held(lock);
+    /// Holds the table against those who change the state of a KeyID.
+    public Sharex.Held lockShared(LpState lp) throws LeafFailure {
+        return Sharex.hold(lp, lock, LockMode.SHARED, TdxStatus.OPERAND_BUSY.with(OperandId.KOT));
     }
 
     public State state(int keyId) {

@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Msr;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
@@ -19,6 +20,8 @@ public final class LpState {
     public static final int R10 = SeamRegs.R10;
     public static final int R11 = SeamRegs.R11;
     private static final long RFLAGS_IF = 1 << 9;
+    /// IA32_INTR_PENDING: an external interrupt waits.
+    private static final long INTR = 1;
 
     public final ModuleState module;
     public final Processor cpu;
@@ -59,9 +62,21 @@ public final class LpState {
         regs.set(index, value);
     }
 
-    /// Whether an interrupt waits that the VMM would take after the SEAMCALL; with RFLAGS.IF clear it takes none.
+    /// Sets output registers to 0.
+    public void clear(int... registers) {
+        for (int register : registers) {
+            regs.set(register, 0);
+        }
+    }
+
+    /// Whether an event waits that the VMM would take after the SEAMCALL: an interrupt only with RFLAGS.IF set, an NMI, an SMI
+    /// and others always.
     public boolean hostInterruptPending() {
-        return (cpu.seamVmcs().read(VmcsField.GUEST_RFLAGS) & RFLAGS_IF) != 0 && cpu.interruptPending();
+        long pending = cpu.rdmsr(Msr.IA32_INTR_PENDING);
+        if ((cpu.seamVmcs().read(VmcsField.GUEST_RFLAGS) & RFLAGS_IF) == 0) {
+            pending &= ~INTR;
+        }
+        return pending != 0;
     }
 
     /// The VCPU no longer runs here.

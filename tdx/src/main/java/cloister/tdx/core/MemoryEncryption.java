@@ -1,5 +1,6 @@
 package cloister.tdx.core;
 
+import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 
@@ -13,6 +14,11 @@ public final class MemoryEncryption {
 
     /// Gives `keyId` a new random key.
     public static void programKey(LpState lp, int keyId) throws LeafFailure {
+        int shift = lp.module.config.keyIdShift;
+        if (shift != PhysicalMemory.KEY_ID_SHIFT || keyId >= 1 << PhysicalMemory.KEY_ID_BITS) {
+            throw new ModuleHalt(String.format("KeyID %d in address bits from %d on is not modelled: the memory has %d bits from %d on",
+                    keyId, shift, PhysicalMemory.KEY_ID_BITS, PhysicalMemory.KEY_ID_SHIFT));
+        }
         switch (lp.cpu.programKey(keyId)) {
             case 0 -> {
             }

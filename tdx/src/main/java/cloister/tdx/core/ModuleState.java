@@ -58,6 +58,11 @@ public final class ModuleState {
         }
     }
 
+    /// Locks the whole module.
+    public Sharex.Held lockGlobal(LpState lp, LockMode mode) throws LeafFailure {
+        return Sharex.hold(lp, globalLock, mode, TdxStatus.SYS_BUSY.code());
+    }
+
     public MessageDigest tdDigest(long tdrPa) {
         return tdDigests.get(tdrPa);
     }
@@ -83,7 +88,8 @@ public final class ModuleState {
     // Addresses
 
     public boolean isPrivateKeyId(int keyId) {
-        return keyId >= config.privateKeyIdMin && keyId <= config.privateKeyIdMax;
+        return Integer.compareUnsigned(keyId, config.privateKeyIdMin) >= 0
+                && Integer.compareUnsigned(keyId, config.privateKeyIdMax) <= 0;
     }
 
     public int keyId(long hpa) {
@@ -99,10 +105,10 @@ public final class ModuleState {
         return (pa & alignment - 1) == 0 && keyId(pa) == 0 && belowMaxPa(pa);
     }
 
-    /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory.
+    /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory under any KeyID.
     public boolean isSharedHpa(long hpa, long bytes) {
-        return belowMaxPa(hpa) && !overlaps(hpa & (1L << MAX_PA) - 1, bytes, config.seamrrBase, config.seamrrSize)
-                && keyId(hpa) < config.privateKeyIdMin;
+        return belowMaxPa(hpa) && !overlaps(hpa & ~config.keyIdMask, bytes, config.seamrrBase, config.seamrrSize)
+                && Integer.compareUnsigned(keyId(hpa), config.privateKeyIdMin) < 0;
     }
 
     /// Checks an operand that must be a shared physical address with a power-of-two alignment and size.

@@ -68,8 +68,11 @@ public final class Pamt {
         return new LockedPage(pa, size, mode, entry, null, null);
     }
 
-    /// Walks to the leaf, whatever its size, and locks it.
-    public LockedPage walkToLeaf(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+    /// Locks the entry that describes the 4 KiB page at `pa`, whatever the size and type of what it is a part of.
+    public LockedPage lockLeaf(LpState lp, long pa, LockMode mode, int operand) throws LeafFailure {
+        if (!module.isPageAddress(pa, bytes(SIZE_4K))) {
+            throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
+        }
         return walk(lp, pa, SIZE_4K, false, mode, operand);
     }
 

@@ -35,7 +35,6 @@ public final class PlatformCheck {
     private static final int LAST_BASE_LEAF = 0x23;
     private static final int MIN_LAST_BASE_LEAF = 0x1f;
     private static final int LAST_EXTENDED_LEAF = 0x8000_0008;
-    private static final int MAX_KEY_IDS = 2048;
     private static final int MAX_CMRS = 32;
     /// IA32_ARCH_CAPABILITIES bits that must be 1, and those that must be 0.
     private static final long ARCH_CAP_REQUIRED = 0x20_fd6bL;
@@ -265,8 +264,8 @@ public final class PlatformCheck {
         if (value[0] == 0) {
             throw new ModuleHalt("CPUID(15H).EAX is 0");
         }
-        config.tscHz = config.crystalHz * (value[1] & 0xffff_ffffL) / (value[0] & 0xffff_ffffL);
-        if (config.tscHz < 0x2540c) {
+        config.tscHz = Long.divideUnsigned(config.crystalHz * (value[1] & 0xffff_ffffL), value[0] & 0xffff_ffffL);
+        if (Long.compareUnsigned(config.tscHz, 0x2540c) < 0) {
             throw new ModuleHalt("native TSC frequency " + config.tscHz);
         }
     }
@@ -297,6 +296,9 @@ public final class PlatformCheck {
             }
             if (previousLevelType != 0) {
                 config.packageIdShift = shiftCount;
+                if (shiftCount - config.coreIdShift >>> 5 != 0) {
+                    throw new ModuleHalt("fewer x2APIC ID bits up to the package than up to the core");
+                }
                 config.coreIdMask = (1 << shiftCount - config.coreIdShift) - 1;
                 if (l3SharingIds >>> shiftCount - 1 != 1) {
                     throw new LeafFailure(TdxStatus.INVALID_WBINVD_SCOPE);
@@ -428,8 +430,8 @@ public final class PlatformCheck {
         int shared = (int) config.keyIdPartitioning;
         config.privateKeyIdMin = shared + 1;
         config.privateKeyIdMax = shared + (int) (config.keyIdPartitioning >>> 32);
-        if (Integer.compareUnsigned(config.privateKeyIdMax, MAX_KEY_IDS) >= 0) {
-            throw new LeafFailure(TdxStatus.NUM_ACTIVATED_HKIDS_NOT_SUPPORTED, MAX_KEY_IDS);
+        if (Integer.compareUnsigned(config.privateKeyIdMax, KeyOwnership.MAX_KEY_IDS) >= 0) {
+            throw new LeafFailure(TdxStatus.NUM_ACTIVATED_HKIDS_NOT_SUPPORTED, KeyOwnership.MAX_KEY_IDS);
         }
         config.cacheSubBlocks = cpu.rdmsr(Msr.IA32_WBINVDP);
         require(cpu.rdmsr(Msr.IA32_WBNOINVDP) == config.cacheSubBlocks, Msr.IA32_WBNOINVDP);

@@ -85,6 +85,17 @@ public final class PlatformConfig {
         return XFAM_FIXED0 & (xcr0Supported | xssSupported) & 0xffff_ffffL;
     }
 
+    /// Applies the bits that are the same for all TDs to the sampled CPUID values.
+    public void completeCpuid() {
+        var rows = CpuidTable.rows();
+        for (int i = 0; i < rows.size(); i++) {
+            var row = rows.get(i);
+            for (int r = 0; r < 4; r++) {
+                cpuid[i][r] = cpuid[i][r] & ~row.fixed0()[r] | row.fixed1()[r];
+            }
+        }
+    }
+
     /// The bits of register `r` of configurable CPUID entry `i` that a TD's parameters decide.
     public int configurable(int i, int r) {
         var row = CpuidTable.configurable(i);

@@ -9,6 +9,26 @@ public final class Sharex {
     private Sharex() {
     }
 
+    /// A lock that is held until it is closed.
+    public record Held(LockWord word, LockMode mode) implements AutoCloseable {
+        @Override public void close() {
+            if (mode == LockMode.EXCLUSIVE) {
+                releaseExclusive(word);
+            } else {
+                releaseShared(word);
+            }
+        }
+    }
+
+    /// Takes a lock or fails with `busy`.
+    public static Held hold(LpState lp, LockWord word, LockMode mode, long busy) throws LeafFailure {
+        boolean locked = mode == LockMode.EXCLUSIVE ? tryExclusive(lp, word) : tryShared(lp, word);
+        if (!locked) {
+            throw new LeafFailure(busy);
+        }
+        return new Held(word, mode);
+    }
+
     public static boolean tryShared(LpState lp, LockWord word) {
         lp.cpu.switchPoint();
         int old = word.get();
