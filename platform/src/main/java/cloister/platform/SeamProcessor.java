@@ -45,10 +45,6 @@ final class SeamProcessor implements Processor {
         return lp.index();
     }
 
-    @Override public int packageIndex() {
-        return 0;
-    }
-
     @Override public Vmcs newVmcs(long pa) {
         var vmcs = new cloister.cpu.vmx.Vmcs(pa);
         vmcs.write(VmcsField.VMCS_LINK_POINTER, 0);

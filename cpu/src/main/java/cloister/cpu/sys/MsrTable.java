@@ -78,7 +78,7 @@ final class MsrTable {
         t.add(new Row(IA32_MISC_ENABLE, 0, MISC_ENABLE, false, c -> c.miscEnable, MsrTable::writeMiscEnable));
         t.add(new Row(IA32_XSS, 0, Cpuid.XSS_SUPPORTED, false, c -> c.xss, (c, v) -> c.xss = v));
         t.add(new Row(IA32_EFER, 0, Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE, false, c -> c.efer, MsrTable::writeEfer));
-        t.add(constant(IA32_INTR_PENDING, c -> c.events.nmiPending || c.events.highestExternal() >= 0 ? 1 : 0));
+        t.add(constant(IA32_INTR_PENDING, c -> (c.events.highestExternal() >= 0 ? 1 : 0) | (c.events.nmiPending ? 2 : 0)));
     }
 
     private static void time(List<Row> t) {

@@ -43,6 +43,10 @@ public final class PlatformCheck {
     /// VMX_MISC: unrestricted guest, HLT and shutdown activity, PT in VMX, any field VMWRITE.
     private static final long VMX_MISC_REQUIRED = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 14 | 1 << 29;
 
+    /// Algorithms in IA32_TME_CAPABILITY, and in IA32_TME_ACTIVATE from bit 48 on: 128 and 256 bits.
+    private static final long AES_XTS = 1 | 1 << 2;
+    private static final long AES_XTS_WITH_INTEGRITY = 1 << 1 | 1 << 3;
+
     private final LpState lp;
     private final Processor cpu;
     private final PlatformConfig config;
@@ -417,12 +421,10 @@ public final class PlatformCheck {
     private void checkKeys() throws LeafFailure {
         config.tmeCapability = cpu.rdmsr(Msr.IA32_TME_CAPABILITY);
         config.tmeActivate = cpu.rdmsr(Msr.IA32_TME_ACTIVATE);
-        long withIntegrity = 1 << 1 | 1 << 3;
-        if ((config.tmeActivate & 1) == 0) {
-            throw badMsr(Msr.IA32_TME_ACTIVATE);
-        }
-        require((config.tmeCapability & withIntegrity) != 0, Msr.IA32_TME_CAPABILITY);
-        require((config.tmeActivate >>> 48 & withIntegrity) != 0, Msr.IA32_TME_ACTIVATE);
+        long algorithms = lp.module.platform.withoutIntegrity() ? AES_XTS : AES_XTS_WITH_INTEGRITY;
+        require((config.tmeActivate & 1) != 0, Msr.IA32_TME_ACTIVATE); // locked
+        require((config.tmeCapability & algorithms) != 0, Msr.IA32_TME_CAPABILITY);
+        require((config.tmeActivate >>> 48 & algorithms) != 0, Msr.IA32_TME_ACTIVATE);
         int keyIdBits = (int) (config.tmeActivate >>> 32) & 0xf;
         config.keyIdShift = config.maxPa - keyIdBits;
         config.keyIdMask = (1L << config.maxPa) - (1L << config.keyIdShift);
@@ -464,7 +466,7 @@ public final class PlatformCheck {
         if ((config.mtrrcap & 1 << 14) == 0) {
             throw new LeafFailure(TdxStatus.SMRR_LOCK_NOT_SUPPORTED);
         }
-        int ranges = hasSmrr2(config.mtrrcap) ? 2 : 1;
+        int ranges = hasSmrr2(lp.module) ? 2 : 1;
         for (int i = 0; i < ranges; i++) {
             config.smrrMask[i] = cpu.rdmsr(i == 0 ? Msr.IA32_SMRR_MASK : Msr.IA32_SMRR2_MASK);
             config.smrrBase[i] = cpu.rdmsr(i == 0 ? Msr.IA32_SMRR_BASE : Msr.IA32_SMRR2_BASE);
@@ -481,8 +483,8 @@ public final class PlatformCheck {
         }
     }
 
-    public static boolean hasSmrr2(long mtrrcap) {
-        return (mtrrcap & 1 << 13) != 0;
+    public static boolean hasSmrr2(ModuleState module) {
+        return !module.platform.smrr2NotSupported() && (module.config.mtrrcap & 1 << 13) != 0;
     }
 
     private void checkSmrrRange(int index) throws LeafFailure {

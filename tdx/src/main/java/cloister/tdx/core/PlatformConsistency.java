@@ -98,7 +98,7 @@ public final class PlatformConsistency {
         same(Msr.IA32_MTRRCAP, config.mtrrcap);
         same(Msr.IA32_SMRR_BASE, config.smrrBase[0]);
         same(Msr.IA32_SMRR_MASK, config.smrrMask[0]);
-        if (PlatformCheck.hasSmrr2(config.mtrrcap)) {
+        if (PlatformCheck.hasSmrr2(lp.module)) {
             same(Msr.IA32_SMRR2_BASE, config.smrrBase[1]);
             same(Msr.IA32_SMRR2_MASK, config.smrrMask[1]);
         }

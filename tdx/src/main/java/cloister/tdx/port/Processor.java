@@ -5,7 +5,8 @@ package cloister.tdx.port;
 ///
 /// MSRs that [#rdmsr] and [#wrmsr] must serve in SEAM mode beyond the ordinary ones: IA32_MKTME_KEYID_PARTITIONING (87H),
 /// IA32_WBINVDP (98H) and IA32_WBNOINVDP (99H) - reads give the number of cache sub-blocks, a write of handle n writes
-/// sub-block n back (and invalidates it) -, IA32_INTR_PENDING (9AH, non-zero while an interrupt waits for the host),
+/// sub-block n back (and invalidates it) -, IA32_INTR_PENDING (9AH: bit 0 an external interrupt waits for the
+/// host, 1 an NMI, 2 an SMI, others something else),
 /// IA32_MISC_PACKAGE_CTLS (BCH), IA32_XAPIC_DISABLE_STATUS (BDH), IA32_TME_CAPABILITY (981H), IA32_TME_ACTIVATE (982H),
 /// IA32_SEAMRR_BASE/MASK (1400H/1401H), IA32_SMRR (1F2H/1F3H), IA32_VMX_* (480H..492H), IA32_FIXED_CTR0 (309H:
 /// instructions retired by the guest since it was last written), IA32_FIXED_CTR_CTRL (38DH), IA32_PERF_GLOBAL_STATUS and its
@@ -14,9 +15,6 @@ package cloister.tdx.port;
 public interface Processor {
     /// The index of this LP, 0..n-1, stable.
     int lp();
-
-    /// The package that this LP is part of, from 0.
-    int packageIndex();
 
     /// Creates the VMCS that lives in the page at `pa` (a TDVPS page), all fields zero, launch state clear.
     Vmcs newVmcs(long pa);

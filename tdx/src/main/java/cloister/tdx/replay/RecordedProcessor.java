@@ -85,10 +85,6 @@ public class RecordedProcessor implements Processor {
         return lp;
     }
 
-    @Override public int packageIndex() {
-        return 0;
-    }
-
     @Override public Vmcs newVmcs(long pa) {
         return new RecordedVmcs();
     }
