@@ -10,15 +10,15 @@ public enum FieldAccess {
         return this == HOST_WRITE || this == GUEST_WRITE;
     }
 
-    public boolean isHost() {
+    boolean isHost() {
         return this == HOST_READ || this == HOST_WRITE;
     }
 
-    public long readMask(Field field, boolean debug) {
+    long readMask(Field field, boolean debug) {
         return !isHost() ? field.guestRead() : debug ? field.debugRead() : field.hostRead();
     }
 
-    public long writeMask(Field field, boolean debug) {
+    long writeMask(Field field, boolean debug) {
         return switch (this) {
             case HOST_WRITE -> debug ? field.debugWrite() : field.hostWrite();
             case GUEST_WRITE -> field.guestWrite();

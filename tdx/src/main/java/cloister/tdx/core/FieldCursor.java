@@ -7,10 +7,10 @@ import cloister.spec.tdx.FieldTable.Field;
 
 /// A position in the sequence of all elements of a metadata context. The fields of a VCPU come in the order TD VMCS, TDVPS, and
 /// within TDVPS the VMCS of each L2 VM where its page is. [TDX-ABI "Metadata Access"]
-public final class FieldCursor {
-    public static final int CPUID_CLASS = 20;
-    public static final int FIRST_L2_VMCS_CLASS = 36;
-    public static final int L2_CLASS_STRIDE = 8;
+final class FieldCursor {
+    static final int CPUID_CLASS = 20;
+    static final int FIRST_L2_VMCS_CLASS = 36;
+    static final int L2_CLASS_STRIDE = 8;
     private static final int VP_FIELDS_PER_L2_VM = 3;
     private static final int MAX_L2_VMS = Tdcs.MAX_L2_VMS;
 
@@ -22,7 +22,7 @@ public final class FieldCursor {
 
     /// @param context [FieldId#CONTEXT_SYS] and so on
     /// @param id      a field identifier with that context, or none for the first
-    public FieldCursor(int context, long id, int l2Vms) {
+    FieldCursor(int context, long id, int l2Vms) {
         this.l2Vms = l2Vms;
         this.id = id;
         int classCode = FieldId.classCode(id);
@@ -35,7 +35,7 @@ public final class FieldCursor {
         index = FieldId.isNone(id) ? -1 : find();
     }
 
-    public static boolean isL2Vmcs(int classCode) {
+    static boolean isL2Vmcs(int classCode) {
         return classCode >= FIRST_L2_VMCS_CLASS && (classCode - FIRST_L2_VMCS_CLASS) % L2_CLASS_STRIDE == 0
                 && classCode < FIRST_L2_VMCS_CLASS + MAX_L2_VMS * L2_CLASS_STRIDE;
     }
@@ -57,20 +57,20 @@ public final class FieldCursor {
     }
 
     /// The row of the position, or null when the identifier names no field.
-    public Field field() {
+    Field field() {
         return index < 0 ? null : table.fields().get(index);
     }
 
-    public long id() {
+    long id() {
         return id;
     }
 
-    public boolean isEnd() {
+    boolean isEnd() {
         return FieldId.isNone(id);
     }
 
     /// Whether the position is the first element of a field, with the field's element size.
-    public boolean isStartOfField() {
+    boolean isStartOfField() {
         var field = field();
         int distance = FieldId.code(id) - field.code();
         return distance % field.stride() == 0 && distance / field.stride() % field.elements() == 0
@@ -78,12 +78,12 @@ public final class FieldCursor {
     }
 
     /// Leaves user-given parts of the identifier out.
-    public void normalize() {
+    void normalize() {
         id = FieldId.withCode(FieldId.withClass(field().id(), FieldId.classCode(id)), FieldId.code(id));
     }
 
     /// Moves to the next element, or to the next field, that `access` can read or write.
-    public void advance(boolean element, FieldAccess access, boolean debug) {
+    void advance(boolean element, FieldAccess access, boolean debug) {
         do {
             step(element);
         } while (!isEnd() && (access.isWrite() ? access.writeMask(field(), debug) : access.readMask(field(), debug)) == 0);
@@ -164,11 +164,11 @@ public final class FieldCursor {
 
     // CPUID fields: the code holds element 0, sub-leaf 7:1, "no sub-leaf" 8, leaf 15:9, leaf bit 31 16.
 
-    public static int cpuidLeaf(long id) {
+    static int cpuidLeaf(long id) {
         return (int) id >>> 9 & 0x7f | ((int) id >>> 16 & 1) << 31;
     }
 
-    public static int cpuidSubleaf(long id) {
+    static int cpuidSubleaf(long id) {
         return ((int) id >>> 8 & 1) != 0 ? CpuidTable.ANY : (int) id >>> 1 & 0x7f;
     }
 

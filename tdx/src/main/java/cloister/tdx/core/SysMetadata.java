@@ -21,7 +21,7 @@ public final class SysMetadata extends Metadata {
         this.module = module;
     }
 
-    @Override public long get(Field field, long id) throws LeafFailure {
+    @Override long get(Field field, long id) throws LeafFailure {
         if (access.readMask(field, false) == 0) {
             throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_READABLE);
         }
@@ -79,7 +79,7 @@ public final class SysMetadata extends Metadata {
     }
 
     /// The CPUID configuration values beyond the last row have only their first element written.
-    @Override public boolean isListed(Field field, long id) {
+    @Override boolean isListed(Field field, long id) {
         int distance = FieldId.code(id) - field.code();
         return !field.name().equals("CPUID_CONFIG_VALUES") || (distance & 1) == 0
                 || distance / field.elements() < CpuidTable.CONFIGURABLE;
@@ -90,7 +90,7 @@ public final class SysMetadata extends Metadata {
         return index < models.length ? models[index] : 0;
     }
 
-    @Override public long put(Field field, long id, long value, long requestMask) throws LeafFailure {
+    @Override long put(Field field, long id, long value, long requestMask) throws LeafFailure {
         throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
     }
 }

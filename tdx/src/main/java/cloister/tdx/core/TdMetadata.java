@@ -46,7 +46,7 @@ public final class TdMetadata extends Metadata {
         return field.offset() + element * field.elementBytes();
     }
 
-    @Override public long get(Field field, long id) throws LeafFailure {
+    @Override long get(Field field, long id) throws LeafFailure {
         long value = structure(field).read(offset(field, id), field.elementBytes());
         return switch (field.name()) {
             case "HP_LOCK_TIMEOUT" -> Math.multiplyExact(Math.min(value, Long.MAX_VALUE / USEC), USEC) / module.config.tscHz;
@@ -55,7 +55,7 @@ public final class TdMetadata extends Metadata {
         };
     }
 
-    @Override public long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
+    @Override long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
         long current = get(field, id) & field.elementMask();
         long writeMask = access.writeMask(field, debug);
         long mask = writeMask & requestMask;

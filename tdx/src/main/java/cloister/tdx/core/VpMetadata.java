@@ -92,7 +92,7 @@ public final class VpMetadata extends Metadata {
         return PAGE * (Tdvps.vmcsPage(vm) + (shadow ? 2 : 1)) + 8 * FieldId.code(id);
     }
 
-    @Override public long get(Field field, long id) throws LeafFailure {
+    @Override long get(Field field, long id) throws LeafFailure {
         int vm = vm(id);
         if (vm > tdcs.numL2Vms()) {
             throw incorrect();
@@ -141,7 +141,7 @@ public final class VpMetadata extends Metadata {
         return value & ~mask | vcpu.u64(shadowOffset) & mask;
     }
 
-    @Override public long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
+    @Override long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
         long old = get(field, id) & field.elementMask();
         long writeMask = access.writeMask(field, debug);
         long mask = writeMask & requestMask;

@@ -4,7 +4,6 @@ import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.LeafFailure;
-import cloister.tdx.core.MetadataLeaves;
 import java.util.EnumMap;
 import java.util.Map;
 
@@ -57,12 +56,12 @@ public final class HostLeaves {
         leaves.put(SeamcallLeaf.SYS_CONFIG, new SysConfig());
         leaves.put(SeamcallLeaf.SYS_SHUTDOWN, new SysShutdown());
         leaves.put(SeamcallLeaf.SYS_UPDATE, new SysUpdate());
-        leaves.put(SeamcallLeaf.SYS_RD, MetadataLeaves::sysRead);
-        leaves.put(SeamcallLeaf.SYS_RDALL, MetadataLeaves::sysReadAll);
-        leaves.put(SeamcallLeaf.MNG_RD, MetadataLeaves::mngRead);
-        leaves.put(SeamcallLeaf.MNG_WR, MetadataLeaves::mngWrite);
-        leaves.put(SeamcallLeaf.VP_RD, MetadataLeaves::vpRead);
-        leaves.put(SeamcallLeaf.VP_WR, MetadataLeaves::vpWrite);
+        leaves.put(SeamcallLeaf.SYS_RD, new SysRd());
+        leaves.put(SeamcallLeaf.SYS_RDALL, new SysRdall());
+        leaves.put(SeamcallLeaf.MNG_RD, new MngRd());
+        leaves.put(SeamcallLeaf.MNG_WR, new MngWr());
+        leaves.put(SeamcallLeaf.VP_RD, new VpRd());
+        leaves.put(SeamcallLeaf.VP_WR, new VpWr());
         leaves.put(SeamcallLeaf.MEM_RD, HostMemory::read);
         leaves.put(SeamcallLeaf.MEM_WR, HostMemory::write);
         leaves.put(SeamcallLeaf.MEM_PAGE_PROMOTE, PageSizes::promote);
