@@ -99,7 +99,7 @@ public final class TdInit {
             throw invalid(OperandId.RDX);
         }
         long flags = params.configFlags();
-        if ((flags & ~config.configFlagsFixed0) != 0 || config.maxPa <= 48 && (flags & 1) != 0) {
+        if ((flags & ~config.configFlagsFixed0) != 0) {
             throw invalid(OperandId.EXEC_CONTROLS);
         }
         eptp(params.eptpControls(), (flags & 1) != 0);

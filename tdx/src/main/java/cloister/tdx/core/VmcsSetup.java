@@ -18,7 +18,7 @@ public final class VmcsSetup {
     private static final VmcsField[] HOST_FIELDS = {HOST_CR0, HOST_CR3, HOST_CR4, HOST_CS_SELECTOR, HOST_SS_SELECTOR,
         HOST_FS_SELECTOR, HOST_GS_SELECTOR, HOST_TR_SELECTOR, HOST_S_CET, HOST_PAT, HOST_EFER, HOST_FS_BASE,
         HOST_IDTR_BASE, HOST_GDTR_BASE, HOST_RSP, HOST_SSP, HOST_GS_BASE, HOST_RIP};
-    private static final int MAX_VPID_KEY_ID = 1 << 14;
+    private static final int MAX_VPID_KEY_ID = 1 << 12;
 
     private final LpState lp;
     private final PlatformConfig config;
