@@ -66,17 +66,29 @@ public enum OpState {
             96 11100000000
             """;
 
+    /// The same for the guest-side functions that act on another TD.
+    private static final String ALLOWED_TO_SERVICE_TDS = """
+            18 11111111111
+            20 11110011111
+            """;
+
     private static final int[] STATES_OF_LEAF = new int[128];
+    private static final int[] STATES_OF_SERVICE_TD_LEAF = new int[32];
     private static final OpState[] VALUES = values();
 
     static {
-        ALLOWED.lines().forEach(line -> {
+        parse(ALLOWED, STATES_OF_LEAF);
+        parse(ALLOWED_TO_SERVICE_TDS, STATES_OF_SERVICE_TD_LEAF);
+    }
+
+    private static void parse(String table, int[] statesOfLeaf) {
+        table.lines().forEach(line -> {
             var columns = line.split(" +");
             int states = 0;
             for (int i = 0; i < VALUES.length; i++) {
                 states |= (columns[1].charAt(i) - '0') << i;
             }
-            STATES_OF_LEAF[Integer.parseInt(columns[0])] = states;
+            statesOfLeaf[Integer.parseInt(columns[0])] = states;
         });
     }
 
@@ -88,6 +100,19 @@ public enum OpState {
     /// Whether `leaf` may run in this state.
     public boolean allows(SeamcallLeaf leaf) {
         return (STATES_OF_LEAF[leaf.number()] >> ordinal() & 1) != 0;
+    }
+
+    /// Whether a service TD's `leaf` may act on a TD in this state.
+    public boolean allows(TdcallLeaf leaf) {
+        return (STATES_OF_SERVICE_TD_LEAF[leaf.number()] >> ordinal() & 1) != 0;
+    }
+
+    /// Whether TDH.SERVTD.BIND may bind a TD in this state to another, as its service TD: it must have been measured.
+    public boolean canServe() {
+        return switch (this) {
+            case RUNNABLE, LIVE_EXPORT, PAUSED_EXPORT, POST_EXPORT, POST_IMPORT, LIVE_IMPORT -> true;
+            case UNINITIALIZED, INITIALIZED, MEMORY_IMPORT, STATE_IMPORT, FAILED_IMPORT -> false;
+        };
     }
 
     /// Whether the TD may be running, so that memory changes need TLB tracking.

@@ -22,7 +22,7 @@ public enum TdcallLeaf {
     MEM_PAGE_ATTR_WR(24),
     VP_ENTER(25),
     VP_INVEPT(26),
-    VP_INVVPID(27);
+    VP_INVGLA(27);
 
     private static final TdcallLeaf[] BY_NUMBER = new TdcallLeaf[28];
 

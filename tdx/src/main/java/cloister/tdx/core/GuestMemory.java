@@ -71,6 +71,13 @@ public final class GuestMemory {
         }
     }
 
+    /// The first `length` bytes of a translated operand.
+    public static byte[] bytes(LpState lp, long hpa, int length) {
+        var result = new byte[length];
+        lp.tdcs.memory.read(hpa, result, 0, length);
+        return result;
+    }
+
     private static Transition veAndResume(LpState lp, long gpa, long qualification) {
         Inject.ve(lp, ExitReason.EPT_VIOLATION, qualification, gpa, 0);
         VmExit.leaveForBusLock(lp);

@@ -40,15 +40,6 @@ public final class Measurement {
         digest.update(block);
     }
 
-    /// The hash over the service TDs that are bound to a TD or will be, or zeroes when there are none. [TDX-BASE "SERVTD_HASH"]
-    public static byte[] serviceTds(Tdcs tdcs) {
-        if (tdcs.u8(Tdcs.SERVTD_BINDING) == 0) {
-            return new byte[HASH_BYTES];
-        }
-        return sha384(tdcs.bytes(Tdcs.SERVTD_BINDING + Tdcs.SERVTD_INFO_HASH, HASH_BYTES),
-                tdcs.bytes(Tdcs.SERVTD_BINDING + Tdcs.SERVTD_TYPE, 2), tdcs.bytes(Tdcs.SERVTD_BINDING + Tdcs.SERVTD_ATTRIBUTES, 8));
-    }
-
     public static int chunkBytes() {
         return CHUNK;
     }

@@ -73,15 +73,25 @@ public final class Pamt {
         if (!module.isPageAddress(pa, bytes(SIZE_4K))) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
         }
-        return walk(lp, pa, SIZE_4K, false, mode, operand);
+        return walk(lp, pa, SIZE_4K, false, mode, operand, false);
     }
 
     /// Locks the entry of a `size` page and checks its type.
     public LockedPage lock(LpState lp, long pa, int size, LockMode mode, int type, int operand) throws LeafFailure {
+        return lock(lp, pa, size, mode, type, operand, false);
+    }
+
+    /// Locks the entry of a 4 KiB page for a guest-side function, which cannot have it alone, and checks its type.
+    public LockedPage lockByGuest(LpState lp, long pa, int type, int operand) throws LeafFailure {
+        return lock(lp, pa, SIZE_4K, LockMode.SHARED, type, operand, true);
+    }
+
+    private LockedPage lock(LpState lp, long pa, int size, LockMode mode, int type, int operand, boolean guest)
+            throws LeafFailure {
         if (!module.isPageAddress(pa, bytes(size))) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
         }
-        var page = walk(lp, pa, size, true, mode, operand);
+        var page = walk(lp, pa, size, true, mode, operand, guest);
         if (page.size() != size || page.entry().type() != type) {
             page.close();
             throw new LeafFailure(TdxStatus.PAGE_METADATA_INCORRECT, operand);
@@ -109,7 +119,7 @@ public final class Pamt {
         return true;
     }
 
-    private LockedPage walk(LpState lp, long pa, int target, boolean stopAtTarget, LockMode mode, int operand)
+    private LockedPage walk(LpState lp, long pa, int target, boolean stopAtTarget, LockMode mode, int operand, boolean guest)
             throws LeafFailure {
         var tdmr = covering(pa);
         if (tdmr == null) {
@@ -119,7 +129,7 @@ public final class Pamt {
         int held = 0;
         for (int size = SIZE_1G; size > SIZE_4K; size--) {
             var entry = entry(tdmr, pa, size);
-            long busy = SharexHp.tryShared(lp, entry.lock(), false);
+            long busy = SharexHp.tryShared(lp, entry.lock(), guest);
             if (busy == 0 && (entry.type() == PageType.REG || stopAtTarget && target == size)) {
                 busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryPromote(lp, entry.lock()) : 0;
                 if (busy == 0) {
@@ -135,7 +145,7 @@ public final class Pamt {
         }
         var entry = entry(tdmr, pa, SIZE_4K);
         long busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, entry.lock(), false)
-                : SharexHp.tryShared(lp, entry.lock(), false);
+                : SharexHp.tryShared(lp, entry.lock(), guest);
         if (busy != 0) {
             release(above, held);
             throw new LeafFailure(busy | operand);

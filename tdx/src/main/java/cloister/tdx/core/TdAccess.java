@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
+import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 
 /// A TD's TDCS, checked to be in a state that allows the leaf; the operation-state lock is held until close, if it was asked for.
@@ -21,22 +22,42 @@ public record TdAccess(Tdr tdr, Tdcs tdcs, LockMode opStateLock) implements Auto
 
     /// @throws LeafFailure in the order fatal, keys, pages, lock, state
     public static TdAccess open(LpState lp, Tdr tdr, LockMode lock, SeamcallLeaf leaf) throws LeafFailure {
+        var td = lock(lp, tdr, lock, false);
+        return td.orRefuse(td.tdcs.opState().allows(leaf));
+    }
+
+    /// Opens the TD that TDH.SERVTD.BIND makes the service TD of another.
+    public static TdAccess openServiceTd(LpState lp, Tdr tdr) throws LeafFailure {
+        var td = lock(lp, tdr, LockMode.SHARED, false);
+        return td.orRefuse(td.tdcs.opState().canServe());
+    }
+
+    /// Opens another TD for `leaf` of a service TD.
+    public static TdAccess openByServiceTd(LpState lp, Tdr tdr, TdcallLeaf leaf) throws LeafFailure {
+        var td = lock(lp, tdr, LockMode.SHARED, true);
+        return td.orRefuse(td.tdcs.opState().allows(leaf));
+    }
+
+    private static TdAccess lock(LpState lp, Tdr tdr, LockMode lock, boolean guest) throws LeafFailure {
         require(tdr);
         var tdcs = new Tdcs(lp.module.memory, tdr);
         if (lock != LockMode.NONE) {
             var word = tdcs.lock(Tdcs.OP_STATE_LOCK);
-            long busy = lock == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, word, false)
-                    : SharexHp.tryShared(lp, word, false);
+            long busy = lock == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, word, guest)
+                    : SharexHp.tryShared(lp, word, guest);
             if (busy != 0) {
                 throw new LeafFailure(busy | OperandId.OP_STATE);
             }
         }
-        var access = new TdAccess(tdr, tdcs, lock);
-        if (!tdcs.opState().allows(leaf)) {
-            access.close();
+        return new TdAccess(tdr, tdcs, lock);
+    }
+
+    private TdAccess orRefuse(boolean legal) throws LeafFailure {
+        if (!legal) {
+            close();
             throw new LeafFailure(TdxStatus.OP_STATE_INCORRECT);
         }
-        return access;
+        return this;
     }
 
     @Override public void close() {

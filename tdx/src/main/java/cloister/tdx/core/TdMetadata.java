@@ -4,6 +4,7 @@ import cloister.spec.tdx.CpuidTable;
 import cloister.spec.tdx.FieldId;
 import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
+import java.util.function.LongSupplier;
 
 /// The fields of a TD: TDR and TDCS. [TDX-ABI "TDR and TDCS Metadata Fields"]
 public final class TdMetadata extends Metadata {
@@ -11,17 +12,30 @@ public final class TdMetadata extends Metadata {
     private static final int CPUID_RESERVED_SHIFT = 17;
     private static final long MIN_HP_LOCK_TIMEOUT = 10_000;
     private static final long MAX_HP_LOCK_TIMEOUT = 100_000_000;
+    private static final int KEY_WORDS = 4;
+    private static final long MIGRATION_VERSION = 0;
     private static final long USEC = 1_000_000;
 
     private final ModuleState module;
     private final Tdr tdr;
     private final Tdcs tdcs;
+    private final LongSupplier entropy;
 
     public TdMetadata(ModuleState module, FieldAccess access, Tdr tdr, Tdcs tdcs) {
+        this(module, access, tdr, tdcs, () -> {
+            throw new ModuleHalt("only service TDs make keys");
+        });
+    }
+
+    /// A TD's fields for its service TD.
+    ///
+    /// @param entropy makes the words of the migration keys
+    public TdMetadata(ModuleState module, FieldAccess access, Tdr tdr, Tdcs tdcs, LongSupplier entropy) {
         super(FieldId.CONTEXT_TD, access, access.isHost() && tdcs.debug(), tdcs.numL2Vms());
         this.module = module;
         this.tdr = tdr;
         this.tdcs = tdcs;
+        this.entropy = entropy;
     }
 
     private Structure structure(Field field) {
@@ -51,6 +65,7 @@ public final class TdMetadata extends Metadata {
         return switch (field.name()) {
             case "HP_LOCK_TIMEOUT" -> Math.multiplyExact(Math.min(value, Long.MAX_VALUE / USEC), USEC) / module.config.tscHz;
             case "NUM_CPUID_VALUES" -> CpuidTable.rows().size();
+            case "MIG_ENC_KEY" -> access == FieldAccess.SERVICE_TD_READ && FieldId.code(id) == field.code() ? newExportKey() : value;
             default -> value;
         };
     }
@@ -75,11 +90,25 @@ public final class TdMetadata extends Metadata {
                 value = value * module.config.tscHz / USEC & 0xffff_ffffL;
             }
             case "TD_CTLS" -> checkTdControls(current, value);
+            case "MIG_DEC_KEY" -> tdcs.flag(Tdcs.MIG_DEC_KEY_SET, true);
+            case "MIG_VERSION" -> {
+                if (value != MIGRATION_VERSION) {
+                    throw new LeafFailure(TdxStatus.METADATA_FIELD_VALUE_NOT_VALID);
+                }
+            }
             default -> {
             }
         }
         structure(field).write(offset(field, id), field.elementBytes(), value);
         return current & access.readMask(field, debug);
+    }
+
+    /// Each time that the migration TD reads the export key from its beginning there is a new one.
+    private long newExportKey() {
+        for (int i = 0; i < KEY_WORDS; i++) {
+            tdcs.u64(Tdcs.MIG_ENC_KEY + 8 * i, entropy.getAsLong());
+        }
+        return tdcs.u64(Tdcs.MIG_ENC_KEY);
     }
 
     private void checkTdControls(long current, long value) throws LeafFailure {

@@ -16,6 +16,7 @@ public final class Tdcs extends Structure {
     public static final int L2_SEPT_ROOT_PAGE = 6;
     public static final int MAX_VCPUS_PER_TD = 576;
     public static final int MAX_L2_VMS = 3;
+    public static final int RTMRS = 4;
 
     public static final int NUM_VCPUS = 0x0;
     public static final int NUM_ASSOC_VCPUS = 0x4;
@@ -54,7 +55,19 @@ public final class Tdcs extends Structure {
     public static final int LAST_TEEINFO_HASH = 0x3c0;
     public static final int RTMR_LOCK = 0x3f0;
     public static final int LAST_TEEINFO_HASH_VALID = 0x3f2;
+    public static final int MIG_DEC_KEY_SET = 0x580;
+    public static final int MIG_EPOCH = 0x58c;
+    public static final int TOTAL_MB_COUNT = 0x598;
+    public static final int MIG_DEC_KEY = 0x5a0;
+    public static final int MIG_DEC_WORKING_KEY = 0x5c0;
     public static final int MIG_ENC_KEY = 0x5e0;
+    public static final int MIG_ENC_WORKING_KEY = 0x600;
+    public static final int MIG_VERSION = 0x620;
+    public static final int MIG_WORKING_VERSION = 0x622;
+    public static final int MIG_COUNT = 0x630;
+    public static final int NUM_MIGS = 0x638;
+    public static final int PRE_IMPORT_UUID = 0x640;
+    public static final int MIG_LOCK = 0x660;
     public static final int VIRT_VMX_BASIC = 0x700;
     public static final int VIRT_VMX_MISC = 0x708;
     public static final int VIRT_VMX_CR0_FIXED0 = 0x710;
@@ -75,11 +88,6 @@ public final class Tdcs extends Structure {
     public static final int SERVTD_NUM = 0xd30;
     public static final int SERVTD_BINDINGS_LOCK = 0xd32;
     public static final int SERVTD_BINDING = 0xd90;
-    /// Within a binding.
-    public static final int SERVTD_TYPE = 2;
-    public static final int SERVTD_ATTRIBUTES = 8;
-    public static final int SERVTD_INFO_HASH = 48;
-    public static final int NUM_MIGS = 0x638;
     public static final int MIGSC_LINKS = 0x5000;
     public static final int X2APIC_IDS = 0x1100;
     public static final int MSR_BITMAPS = 0x2000;

@@ -42,6 +42,7 @@ public final class Tdvps extends Structure {
     public static final int LP_DEPENDENT_HPA_UPDATED = 0x21e;
     public static final int MODULE_DEPENDENT_HPA_UPDATED = 0x222;
     public static final int L2_CTLS = 0x228;
+    public static final int L2_DEBUG_CTLS = 0x248;
     public static final int TSC_DEADLINE = 0x268;
     public static final int SHADOW_TSC_DEADLINE = 0x288;
     public static final int BASE_L2_CR0_GUEST_HOST_MASK = 0x2a8;

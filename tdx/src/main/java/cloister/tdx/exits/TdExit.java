@@ -41,7 +41,7 @@ public final class TdExit {
         int lastExit = lp.vcpu.u8(Tdvps.LAST_TD_EXIT);
         long code = status.code();
         switch (status) {
-            case SUCCESS, CROSS_TD_FAULT -> {
+            case SUCCESS, CROSS_TD_FAULT, TD_EXIT_BEFORE_L2_ENTRY -> {
                 state = Tdvps.READY;
                 lastExit = Tdvps.ASYNC_FAULT;
             }

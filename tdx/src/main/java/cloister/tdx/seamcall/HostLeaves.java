@@ -67,8 +67,8 @@ public final class HostLeaves {
         leaves.put(SeamcallLeaf.MEM_PAGE_PROMOTE, PageSizes::promote);
         leaves.put(SeamcallLeaf.MEM_PAGE_DEMOTE, PageSizes::demote);
         leaves.put(SeamcallLeaf.MEM_PAGE_RELOCATE, PageSizes::relocate);
-        leaves.put(SeamcallLeaf.SERVTD_BIND, ServiceTd::bind);
-        leaves.put(SeamcallLeaf.SERVTD_PREBIND, ServiceTd::prebind);
+        leaves.put(SeamcallLeaf.SERVTD_BIND, new ServtdBind());
+        leaves.put(SeamcallLeaf.SERVTD_PREBIND, new ServtdPrebind());
         leaves.put(SeamcallLeaf.MEM_SEPT_WR, (_, _) -> {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
         });

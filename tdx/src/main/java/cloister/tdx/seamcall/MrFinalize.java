@@ -9,7 +9,7 @@ import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.Measurement;
+import cloister.tdx.core.ServiceTdBinding;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
 
@@ -25,7 +25,7 @@ final class MrFinalize implements HostLeaf {
             }
             // All checks passed; nothing below may fail.
             tdcs.bytes(Tdcs.MRTD, module.tdDigest(tdrPage.pa()).digest());
-            tdcs.bytes(Tdcs.SERVTD_HASH, Measurement.serviceTds(tdcs));
+            tdcs.bytes(Tdcs.SERVTD_HASH, new ServiceTdBinding(tdcs).servtdHash());
             tdcs.opState(OpState.RUNNABLE);
         }
     }

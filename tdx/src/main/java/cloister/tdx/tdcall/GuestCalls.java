@@ -68,25 +68,25 @@ public final class GuestCalls {
 
     private static Map<TdcallLeaf, GuestLeaf> leaves() {
         var leaves = new EnumMap<TdcallLeaf, GuestLeaf>(TdcallLeaf.class);
-        leaves.put(TdcallLeaf.VP_VMCALL, completing((lp, _) -> vmcall(lp)));
-        leaves.put(TdcallLeaf.VP_INFO, completing((lp, _) -> GuestLeaves.info(lp)));
-        leaves.put(TdcallLeaf.MR_RTMR_EXTEND, completing((lp, _) -> GuestReport.extend(lp)));
-        leaves.put(TdcallLeaf.VP_VEINFO_GET, completing((lp, _) -> GuestLeaves.veInfo(lp)));
-        leaves.put(TdcallLeaf.MR_REPORT, (lp, _) -> outcome(GuestReport.report(lp)));
-        leaves.put(TdcallLeaf.VP_CPUIDVE_SET, completing((lp, _) -> GuestLeaves.cpuidVe(lp)));
+        leaves.put(TdcallLeaf.VP_VMCALL, new VpVmcall());
+        leaves.put(TdcallLeaf.VP_INFO, new VpInfo());
+        leaves.put(TdcallLeaf.MR_RTMR_EXTEND, new MrRtmrExtend());
+        leaves.put(TdcallLeaf.VP_VEINFO_GET, new VpVeinfoGet());
+        leaves.put(TdcallLeaf.MR_REPORT, new MrReport());
+        leaves.put(TdcallLeaf.VP_CPUIDVE_SET, new VpCpuidveSet());
         leaves.put(TdcallLeaf.MEM_PAGE_ACCEPT, (lp, _) -> outcome(GuestPages.accept(lp)));
-        leaves.put(TdcallLeaf.MR_VERIFYREPORT, completing((lp, _) -> GuestReport.verify(lp)));
+        leaves.put(TdcallLeaf.MR_VERIFYREPORT, new MrVerifyreport());
         leaves.put(TdcallLeaf.VM_RD, new VmRd());
         leaves.put(TdcallLeaf.VM_WR, new VmWr());
         leaves.put(TdcallLeaf.VP_RD, new VpRd());
         leaves.put(TdcallLeaf.VP_WR, new VpWr());
         leaves.put(TdcallLeaf.SYS_RD, new SysRd());
         leaves.put(TdcallLeaf.SYS_RDALL, new SysRdall());
-        leaves.put(TdcallLeaf.VP_ENTER, completing((lp, _) -> GuestPartition.enter(lp)));
-        leaves.put(TdcallLeaf.VP_INVEPT, completing((lp, _) -> GuestPartition.invept(lp)));
-        leaves.put(TdcallLeaf.VP_INVVPID, completing((lp, _) -> GuestPartition.invvpid(lp)));
-        leaves.put(TdcallLeaf.SERVTD_RD, completing((lp, _) -> GuestPartition.serviceTd(lp, true)));
-        leaves.put(TdcallLeaf.SERVTD_WR, completing((lp, _) -> GuestPartition.serviceTd(lp, false)));
+        leaves.put(TdcallLeaf.VP_ENTER, new VpEnter());
+        leaves.put(TdcallLeaf.VP_INVEPT, new VpInvept());
+        leaves.put(TdcallLeaf.VP_INVGLA, new VpInvgla());
+        leaves.put(TdcallLeaf.SERVTD_RD, new ServtdRd());
+        leaves.put(TdcallLeaf.SERVTD_WR, new ServtdWr());
         leaves.put(TdcallLeaf.MEM_PAGE_ATTR_RD, completing((lp, _) -> PageAttributes.read(lp)));
         leaves.put(TdcallLeaf.MEM_PAGE_ATTR_WR, completing((lp, _) -> PageAttributes.write(lp)));
         return leaves;
@@ -126,16 +126,6 @@ public final class GuestCalls {
             throw TdExit.withoutReason(lp, TdxStatus.HOST_PRIORITY_BUSY_TIMEOUT);
         }
         return busy;
-    }
-
-    private static void vmcall(LpState lp) throws LeafFailure {
-        long mask = lp.vcpu.gpr(RCX);
-        int forbidden = 1 << LpState.RAX | 1 << RCX | 1 << LpState.RSP
-                | (lp.tdcs.configFlag(Tdcs.NO_RBP_MOD) ? 1 << LpState.RBP : 0);
-        if ((mask & forbidden) != 0 || mask >>> 32 != 0) {
-            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
-        }
-        throw TdExit.vmcall(lp, mask);
     }
 
     /// RCX and RDX zero, the default output of several functions.
