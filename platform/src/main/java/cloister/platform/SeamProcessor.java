@@ -21,6 +21,7 @@ final class SeamProcessor implements Processor {
     private final Entropy entropy;
     private final SeamSeal seal;
     private final SeamVmcs seamVmcs;
+    private final FpuArea fpu = new FpuArea();
 
     SeamProcessor(LogicalProcessor lp, Scheduler scheduler, Entropy entropy, SeamSeal seal) {
         this.lp = lp;
@@ -108,17 +109,12 @@ final class SeamProcessor implements Processor {
         lp.xcr0(value);
     }
 
-    @Override public ExtendedState newExtendedState() {
-        return new FpuArea();
-    }
-
     @Override public void saveExtendedState(ExtendedState state, long mask) {
-        ((FpuArea) state).save(lp, mask);
+        fpu.save(lp, state, mask);
     }
 
     @Override public boolean loadExtendedState(ExtendedState state, long mask) {
-        ((FpuArea) state).load(lp, mask);
-        return true;
+        return fpu.load(lp, state, mask);
     }
 
     @Override public void resetExtendedState(long mask) {

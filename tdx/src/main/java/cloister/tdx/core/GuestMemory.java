@@ -5,6 +5,7 @@ import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
+import cloister.tdx.exits.Debugger;
 import cloister.tdx.exits.EptExits;
 import cloister.tdx.exits.Inject;
 import cloister.tdx.exits.TdExit;
@@ -81,7 +82,7 @@ public final class GuestMemory {
     private static Transition veAndResume(LpState lp, long gpa, long qualification) {
         Inject.ve(lp, ExitReason.EPT_VIOLATION, qualification, gpa, 0);
         VmExit.leaveForBusLock(lp);
-        VmExit.debuggerIntercept(lp);
+        Debugger.intercept(lp);
         return Transition.TO_GUEST;
     }
 

@@ -3,7 +3,6 @@ package cloister.tdx.core;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Msr;
-import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
 
@@ -38,7 +37,7 @@ public final class LpState {
     public Tdcs tdcs;
     public Tdvps vcpu;
     public Vmcs vmcs;
-    public ExtendedState extended;
+    public Xbuff xbuff;
     public LockedPage tdvprPage;
     public LockedPage tdrPage;
     public long attributes;
@@ -46,12 +45,13 @@ public final class LpState {
     public boolean busLockPreempted;
     /// RCX at the last TD entry, which tells how far a REP instruction came.
     public long guestRcxOnEntry;
-    public final HostContext host = new HostContext();
+    public final HostContext host;
     public final SingleStep stepping = new SingleStep();
 
     public LpState(ModuleState module, Processor cpu) {
         this.module = module;
         this.cpu = cpu;
+        this.host = new HostContext(cpu, module.config);
     }
 
     public long reg(int index) {
@@ -85,7 +85,7 @@ public final class LpState {
         tdcs = null;
         vcpu = null;
         vmcs = null;
-        extended = null;
+        xbuff = null;
         tdrPage = null;
         tdvprPage = null;
     }
@@ -94,18 +94,6 @@ public final class LpState {
     public void reportEntry(long entry, int level) {
         reg(RCX, SeptEntry.architectural(entry));
         reg(RDX, SeptEntry.architecturalInfo(entry, level));
-    }
-
-    /// MSRs of the VMM that a TD exit restores.
-    public static final class HostContext {
-        public long dsArea;
-        long tsxCtrl;
-        long specCtrl;
-        long fixedCtrCtrl;
-        long fixedCtr0;
-        long perfGlobalStatus;
-        public long xcr0;
-        long debugctlUncorePmi;
     }
 
     /// State of the single-step defence.

@@ -3,7 +3,6 @@ package cloister.tdx.core;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
-import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.port.Vmcs;
 import java.security.MessageDigest;
@@ -42,12 +41,11 @@ public final class ModuleState {
 
     /// What a TD keeps outside memory: the running hash of its build. Keyed by TDR page.
     private final Map<Long, MessageDigest> tdDigests = new HashMap<>();
-    /// What a VCPU keeps outside memory: its VMCSs and extended state. Keyed by TDVPR page.
+    /// What a VCPU keeps outside memory: its VMCSs. Keyed by TDVPR page.
     private final Map<Long, VcpuObjects> vcpus = new HashMap<>();
 
-    /// @param vmcs     the VMCS of each VM, 0 the L1
-    /// @param extended XBUFF
-    public record VcpuObjects(Vmcs[] vmcs, ExtendedState extended) {
+    /// @param vmcs the VMCS of each VM, 0 the L1
+    public record VcpuObjects(Vmcs[] vmcs) {
     }
 
     public ModuleState(PhysicalMemory memory, PlatformInfo platform) {

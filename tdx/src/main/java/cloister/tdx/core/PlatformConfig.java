@@ -10,6 +10,7 @@ public final class PlatformConfig {
     public static final long CONFIG_FLAGS_FIXED1 = 0;
     public static final long XFAM_FIXED0 = 0x6_dbe7;
     public static final long XFAM_FIXED1 = 3;
+    private static final long PERF_METRICS_AVAILABLE = 1 << 15;
 
     public long tscAdjust;
     public long coreCapabilities;
@@ -100,6 +101,11 @@ public final class PlatformConfig {
     public int configurable(int i, int r) {
         var row = CpuidTable.configurable(i);
         return row.configDirect()[r] | row.allowDirect()[r] & cpuid[CpuidTable.rows().indexOf(row)][r];
+    }
+
+    /// Whether IA32_PERF_METRICS exists.
+    public boolean hasPerfMetrics() {
+        return (perfCapabilities & PERF_METRICS_AVAILABLE) != 0;
     }
 
     /// Control fields of a VMCS.

@@ -7,6 +7,7 @@ public final class TdMsr {
     public static final int XFD = 0x1c4;
     public static final int XFD_ERR = 0x1c5;
     public static final int FIXED_CTR0 = 0x309;
+    public static final int PERF_METRICS = 0x329;
     public static final int FIXED_CTR_CTRL = 0x38d;
     public static final int PERF_GLOBAL_STATUS = 0x38e;
     public static final int PERF_GLOBAL_STATUS_RESET = 0x390;

@@ -97,8 +97,6 @@ public final class Tdvps extends Structure {
     public static final int KERNEL_GS_BASE = 0xca0;
     public static final int TSC_AUX = 0xca8;
     public static final int VAPIC_PPR = 0x20a0;
-    public static final int XBUFF_XSTATE_BV = 0x3200;
-    public static final int XBUFF_XCOMP_BV = 0x3208;
 
     // VCPU states. [TDX-BASE "VCPU State Machine"]
     public static final int UNINITIALIZED = 0;

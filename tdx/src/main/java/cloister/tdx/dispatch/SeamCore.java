@@ -50,7 +50,7 @@ public final class SeamCore {
     public boolean call(Processor cpu, SeamRegs regs) {
         var lp = lp(cpu);
         lp.regs = regs;
-        lp.host.xcr0 = cpu.xcr0();
+        lp.host.enterModule();
         module.busyLps++;
         boolean entered = false;
         try {
@@ -65,7 +65,7 @@ public final class SeamCore {
 
     private void leave(LpState lp) {
         module.busyLps--;
-        lp.cpu.xcr0(lp.host.xcr0);
+        lp.host.leaveModule();
         lp.regs = null;
     }
 

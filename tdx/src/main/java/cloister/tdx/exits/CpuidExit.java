@@ -9,10 +9,9 @@ import cloister.tdx.core.PlatformCheck;
 import cloister.tdx.core.PlatformConfig;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdvps;
-import cloister.tdx.tdcall.GuestCalls;
 
 /// CPUID executed by a TD. [TDX-BASE "CPUID Virtualization"]
-public final class CpuidExit {
+final class CpuidExit {
     private static final int LAST_BASE_LEAF = 0x23;
     private static final int EBX = 1;
     private static final int ECX = 2;
@@ -25,7 +24,7 @@ public final class CpuidExit {
     private CpuidExit() {
     }
 
-    public static void handle(LpState lp) {
+    static void handle(LpState lp) {
         var vcpu = lp.vcpu;
         int leaf = effectiveLeaf(lp.module.config, (int) vcpu.gpr(LpState.RAX));
         int subleaf = (int) vcpu.gpr(LpState.RCX);
@@ -59,7 +58,7 @@ public final class CpuidExit {
 
     private static boolean guestWantsVe(LpState lp, int index) {
         int control = lp.vcpu.u8(Tdvps.CPUID_CONTROL + index);
-        return EptExits.cpl(lp) == 0 ? lp.vcpu.flag(Tdvps.CPUID_SUPERVISOR_VE) || (control & SUPERVISOR_VE) != 0
+        return GuestMode.cpl(lp) == 0 ? lp.vcpu.flag(Tdvps.CPUID_SUPERVISOR_VE) || (control & SUPERVISOR_VE) != 0
                 : lp.vcpu.flag(Tdvps.CPUID_USER_VE) || (control & USER_VE) != 0;
     }
 
@@ -98,7 +97,7 @@ public final class CpuidExit {
                     value[EBX] = live[EBX];
                 }
             }
-            case 0x8000_0001 -> value[EDX] = value[EDX] & ~(1 << 11) | (GuestCalls.in64BitMode(lp) ? 1 << 11 : 0);
+            case 0x8000_0001 -> value[EDX] = value[EDX] & ~(1 << 11) | (GuestMode.is64Bit(lp) ? 1 << 11 : 0);
             default -> {
             }
         }

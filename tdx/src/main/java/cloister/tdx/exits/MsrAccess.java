@@ -3,12 +3,11 @@ package cloister.tdx.exits;
 import cloister.spec.tdx.MsrTable;
 import cloister.spec.x86.Msr;
 import cloister.tdx.core.PlatformConfig;
+import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.Tdcs;
 
 /// Which MSR accesses of a TD are native, depending on its configuration. [TDX-BASE "MSR Handling"]
 public final class MsrAccess {
-    public static final int IA32_PERF_METRICS = 0x329;
-    private static final long PERF_METRICS_AVAILABLE = 1 << 15;
     private static final int XFAM_PT = 8;
     private static final int XFAM_CET = 11;
     private static final int XFAM_ULI = 14;
@@ -36,11 +35,7 @@ public final class MsrAccess {
             case PKS -> tdcs.hasAttribute(Tdcs.PKS);
             case TSX -> tdcs.cpuidFlag(Tdcs.TSX);
             case OTHER -> msr == Msr.IA32_PERF_CAPABILITIES && perfmon && tdcs.xfam(XFAM_PT)
-                    || msr == IA32_PERF_METRICS && perfmon && hasPerfMetrics(config);
+                    || msr == TdMsr.PERF_METRICS && perfmon && config.hasPerfMetrics();
         };
-    }
-
-    public static boolean hasPerfMetrics(PlatformConfig config) {
-        return (config.perfCapabilities & PERF_METRICS_AVAILABLE) != 0;
     }
 }

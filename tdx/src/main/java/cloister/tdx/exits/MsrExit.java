@@ -3,33 +3,16 @@ package cloister.tdx.exits;
 import static cloister.spec.x86.Msr.*;
 
 import cloister.spec.tdx.MsrTable;
-import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
-import cloister.tdx.core.PlatformCheck;
-import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.Tdcs;
-import cloister.tdx.core.Tdvps;
 
-/// RDMSR and WRMSR of a TD that exit. [TDX-BASE "MSR Handling"]
-public final class MsrExit {
-    public enum Outcome { DONE, GP, VE }
+/// RDMSR and WRMSR of a TD that exit: emulated, or #GP or #VE as the table says. [TDX-BASE "MSR Handling"]
+final class MsrExit {
+    enum Outcome { DONE, GP, VE }
 
     private static final int LOW_MSRS = 0x2000;
     private static final int HIGH_MSRS = 0xc000_0000;
-    private static final long DEBUGCTL_RESERVED = ~0xffc7L;
-    private static final long TR = 1 << 6;
-    private static final long BTS = 1 << 7;
-    private static final long UNCORE_PMI = 1 << 13;
-    private static final long FREEZE_WHILE_SMM = 1 << 14;
-    private static final long RTM_DEBUG = 1 << 15;
-    private static final long BTF = 1 << 1;
-    private static final long TF = 1 << 8;
-    private static final long PENDING_BS = 1 << 14;
-    private static final long EFER_LMA = 1 << 10;
-    private static final long PERFMON_AVAILABLE = 1 << 7;
-    private static final long PEBS_UNAVAILABLE = 1 << 12;
-    private static final long PEBS_OUTPUT_PT = 1 << 16;
     private static final int TME_EXCLUDE_MASK = 0x983;
     private static final int TME_EXCLUDE_BASE = 0x984;
     private static final int PLATFORM_DCA_CAP = 0x1f8;
@@ -39,132 +22,31 @@ public final class MsrExit {
     private MsrExit() {
     }
 
+    static void read(VmExit exit) {
+        int msr = (int) exit.lp.vcpu.gpr(LpState.RCX);
+        finish(exit, isInBitmaps(msr) ? RdmsrExit.read(exit.lp, msr) : Outcome.VE);
+    }
+
+    static void write(VmExit exit) {
+        int msr = (int) exit.lp.vcpu.gpr(LpState.RCX);
+        finish(exit, isInBitmaps(msr) ? WrmsrExit.write(exit.lp, msr) : Outcome.VE);
+    }
+
     private static boolean isInBitmaps(int msr) {
         return msr >= 0 && msr < LOW_MSRS || msr >= HIGH_MSRS && msr < HIGH_MSRS + LOW_MSRS;
     }
 
-    public static Outcome write(LpState lp) {
-        int msr = (int) lp.vcpu.gpr(LpState.RCX);
-        if (!isInBitmaps(msr)) {
-            return Outcome.VE;
-        }
-        long value = lp.vcpu.gpr(LpState.RDX) << 32 | lp.vcpu.gpr(LpState.RAX) & 0xffff_ffffL;
-        return switch (msr) {
-            case IA32_XSS -> writeXss(lp, value);
-            case IA32_DEBUGCTL -> writeDebugctl(lp, value);
-            case IA32_EFER -> writeEfer(lp, value);
-            default -> byTable(lp, msr, true);
-        };
-    }
-
-    private static Outcome writeXss(LpState lp, long value) {
-        if ((value & ~(lp.module.config.xssSupported & lp.vcpu.xfam())) != 0) {
-            return Outcome.GP;
-        }
-        lp.cpu.wrmsr(IA32_XSS, value);
-        lp.vcpu.u64(Tdvps.XSS, value);
-        return Outcome.DONE;
-    }
-
-    private static Outcome writeDebugctl(LpState lp, long asked) {
-        long old = lp.vmcs.read(VmcsField.GUEST_DEBUGCTL);
-        if ((asked & DEBUGCTL_RESERVED) != 0) {
-            return Outcome.GP;
-        }
-        if ((asked & (TR | BTS)) == TR) {
-            return Outcome.VE;
-        }
-        long value = asked & ~UNCORE_PMI | old & UNCORE_PMI;
-        if ((value & FREEZE_WHILE_SMM) != 0 && !lp.tdcs.hasAttribute(Tdcs.PERFMON)
-                || (value & RTM_DEBUG) != 0 && !lp.tdcs.cpuidFlag(Tdcs.TSX)) {
-            return Outcome.GP;
-        }
-        lp.vmcs.write(VmcsField.GUEST_DEBUGCTL, value);
-        if ((lp.vmcs.read(VmcsField.GUEST_RFLAGS) & TF) != 0 && ((value ^ old) & BTF) != 0) {
-            long pending = lp.vmcs.read(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS) & ~PENDING_BS;
-            lp.vmcs.write(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS, pending | ((old & BTF) != 0 ? PENDING_BS : 0));
-        }
-        return Outcome.DONE;
-    }
-
-    private static Outcome writeEfer(LpState lp, long asked) {
-        long old = lp.vmcs.read(VmcsField.GUEST_EFER);
-        long value = asked & ~EFER_LMA | old & EFER_LMA;
-        if (((old ^ value) & ~1L) != 0) { // Only SCE may change.
-            return Outcome.VE;
-        }
-        lp.vmcs.write(VmcsField.GUEST_EFER, value);
-        return Outcome.DONE;
-    }
-
-    public static Outcome read(LpState lp) {
-        int msr = (int) lp.vcpu.gpr(LpState.RCX);
-        if (!isInBitmaps(msr)) {
-            return Outcome.VE;
-        }
-        var tdcs = lp.tdcs;
-        boolean perfmon = tdcs.hasAttribute(Tdcs.PERFMON);
-        switch (msr) {
-            case IA32_DEBUGCTL -> result(lp, lp.vmcs.read(VmcsField.GUEST_DEBUGCTL) & ~UNCORE_PMI);
-            case IA32_MISC_ENABLE -> {
-                requireExit(!perfmon, msr);
-                result(lp, lp.cpu.rdmsr(IA32_MISC_ENABLE) & ~PERFMON_AVAILABLE | PEBS_UNAVAILABLE);
+    private static void finish(VmExit exit, Outcome outcome) {
+        switch (outcome) {
+            case DONE -> {
             }
-            case IA32_PERF_CAPABILITIES -> {
-                requireExit(!perfmon || !tdcs.xfam(8), msr);
-                result(lp, perfmon ? lp.module.config.perfCapabilities & ~PEBS_OUTPUT_PT : 0);
-            }
-            case IA32_ARCH_CAPABILITIES -> result(lp, tdcs.u64(Tdcs.VIRT_ARCH_CAPABILITIES));
-            case IA32_XAPIC_DISABLE_STATUS -> result(lp, 1);
-            case TdMsr.X2APIC_ID -> {
-                if (!tdcs.tdCtl(Tdcs.ENUM_TOPOLOGY)) {
-                    return Outcome.VE;
-                }
-                result(lp, tdcs.u32(Tdcs.X2APIC_IDS + 4 * lp.vcpu.index()) & 0xffff_ffffL);
-            }
-            default -> {
-                int offset = virtualVmx(msr);
-                if (offset < 0) {
-                    return byTable(lp, msr, false);
-                }
-                result(lp, tdcs.u64(offset));
-            }
-        }
-        return Outcome.DONE;
-    }
-
-    private static void requireExit(boolean expected, int msr) {
-        if (!expected) {
-            throw new ModuleHalt(String.format("unexpected exit for MSR 0x%x", msr));
+            case GP -> Inject.gp(exit.lp);
+            case VE -> Inject.ve(exit.lp, exit.reason, 0, 0, 0);
         }
     }
 
-    private static void result(LpState lp, long value) {
-        lp.vcpu.gpr(LpState.RAX, value & 0xffff_ffffL);
-        lp.vcpu.gpr(LpState.RDX, value >>> 32);
-    }
-
-    private static int virtualVmx(int msr) {
-        return switch (msr) {
-            case PlatformCheck.VMX_BASIC -> Tdcs.VIRT_VMX_BASIC;
-            case PlatformCheck.VMX_TRUE_PINBASED_CTLS -> Tdcs.VIRT_VMX_TRUE_PINBASED_CTLS;
-            case PlatformCheck.VMX_TRUE_PROCBASED_CTLS -> Tdcs.VIRT_VMX_TRUE_PROCBASED_CTLS;
-            case PlatformCheck.VMX_PROCBASED_CTLS2 -> Tdcs.VIRT_VMX_PROCBASED_CTLS2;
-            case PlatformCheck.VMX_PROCBASED_CTLS3 -> Tdcs.VIRT_VMX_PROCBASED_CTLS3;
-            case PlatformCheck.VMX_TRUE_EXIT_CTLS -> Tdcs.VIRT_VMX_TRUE_EXIT_CTLS;
-            case PlatformCheck.VMX_TRUE_ENTRY_CTLS -> Tdcs.VIRT_VMX_TRUE_ENTRY_CTLS;
-            case PlatformCheck.VMX_MISC -> Tdcs.VIRT_VMX_MISC;
-            case PlatformCheck.VMX_EPT_VPID_CAP -> Tdcs.VIRT_VMX_EPT_VPID_CAP;
-            case PlatformCheck.VMX_CR0_FIXED0 -> Tdcs.VIRT_VMX_CR0_FIXED0;
-            case PlatformCheck.VMX_CR0_FIXED1 -> Tdcs.VIRT_VMX_CR0_FIXED1;
-            case PlatformCheck.VMX_CR4_FIXED0 -> Tdcs.VIRT_VMX_CR4_FIXED0;
-            case PlatformCheck.VMX_CR4_FIXED1 -> Tdcs.VIRT_VMX_CR4_FIXED1;
-            case IA32_VMX_VMFUNC -> Tdcs.VIRT_VMX_VMFUNC;
-            default -> -1;
-        };
-    }
-
-    private static Outcome byTable(LpState lp, int msr, boolean write) {
+    /// What the table says of an MSR that the module does not emulate.
+    static Outcome byTable(LpState lp, int msr, boolean write) {
         var row = MsrTable.find(msr);
         if (row == null) {
             return Outcome.VE;

@@ -7,7 +7,6 @@ import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
-import cloister.tdx.core.TdContext;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
@@ -17,9 +16,9 @@ import cloister.tdx.core.Transition;
 public final class TdExit {
     public static final TdxStatus NON_ACCESSIBLE = TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE;
     private static final long FATAL = 1L << 61;
-    private static final long BUS_LOCK_PREEMPTED = 1 << 26;
     private static final long HOST_RECOVERABILITY_HINT = 1L << 60;
     private static final int RBP = LpState.RBP;
+    private static final long EPT_WRITE = 2;
 
     private TdExit() {
     }
@@ -29,7 +28,7 @@ public final class TdExit {
     /// @param reason the VM exit reason, all 32 bits
     public static Transition async(LpState lp, TdxStatus status, long reason, long qualification, long extended, long gpa,
             long interruption) {
-        long full = reason & 0xffff_ffffL | (lp.busLockPreempted ? BUS_LOCK_PREEMPTED : 0);
+        long full = reason & 0xffff_ffffL | (lp.busLockPreempted ? ExitReason.BUS_LOCK_DETECTED : 0);
         return asyncExactly(lp, status, full, qualification, extended, gpa, interruption);
     }
 
@@ -68,12 +67,7 @@ public final class TdExit {
     }
 
     private static void registers(LpState lp, long rax, long rcx, long rdx, long r8, long r9) {
-        boolean keepRbp = lp.tdcs.configFlag(Tdcs.NO_RBP_MOD);
-        for (int i = 0; i < 16; i++) {
-            if (i != LpState.RSP && !(keepRbp && i == RBP)) {
-                lp.reg(i, 0);
-            }
-        }
+        clearRegisters(lp, lp.tdcs);
         lp.reg(LpState.RAX, rax);
         lp.reg(RCX, rcx);
         lp.reg(RDX, rdx);
@@ -81,18 +75,23 @@ public final class TdExit {
         lp.reg(LpState.R9, r9);
     }
 
-    /// What an EPT-violation TD exit shows that TDH.VP.ENTER makes up.
-    public static void fakeEptViolation(LpState lp, Tdcs tdcs, Tdvps vcpu, long gpa) {
+    private static void clearRegisters(LpState lp, Tdcs tdcs) {
         boolean keepRbp = tdcs.configFlag(Tdcs.NO_RBP_MOD);
-        lp.cpu.resetExtendedState(lp.xfam);
-        vcpu.u8(Tdvps.STATE, Tdvps.READY);
-        vcpu.u8(Tdvps.LAST_TD_EXIT, Tdvps.ASYNC_FAULT);
-        for (int i = 1; i < 16; i++) {
+        for (int i = 0; i < 16; i++) {
             if (i != LpState.RSP && !(keepRbp && i == RBP)) {
                 lp.reg(i, 0);
             }
         }
-        lp.reg(RCX, 2); // a write
+    }
+
+    /// What an EPT-violation TD exit shows that TDH.VP.ENTER makes up: a write to `gpa`.
+    public static void fakeEptViolation(LpState lp, Tdcs tdcs, Tdvps vcpu, long gpa) {
+        lp.host.scrubExtendedState(vcpu.xfam());
+        vcpu.u8(Tdvps.STATE, Tdvps.READY);
+        vcpu.u8(Tdvps.LAST_TD_EXIT, Tdvps.ASYNC_FAULT);
+        clearRegisters(lp, tdcs);
+        lp.reg(LpState.RAX, ExitReason.EPT_VIOLATION);
+        lp.reg(RCX, EPT_WRITE);
         lp.reg(LpState.R8, gpa & -4096L);
     }
 
@@ -107,7 +106,7 @@ public final class TdExit {
                 lp.reg(i, 0);
             }
         }
-        long reason = ExitReason.TDCALL | (lp.busLockPreempted ? BUS_LOCK_PREEMPTED : 0);
+        long reason = ExitReason.TDCALL | (lp.busLockPreempted ? ExitReason.BUS_LOCK_DETECTED : 0);
         lp.busLockPreempted = false;
         lp.reg(LpState.RAX, reason);
         toHost(lp, Tdvps.READY, Tdvps.TDVMCALL, (int) (mask >>> 16) & 0xffff, false, true);
@@ -116,8 +115,8 @@ public final class TdExit {
 
     private static void toHost(LpState lp, int state, int lastExit, int xmmMask, boolean dead, boolean trap) {
         var vcpu = lp.vcpu;
-        var context = new TdContext(lp);
         if (!dead) {
+            var context = new GuestContext(lp);
             context.save();
             vcpu.u8(Tdvps.STATE, state);
             vcpu.u8(Tdvps.LAST_TD_EXIT, lastExit);
@@ -127,11 +126,10 @@ public final class TdExit {
             }
             lp.tdcs.addRefcount(vcpu.u64(Tdvps.VCPU_EPOCH), -1);
         }
-        context.scrub((lp.attributes & Tdcs.PERFMON) != 0, lp.xfam);
-        if (lastExit == Tdvps.TDVMCALL) {
-            for (int i = 0; i < 16; i++) {
-                boolean selected = (xmmMask >>> i & 1) != 0;
-                lp.cpu.xmm(i, selected ? lp.extended.xmmLow(i) : 0, selected ? lp.extended.xmmHigh(i) : 0);
+        lp.host.restore(lp.tdcs, (lp.attributes & Tdcs.PERFMON) != 0, lp.xfam);
+        for (int i = 0; i < 16; i++) {
+            if ((xmmMask >>> i & 1) != 0) {
+                lp.cpu.xmm(i, lp.xbuff.xmmLow(i), lp.xbuff.xmmHigh(i));
             }
         }
         lp.tdrPage.close();

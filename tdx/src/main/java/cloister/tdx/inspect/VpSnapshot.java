@@ -3,8 +3,6 @@ package cloister.tdx.inspect;
 /// A virtual processor of a trust domain. While it runs its registers are the logical processor's: here they are as of its last
 /// TD exit, or VM exit to the module.
 ///
-/// DEVIATION: of XBUFF only the header holds anything; the model keeps x87 and SSE registers outside memory, and VP.RD sees as little.
-///
 /// @param tdvprPage physical address of its TDVPR page
 /// @param lock      state of that page's lock, as in [Lock]
 /// @param state     VCPU_UNINITIALIZED, VCPU_READY, VCPU_ACTIVE, VCPU_DISABLED

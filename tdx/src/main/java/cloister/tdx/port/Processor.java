@@ -53,13 +53,10 @@ public interface Processor {
     /// XSETBV of register 0.
     void xcr0(long value);
 
-    /// A new extended-state area, all components in INIT state.
-    ExtendedState newExtendedState();
-
-    /// XSAVES of the components in `mask` from the LP into `state`.
+    /// XSAVES64 of the components in `mask` (XCR0 | IA32_XSS are at least that) from the LP into `state`.
     void saveExtendedState(ExtendedState state, long mask);
 
-    /// XRSTORS of the components in `mask` from `state` to the LP.
+    /// XRSTORS64 of the components in `mask` from `state` to the LP.
     ///
     /// @return false when it faulted
     boolean loadExtendedState(ExtendedState state, long mask);

@@ -36,27 +36,6 @@ public class RecordedProcessor implements Processor {
         }
     }
 
-    private static final class RecordedExtendedState implements ExtendedState {
-        private final long[] xmm = new long[32];
-
-        @Override public void reset(long mask) {
-            java.util.Arrays.fill(xmm, 0);
-        }
-
-        @Override public long xmmLow(int index) {
-            return xmm[2 * index];
-        }
-
-        @Override public long xmmHigh(int index) {
-            return xmm[2 * index + 1];
-        }
-
-        @Override public void xmm(int index, long low, long high) {
-            xmm[2 * index] = low;
-            xmm[2 * index + 1] = high;
-        }
-    }
-
     private final int lp;
     private final Clock clock;
     private final CpuidSource cpuid;
@@ -65,7 +44,7 @@ public class RecordedProcessor implements Processor {
     private final Vmcs seamVmcs = new RecordedVmcs();
     private final long[] registers = new long[16];
     private final long[] debug = new long[8];
-    private final RecordedExtendedState live = new RecordedExtendedState();
+    private final long[] xmm = new long[32];
     private long cr2;
     private long xcr0 = 7;
 
@@ -128,33 +107,37 @@ public class RecordedProcessor implements Processor {
         xcr0 = value;
     }
 
-    @Override public ExtendedState newExtendedState() {
-        return new RecordedExtendedState();
-    }
-
+    /// The recording platform's XSAVES: all components are in use; of their content the XMM registers exist.
     @Override public void saveExtendedState(ExtendedState state, long mask) {
-        System.arraycopy(live.xmm, 0, ((RecordedExtendedState) state).xmm, 0, 32);
+        for (int i = 0; i < xmm.length; i++) {
+            state.word(ExtendedState.XMM + 8 * i, xmm[i]);
+        }
+        state.word(ExtendedState.XSTATE_BV, mask);
+        state.word(ExtendedState.XCOMP_BV, 1L << 63 | mask);
     }
 
     @Override public boolean loadExtendedState(ExtendedState state, long mask) {
-        System.arraycopy(((RecordedExtendedState) state).xmm, 0, live.xmm, 0, 32);
+        for (int i = 0; i < xmm.length; i++) {
+            xmm[i] = state.word(ExtendedState.XMM + 8 * i);
+        }
         return true;
     }
 
     @Override public void resetExtendedState(long mask) {
-        live.reset(mask);
+        java.util.Arrays.fill(xmm, 0);
     }
 
     @Override public long xmmLow(int index) {
-        return live.xmmLow(index);
+        return xmm[2 * index];
     }
 
     @Override public long xmmHigh(int index) {
-        return live.xmmHigh(index);
+        return xmm[2 * index + 1];
     }
 
     @Override public void xmm(int index, long low, long high) {
-        live.xmm(index, low, high);
+        xmm[2 * index] = low;
+        xmm[2 * index + 1] = high;
     }
 
     @Override public long rdmsr(int msr) {

@@ -5,11 +5,9 @@ import static cloister.tdx.core.LpState.RCX;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
-import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Msr;
 import cloister.tdx.core.Association;
-import cloister.tdx.core.Gpa;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LockedPage;
@@ -20,16 +18,17 @@ import cloister.tdx.core.PlatformCheck;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Sharex;
 import cloister.tdx.core.TdAccess;
-import cloister.tdx.core.TdContext;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
 import cloister.tdx.core.Translations;
-import cloister.tdx.exits.Inject;
+import cloister.tdx.core.Xbuff;
+import cloister.tdx.exits.GuestContext;
+import cloister.tdx.exits.NmiWindow;
 import cloister.tdx.exits.SpecCtrl;
-import cloister.tdx.exits.Stepping;
 import cloister.tdx.exits.TdExit;
 import cloister.tdx.exits.VmExit;
+import cloister.tdx.exits.ZeroStepFilter;
 
 /// TDH.VP.ENTER up to the VM entry. [TDX-BASE "TD Entry"]
 public final class VpEnter {
@@ -104,7 +103,7 @@ public final class VpEnter {
             }
             boolean newAssociation = Association.associate(lp, tdcs, vcpu, false);
             lp.vmcs = module.vcpu(vcpu.tdvprPa).vmcs()[vcpu.currentVm()];
-            lp.extended = module.vcpu(vcpu.tdvprPa).extended();
+            lp.xbuff = new Xbuff(vcpu);
             if ((operand & HOST_HINT) != 0 && vcpu.u8(Tdvps.LAST_TD_EXIT) != Tdvps.ASYNC_TRAP
                     || (operand & RESUME_L1) != 0 && vcpu.currentVm() == 0) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
@@ -121,9 +120,9 @@ public final class VpEnter {
             if (tdcs.cpuidFlag(Tdcs.MONITOR_MWAIT) && (miscEnable & ENABLE_MONITOR_FSM) == 0) {
                 throw new LeafFailure(TdxStatus.INCORRECT_MSR_VALUE, Msr.IA32_MISC_ENABLE);
             }
-            lp.host.dsArea = lp.cpu.rdmsr(Msr.IA32_DS_AREA);
+            lp.host.takeDsArea();
             trackTlb(newAssociation);
-            steppingFilter();
+            zeroStepFilter();
         }
     }
 
@@ -149,39 +148,18 @@ public final class VpEnter {
     }
 
     /// Refuses entry while the private pages that the guest faulted on again and again are still not there.
-    private void steppingFilter() throws LeafFailure {
-        var vmcs = lp.vmcs;
-        long reason = vmcs.read(VmcsField.EXIT_REASON);
-        long qualification = vmcs.read(VmcsField.EXIT_QUALIFICATION);
-        long gpa = vmcs.read(VmcsField.GUEST_PHYSICAL_ADDRESS);
-        lp.stepping.ripOnEntry = vmcs.read(VmcsField.GUEST_RIP);
-        int count = vcpu.u8(Tdvps.LAST_EPF_GPA_LIST_IDX);
-        if (count == 0) {
-            return;
-        }
-        var lock = tdcs.lock(Tdcs.SECURE_EPT_LOCK);
-        if (!Sharex.tryExclusive(lp, lock)) {
-            untrackTlb();
-            throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.SEPT_TREE);
-        }
+    private void zeroStepFilter() throws LeafFailure {
+        long missing;
         try {
-            for (int i = 0; i < count; i++) {
-                long faulting = vcpu.u64(Tdvps.LAST_EPF_GPA_LIST + 8 * i);
-                if (Stepping.wouldFault(tdr, tdcs, faulting)) {
-                    untrackTlb();
-                    lp.xfam = vcpu.xfam();
-                    TdExit.fakeEptViolation(lp, tdcs, vcpu, faulting);
-                    lp.reg(LpState.RAX, ExitReason.EPT_VIOLATION);
-                    faked = true;
-                    return;
-                }
-            }
-            boolean privateFault = (reason & 0xffff) == ExitReason.EPT_VIOLATION && !Gpa.isShared(gpa, tdcs.gpaw());
-            if ((tdcs.u64(Tdcs.NOTIFY_ENABLES) & 1) != 0 && privateFault && Stepping.canNotify(vmcs, vcpu, qualification)) {
-                Inject.ve(lp, vcpu, reason, qualification, gpa, 0);
-            }
-        } finally {
-            Sharex.releaseExclusive(lock);
+            missing = ZeroStepFilter.atEntry(lp, tdr, tdcs, vcpu);
+        } catch (LeafFailure busy) {
+            untrackTlb();
+            throw busy;
+        }
+        if (missing != ZeroStepFilter.NOTHING_MISSING) {
+            untrackTlb();
+            TdExit.fakeEptViolation(lp, tdcs, vcpu, missing);
+            faked = true;
         }
     }
 
@@ -206,15 +184,13 @@ public final class VpEnter {
             }
         }
         var vmcs = lp.vmcs;
-        if (vcpu.pendNmi() && !vcpu.veInfoValid()) {
-            VmExit.nmiWindow(lp, true);
-        }
+        NmiWindow.openIfPending(lp);
         long uncorePmi = lp.cpu.seamVmcs().read(VmcsField.GUEST_DEBUGCTL) & UNCORE_PMI;
         vmcs.write(VmcsField.GUEST_DEBUGCTL, vmcs.read(VmcsField.GUEST_DEBUGCTL) & ~UNCORE_PMI | uncorePmi);
         if (SpecCtrl.isVirtual(module.config, tdcs)) {
             vmcs.write(VmcsField.SPEC_CTRL_SHADOW, SpecCtrl.virtual(module.config, tdcs, vcpu.u64(Tdvps.SPEC_CTRL)));
         }
-        new TdContext(lp).load();
+        new GuestContext(lp).load();
         lp.stepping.lastEntryTsc = lp.cpu.tsc();
         vcpu.u8(Tdvps.STATE, Tdvps.ACTIVE);
         VmExit.loadRegisters(lp);
@@ -224,7 +200,7 @@ public final class VpEnter {
     private void takeVmcallResult(long mask) {
         for (int i = 0; i < 16; i++) {
             if ((mask >>> 16 + i & 1) != 0) {
-                lp.extended.xmm(i, lp.cpu.xmmLow(i), lp.cpu.xmmHigh(i));
+                lp.xbuff.xmm(i, lp.cpu.xmmLow(i), lp.cpu.xmmHigh(i));
             }
         }
         for (int i = 2; i < 16; i++) {

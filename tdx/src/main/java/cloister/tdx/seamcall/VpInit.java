@@ -21,6 +21,7 @@ import cloister.tdx.core.Tdvps;
 import cloister.tdx.core.VirtualVmx;
 import cloister.tdx.core.VmcsInit;
 import cloister.tdx.core.VmcsSetup;
+import cloister.tdx.core.Xbuff;
 import cloister.tdx.exits.SpecCtrl;
 import cloister.tdx.port.Vmcs;
 
@@ -30,7 +31,6 @@ final class VpInit implements HostLeaf {
     private static final int RSI = 6;
     private static final long FMASK_RESET = 0x20200;
     private static final long DR6_RESET = 0xffff_0ff0L;
-    private static final long COMPACTED = 1L << 63;
     private static final int XFAM_LBR = 15;
 
     @Override public void call(LpState lp, int version) throws LeafFailure {
@@ -102,7 +102,7 @@ final class VpInit implements HostLeaf {
         vcpu.u64(Tdvps.XCR0, 1);
         vcpu.u64(Tdvps.DR6, DR6_RESET);
         vcpu.u64(Tdvps.FMASK, FMASK_RESET);
-        vcpu.u64(Tdvps.XBUFF_XCOMP_BV, COMPACTED);
+        new Xbuff(vcpu).initialise();
         if (tdcs.xfam(XFAM_LBR)) {
             vcpu.u64(Tdvps.LBR_DEPTH, config.maxLbrDepth);
         }
@@ -138,6 +138,6 @@ final class VpInit implements HostLeaf {
             vmcs[vm] = lp.cpu.newVmcs(PhysicalMemory.pa(vcpu.pages[Tdvps.vmcsPage(vm)]));
             new VmcsSetup(lp, td.tdr(), td.tdcs(), vcpu, vmcs[vm], vm).run();
         }
-        module.vcpu(vcpu.tdvprPa, new ModuleState.VcpuObjects(vmcs, lp.cpu.newExtendedState()));
+        module.vcpu(vcpu.tdvprPa, new ModuleState.VcpuObjects(vmcs));
     }
 }

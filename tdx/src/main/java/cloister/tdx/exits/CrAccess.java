@@ -6,8 +6,8 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.VirtualVmx;
 import cloister.tdx.core.VmcsInit;
 
-/// Writes of CR0, CR4 and XCR0 by a TD. [TDX-BASE "CR0 Handling", "CR4 Handling"]
-public final class ControlRegisters {
+/// Writes of CR0 and CR4 by a TD that change what it does not own. [TDX-BASE "CR0 Handling", "CR4 Handling"]
+final class CrAccess {
     private static final int MOV_TO_CR = 0;
     private static final int LMSW = 3;
     private static final long LMSW_BITS = 0xe;
@@ -18,11 +18,11 @@ public final class ControlRegisters {
 
     private enum Outcome { DONE, GP, VE }
 
-    private ControlRegisters() {
+    private CrAccess() {
     }
 
     /// @return false when the TD does not cause such an exit
-    public static boolean handle(LpState lp, long qualification) {
+    static boolean handle(LpState lp, long qualification) {
         int type = (int) (qualification >>> 4) & 3;
         if (type == LMSW) {
             long cr0 = lp.vmcs.read(VmcsField.GUEST_CR0);
@@ -77,23 +77,5 @@ public final class ControlRegisters {
                 || (value & VirtualVmx.hiddenCr4(lp.tdcs)) != 0
                 || (value & CR4_CET) != 0 && (lp.vmcs.read(VmcsField.GUEST_CR0) & WP) == 0;
         return invalid ? Outcome.GP : Outcome.VE;
-    }
-
-    public static void xsetbv(LpState lp) {
-        long value = lp.vcpu.gpr(LpState.RDX) << 32 | lp.vcpu.gpr(LpState.RAX) & 0xffff_ffffL;
-        if ((int) lp.vcpu.gpr(LpState.RCX) != 0 || !isLegalXcr0(value, lp.module.config.xcr0Supported & lp.xfam)) {
-            Inject.gp(lp);
-            return;
-        }
-        lp.cpu.xcr0(value);
-    }
-
-    private static boolean isLegalXcr0(long value, long allowed) {
-        boolean sse = (value >>> 1 & 1) != 0;
-        boolean avx = (value >>> 2 & 1) != 0;
-        long avx512 = value >>> 5 & 7;
-        long amx = value >>> 17 & 3;
-        return (value & ~allowed) == 0 && (value & 1) != 0 && (!avx || sse) && (avx512 == 0 || avx512 == 7 && avx)
-                && (amx == 0 || amx == 3);
     }
 }

@@ -1,31 +1,27 @@
 package cloister.tdx.exits;
 
-import cloister.spec.tdx.SeptState;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Msr;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.Tdcs;
-import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
 import cloister.tdx.core.VmcsInit;
-import cloister.tdx.port.Vmcs;
 
-/// Defences against a VMM that single-steps or zero-steps a TD. [TDX-BASE "Single-Step and Zero-Step Attack Mitigation"]
-public final class Stepping {
+/// Defence against a VMM that interrupts a TD after every instruction: the TD executes a random number of instructions more,
+/// with interrupts postponed, before the VMM sees its exit. [TDX-BASE "Single-Step Attack Mitigation"]
+final class SingleStepFilter {
     /// What to do with a VM exit.
-    public enum Verdict { CONTINUE, RESUME, WRONG_APIC_MODE }
+    enum Verdict { CONTINUE, RESUME, WRONG_APIC_MODE }
 
-    private static final int EPF_THRESHOLD = 6;
-    private static final int EPF_LIST_SIZE = 32;
     private static final long TSC_THRESHOLD = 4096;
     private static final int MAX_INSTRUCTION = 15;
     private static final int LFSR_POLYNOMIAL = 0xb4bc_d35c;
     private static final long APIC_ENABLE = 1 << 11;
+    /// CR8 that keeps out all interrupts; CR8 is bits 7:4 of the TPR.
     private static final long BLOCK_INTERRUPTS = 15;
+    private static final int CR8_IN_TPR = 4;
     private static final int NMI_VECTOR = 2;
     private static final long DELIVERY_NMI = 4 << 8;
     private static final long DELIVERY_INIT = 5 << 8;
@@ -38,56 +34,16 @@ public final class Stepping {
     private final LpState lp;
     private final LpState.SingleStep step;
 
-    public Stepping(LpState lp) {
+    SingleStepFilter(LpState lp) {
         this.lp = lp;
         this.step = lp.stepping;
     }
 
-    /// Whether an access to a private GPA would exit with an EPT violation that is not a #VE.
-    public static boolean wouldFault(Tdr tdr, Tdcs tdcs, long gpa) {
-        var result = GuestMemory.walkPrivate(tdr, tdcs, gpa, SeptEntry.RWX);
-        return result.kind() != GuestMemory.Kind.SUCCESS && result.kind() != GuestMemory.Kind.CONVERTIBLE;
-    }
-
-    public static boolean canNotify(Vmcs vmcs, Tdvps vcpu, long qualification) {
-        return (vmcs.read(VmcsField.GUEST_INTERRUPTIBILITY_STATE) & 1 << 3) == 0 && (qualification & 1 << 12) == 0
-                && (vmcs.read(VmcsField.IDT_VECTORING_INFO) & 1L << 31) == 0 && !vcpu.veInfoValid();
-    }
-
-    /// Remembers an EPT violation on a private page that goes to the VMM.
-    public static void log(LpState lp, long gpa) {
-        var vcpu = lp.vcpu;
-        if (lp.vmcs.read(VmcsField.GUEST_RIP) != lp.stepping.ripOnEntry) {
-            reset(vcpu);
-        }
-        int suspicion = vcpu.u8(Tdvps.POSSIBLY_EPF_STEPPING);
-        if (suspicion < EPF_THRESHOLD) {
-            vcpu.u8(Tdvps.POSSIBLY_EPF_STEPPING, suspicion + 1);
-            return;
-        }
-        int count = vcpu.u8(Tdvps.LAST_EPF_GPA_LIST_IDX);
-        if (count >= EPF_LIST_SIZE) {
-            return;
-        }
-        for (int i = 0; i < count; i++) {
-            if (vcpu.u64(Tdvps.LAST_EPF_GPA_LIST + 8 * i) == gpa) {
-                return;
-            }
-        }
-        vcpu.u64(Tdvps.LAST_EPF_GPA_LIST + 8 * count, gpa);
-        vcpu.u8(Tdvps.LAST_EPF_GPA_LIST_IDX, count + 1);
-    }
-
-    private static void reset(Tdvps vcpu) {
-        vcpu.u8(Tdvps.LAST_EPF_GPA_LIST_IDX, 0);
-        vcpu.u8(Tdvps.POSSIBLY_EPF_STEPPING, 0);
-    }
-
-    public Verdict filter(int basic, long qualification, long interruption) {
+    Verdict filter(int basic, long qualification, long interruption) {
         long rip = lp.vmcs.read(VmcsField.GUEST_RIP);
         long ripDelta = rip - step.ripOnEntry;
         if (ripDelta != 0) {
-            reset(lp.vcpu);
+            ZeroStepFilter.reset(lp.vcpu);
         }
         boolean perfmon = (lp.attributes & Tdcs.PERFMON) != 0;
         boolean interrupt = basic == ExitReason.EXTERNAL_INTERRUPT;
@@ -141,8 +97,8 @@ public final class Stepping {
     private void start(long vector) {
         step.instructionsLeft = (random() & 0x1f) + 1;
         step.active = true;
-        step.savedCr8 = lp.cpu.rdmsr(TdMsr.X2APIC_TPR);
-        lp.cpu.wrmsr(TdMsr.X2APIC_TPR, BLOCK_INTERRUPTS);
+        step.savedCr8 = lp.cpu.rdmsr(TdMsr.X2APIC_TPR) >>> CR8_IN_TPR;
+        lp.cpu.wrmsr(TdMsr.X2APIC_TPR, BLOCK_INTERRUPTS << CR8_IN_TPR);
         if (vector >= 0) {
             lp.cpu.wrmsr(TdMsr.X2APIC_EOI, 0);
             selfIpi(vector);
@@ -193,7 +149,7 @@ public final class Stepping {
         if (step.initOccurred && !init) {
             selfIpi(DELIVERY_INIT);
         }
-        lp.cpu.wrmsr(TdMsr.X2APIC_TPR, step.savedCr8);
+        lp.cpu.wrmsr(TdMsr.X2APIC_TPR, step.savedCr8 << CR8_IN_TPR);
         monitorTrapFlag(false);
         step.active = false;
         step.instructionsLeft = 0;

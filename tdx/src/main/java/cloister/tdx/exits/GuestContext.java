@@ -1,26 +1,22 @@
-package cloister.tdx.core;
+package cloister.tdx.exits;
 
-import cloister.spec.vmx.VmcsField;
+import cloister.spec.vmx.ExitReason;
 import cloister.spec.x86.Msr;
-import cloister.tdx.exits.MsrAccess;
-import cloister.tdx.exits.TdExit;
+import cloister.tdx.core.HostContext;
+import cloister.tdx.core.LpState;
+import cloister.tdx.core.PlatformCheck;
+import cloister.tdx.core.PlatformConfig;
+import cloister.tdx.core.TdMsr;
+import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdvps;
+import cloister.tdx.core.Transition;
 import cloister.tdx.port.Processor;
 
-/// Moves a VCPU's state that VMX does not switch between its TDVPS and the LP, and scrubs the LP for the VMM. [TDX-BASE "TD
-/// Entry and Exit"]
-public final class TdContext {
-    /// FIXED_CTR0 counts in all rings without interrupts: the instruction count of the single-step defence.
-    private static final long MODULE_FIXED_CTR_CTRL = 3;
-    private static final long FREEZE_AND_FC0_OVERFLOW = 1L << 32 | 1L << 59;
+/// Moves a VCPU's state that VMX does not switch between its TDVPS and the LP. [TDX-BASE "TD Entry and Exit"]
+public final class GuestContext {
     private static final long TSX_DISABLE = 3;
-    private static final long FMASK_RESET = 0x20200;
-    private static final long DR6_RESET = 0xffff_0ff0L;
-    private static final long LBR_DEPTH_RESET = 0x20;
     private static final int BIG_CORE = 0x40;
-    private static final int XFAM_PT = 8;
     private static final int XFAM_LBR = 15;
-    /// IA32_DEBUGCTL bits that a TD exit preserves: 1, 12, 14, and 13 of the VMM.
-    private static final long DEBUGCTL_PRESERVED = 1 << 1 | 1 << 12 | 1 << 13 | 1 << 14;
     private static final int EEQ_MSR_LOAD_FAILURE = 3;
     private static final int EEQ_XSTATE_LOAD_FAILURE = 4;
 
@@ -30,7 +26,7 @@ public final class TdContext {
     private final Tdvps vcpu;
     private final PlatformConfig config;
 
-    public TdContext(LpState lp) {
+    public GuestContext(LpState lp) {
         this.lp = lp;
         this.cpu = lp.cpu;
         this.tdcs = lp.tdcs;
@@ -44,14 +40,14 @@ public final class TdContext {
 
     private void write(int msr, long value) {
         if (!cpu.wrmsr(msr, value)) {
-            TdExit.async(lp, TdExit.NON_ACCESSIBLE, cloister.spec.vmx.ExitReason.MSR_LOADING, 0,
-                    EEQ_MSR_LOAD_FAILURE | (long) msr << 32, 0, 0);
+            throw TdExit.async(lp, TdExit.NON_ACCESSIBLE, ExitReason.MSR_LOADING, 0, EEQ_MSR_LOAD_FAILURE | (long) msr << 32, 0, 0);
         }
     }
 
     // To the LP
 
     public void load() {
+        lp.host.takeSpecCtrl();
         cpu.cr2(vcpu.u64(Tdvps.CR2));
         for (int i = 0; i < 4; i++) {
             cpu.debugRegister(i, vcpu.u64(Tdvps.DR0 + 8 * i));
@@ -72,8 +68,8 @@ public final class TdContext {
         if (tdcs.cpuidFlag(Tdcs.TSX)) {
             load(Msr.IA32_TSX_CTRL, Tdvps.TSX_CTRL);
         } else if ((config.archCapabilities & PlatformCheck.ARCH_CAP_TSX_CTRL) != 0) {
-            lp.host.tsxCtrl = cpu.rdmsr(Msr.IA32_TSX_CTRL);
-            if ((lp.host.tsxCtrl & 1) == 0 || lp.host.tsxCtrl >>> 2 != 0) {
+            long theirs = lp.host.takeTsxCtrl();
+            if ((theirs & 1) == 0 || theirs >>> 2 != 0) {
                 write(Msr.IA32_TSX_CTRL, TSX_DISABLE);
             }
         }
@@ -88,47 +84,36 @@ public final class TdContext {
             load(TdMsr.XFD, Tdvps.XFD);
             load(TdMsr.XFD_ERR, Tdvps.XFD_ERR);
         }
-        lp.host.specCtrl = cpu.rdmsr(Msr.IA32_SPEC_CTRL);
         load(Msr.IA32_SPEC_CTRL, Tdvps.SPEC_CTRL);
     }
 
     private void loadExtendedState() {
-        long header = vcpu.u64(Tdvps.XBUFF_XCOMP_BV);
         long xfam = vcpu.xfam();
-        if (header >= 0 || (header & Long.MAX_VALUE & ~xfam) != 0) {
-            extendedStateFailure();
+        if (!lp.xbuff.isRestorable(xfam)) {
+            throw extendedStateFailure();
         }
-        componentsOf(xfam);
-        if (!cpu.loadExtendedState(lp.extended, xfam)) {
-            extendedStateFailure();
+        HostContext.enableComponents(cpu, xfam);
+        if (!cpu.loadExtendedState(lp.xbuff, xfam)) {
+            throw extendedStateFailure();
         }
         cpu.xcr0(vcpu.u64(Tdvps.XCR0));
         load(Msr.IA32_XSS, Tdvps.XSS);
     }
 
-    /// Makes all components of `xfam` accessible to XSAVES and XRSTORS.
-    private void componentsOf(long xfam) {
-        cpu.xcr0(xfam & PlatformCheck.XCR0_USER_BITS);
-        cpu.wrmsr(Msr.IA32_XSS, xfam & PlatformCheck.XSS_SUPERVISOR_BITS);
+    private Transition extendedStateFailure() {
+        return TdExit.async(lp, TdExit.NON_ACCESSIBLE, ExitReason.INVALID_GUEST_STATE, 0, EEQ_XSTATE_LOAD_FAILURE, 0, 0);
     }
 
-    private void extendedStateFailure() {
-        TdExit.async(lp, TdExit.NON_ACCESSIBLE, cloister.spec.vmx.ExitReason.INVALID_GUEST_STATE, 0, EEQ_XSTATE_LOAD_FAILURE,
-                0, 0);
-    }
-
+    /// The module counts the instructions of a TD that has no performance monitoring. [TDX-BASE "Single-Step Attack Mitigation"]
     private void takeInstructionCounter() {
-        lp.host.fixedCtrCtrl = cpu.rdmsr(TdMsr.FIXED_CTR_CTRL);
-        if (lp.host.fixedCtrCtrl != MODULE_FIXED_CTR_CTRL) {
-            write(TdMsr.FIXED_CTR_CTRL, MODULE_FIXED_CTR_CTRL);
+        if (lp.host.takeFixedCtrCtrl()) {
+            write(TdMsr.FIXED_CTR_CTRL, HostContext.MODULE_FIXED_CTR_CTRL);
         }
-        lp.host.fixedCtr0 = cpu.rdmsr(TdMsr.FIXED_CTR0);
-        if (lp.host.fixedCtr0 != 0) {
+        if (lp.host.takeFixedCtr0() != 0) {
             write(TdMsr.FIXED_CTR0, 0);
         }
-        lp.host.perfGlobalStatus = cpu.rdmsr(TdMsr.PERF_GLOBAL_STATUS) & FREEZE_AND_FC0_OVERFLOW;
-        if (lp.host.perfGlobalStatus != 0) {
-            write(TdMsr.PERF_GLOBAL_STATUS_RESET, FREEZE_AND_FC0_OVERFLOW);
+        if (lp.host.takePerfGlobalStatus() != 0) {
+            write(TdMsr.PERF_GLOBAL_STATUS_RESET, HostContext.FREEZE_AND_FC0_OVERFLOW);
         }
         lp.guestRcxOnEntry = vcpu.gpr(LpState.RCX);
     }
@@ -149,18 +134,14 @@ public final class TdContext {
         write(TdMsr.PERF_GLOBAL_STATUS_RESET, cpu.rdmsr(TdMsr.PERF_GLOBAL_STATUS));
         load(TdMsr.PERF_GLOBAL_STATUS_SET, Tdvps.PERF_GLOBAL_STATUS);
         load(TdMsr.PEBS_ENABLE, Tdvps.PEBS_ENABLE);
-        if (perfMetrics()) {
-            load(MsrAccess.IA32_PERF_METRICS, Tdvps.PERF_METRICS);
+        if (config.hasPerfMetrics()) {
+            load(TdMsr.PERF_METRICS, Tdvps.PERF_METRICS);
         }
         load(TdMsr.PEBS_DATA_CFG, Tdvps.PEBS_DATA_CFG);
         load(TdMsr.PEBS_LD_LAT, Tdvps.PEBS_LD_LAT);
         if (config.coreType == BIG_CORE) {
             load(TdMsr.PEBS_FRONTEND, Tdvps.PEBS_FRONTEND);
         }
-    }
-
-    private boolean perfMetrics() {
-        return MsrAccess.hasPerfMetrics(config);
     }
 
     // From the LP
@@ -202,10 +183,8 @@ public final class TdContext {
     }
 
     public void saveExtendedState() {
-        componentsOf(lp.xfam);
-        cpu.saveExtendedState(lp.extended, lp.xfam);
-        vcpu.u64(Tdvps.XBUFF_XSTATE_BV, lp.xfam);
-        vcpu.u64(Tdvps.XBUFF_XCOMP_BV, 1L << 63 | lp.xfam);
+        HostContext.enableComponents(cpu, lp.xfam);
+        cpu.saveExtendedState(lp.xbuff, lp.xfam);
     }
 
     private void savePerformanceMonitoring() {
@@ -222,85 +201,14 @@ public final class TdContext {
         save(Tdvps.OFFCORE_RSP, TdMsr.OFFCORE_RSP0);
         save(Tdvps.OFFCORE_RSP + 8, TdMsr.OFFCORE_RSP0 + 1);
         save(Tdvps.PERF_GLOBAL_STATUS, TdMsr.PERF_GLOBAL_STATUS);
-        if (perfMetrics()) {
-            save(Tdvps.PERF_METRICS, MsrAccess.IA32_PERF_METRICS);
+        if (config.hasPerfMetrics()) {
+            save(Tdvps.PERF_METRICS, TdMsr.PERF_METRICS);
         }
         save(Tdvps.PEBS_ENABLE, TdMsr.PEBS_ENABLE);
         save(Tdvps.PEBS_DATA_CFG, TdMsr.PEBS_DATA_CFG);
         save(Tdvps.PEBS_LD_LAT, TdMsr.PEBS_LD_LAT);
         if (config.coreType == BIG_CORE) {
             save(Tdvps.PEBS_FRONTEND, TdMsr.PEBS_FRONTEND);
-        }
-    }
-
-    // For the VMM
-
-    /// Leaves nothing of the TD in the LP.
-    public void scrub(boolean perfmon, long xfam) {
-        componentsOf(xfam | 2);
-        cpu.resetExtendedState(xfam | 2);
-        cpu.cr2(0);
-        for (int i = 0; i < 4; i++) {
-            cpu.debugRegister(i, 0);
-        }
-        cpu.debugRegister(6, DR6_RESET);
-        cpu.wrmsr(Msr.IA32_DS_AREA, lp.host.dsArea);
-        if (tdcs.cpuidFlag(Tdcs.XFD)) {
-            cpu.wrmsr(TdMsr.XFD, 0);
-            cpu.wrmsr(TdMsr.XFD_ERR, 0);
-        }
-        if (perfmon) {
-            scrubPerformanceMonitoring();
-        } else {
-            if (lp.host.fixedCtrCtrl != MODULE_FIXED_CTR_CTRL) {
-                cpu.wrmsr(TdMsr.FIXED_CTR_CTRL, lp.host.fixedCtrCtrl);
-            }
-            cpu.wrmsr(TdMsr.FIXED_CTR0, lp.host.fixedCtr0);
-            if (lp.host.perfGlobalStatus != 0) {
-                cpu.wrmsr(TdMsr.PERF_GLOBAL_STATUS_SET, lp.host.perfGlobalStatus);
-            }
-        }
-        cpu.wrmsr(TdMsr.UARCH_MISC_CTL, 0);
-        cpu.wrmsr(Msr.IA32_TSC_AUX, 0);
-        cpu.wrmsr(Msr.IA32_STAR, 0);
-        cpu.wrmsr(Msr.IA32_LSTAR, 0);
-        cpu.wrmsr(Msr.IA32_FMASK, FMASK_RESET);
-        cpu.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0);
-        if (tdcs.cpuidFlag(Tdcs.TSX)) {
-            cpu.wrmsr(Msr.IA32_TSX_CTRL, 0);
-        } else if ((config.hle || config.rtm) && (config.archCapabilities & PlatformCheck.ARCH_CAP_TSX_CTRL) != 0) {
-            cpu.wrmsr(Msr.IA32_TSX_CTRL, lp.host.tsxCtrl);
-        }
-        cpu.wrmsr(Msr.IA32_SPEC_CTRL, lp.host.specCtrl);
-        var seam = cpu.seamVmcs();
-        seam.write(VmcsField.GUEST_DEBUGCTL, seam.read(VmcsField.GUEST_DEBUGCTL) & DEBUGCTL_PRESERVED);
-        if (perfmon) {
-            seam.write(VmcsField.GUEST_PERF_GLOBAL_CTRL, 0);
-        }
-        if ((xfam >>> XFAM_PT & 1) != 0) {
-            seam.write(VmcsField.GUEST_RTIT_CTL, 0);
-        }
-        if ((xfam >>> XFAM_LBR & 1) != 0) {
-            seam.write(VmcsField.GUEST_LBR_CTL, 0);
-            cpu.wrmsr(TdMsr.LBR_DEPTH, LBR_DEPTH_RESET);
-        }
-        seam.write(VmcsField.GUEST_DR7, 0x400);
-    }
-
-    private void scrubPerformanceMonitoring() {
-        for (int i = 0; i < config.fixedCounters; i++) {
-            if ((config.fixedCounterBitmap >>> i & 1) != 0) {
-                cpu.wrmsr(TdMsr.FIXED_CTR0 + i, 0);
-            }
-        }
-        for (int i = 0; i < TdMsr.PERF_COUNTERS; i++) {
-            cpu.wrmsr(TdMsr.A_PMC0 + i, 0);
-        }
-        cpu.wrmsr(TdMsr.OFFCORE_RSP0, 0);
-        cpu.wrmsr(TdMsr.OFFCORE_RSP0 + 1, 0);
-        cpu.wrmsr(TdMsr.PERF_GLOBAL_STATUS_RESET, cpu.rdmsr(TdMsr.PERF_GLOBAL_STATUS));
-        if (perfMetrics()) {
-            cpu.wrmsr(MsrAccess.IA32_PERF_METRICS, 0);
         }
     }
 }
