@@ -17,6 +17,13 @@ public final class L2SeptEntry {
     private static final long ARCHITECTURAL_LEAF = SeptEntry.MEMORY_TYPE | SeptEntry.HPA | SeptEntry.IPAT | SeptEntry.LEAF
             | SeptEntry.SUPPRESS_VE;
 
+    // What interface functions call the states.
+    private static final int FREE = 64;
+    private static final int BLOCKED = 65;
+    private static final int MAPPED = 68;
+    private static final int NL_BLOCKED = 193;
+    private static final int NL_MAPPED = 196;
+
     private L2SeptEntry() {
     }
 
@@ -89,19 +96,22 @@ public final class L2SeptEntry {
         return result & ~SeptEntry.MEMORY_TYPE & ~SAVED_W | SeptEntry.WB;
     }
 
-    /// The state number that interface functions report.
+    /// The state number that interface functions report: of a readable leaf none, because the module looks R up as well.
     public static int architecturalState(long entry) {
         long state = entry & STATE;
         if (state == 0) {
-            return 64;
+            return FREE;
         }
-        if (isMapped(entry)) {
-            return 68;
+        if (state == SeptEntry.R) {
+            return NL_MAPPED;
         }
-        if (isBlockedLeaf(entry)) {
-            return 65;
+        if (state == SeptEntry.BLOCKED) {
+            return NL_BLOCKED;
         }
-        return isBlockedNonLeaf(entry) ? 193 : 196;
+        if (state == MAPPED_LEAF) {
+            return MAPPED;
+        }
+        return state == BLOCKED_LEAF ? BLOCKED : 0;
     }
 
     /// The entry as interface functions report it; a debug TD shows attributes.

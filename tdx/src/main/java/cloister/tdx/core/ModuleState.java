@@ -162,6 +162,13 @@ public final class ModuleState {
         memory.movdir64b(hpa, pattern, 0, pattern.length / PhysicalMemory.LINE_SIZE);
     }
 
+    /// Copies a page, as MOVDIR64B does.
+    public void copyPage(long from, long to) {
+        var content = new byte[(int) PhysicalMemory.FRAME_SIZE];
+        memory.read(from, content, 0, content.length);
+        memory.movdir64b(to, content, 0, content.length / PhysicalMemory.LINE_SIZE);
+    }
+
     public void zeroPage(long hpa) {
         memory.fill(hpa, PhysicalMemory.FRAME_SIZE, (byte) 0);
     }

@@ -29,6 +29,7 @@ public final class SeptEntry {
     /// A free entry of an L2 tree.
     public static final long L2_INIT = 0;
 
+    private static final long MIGRATION_EPOCH_VALID = 1L << 44;
     private static final long ACCEPT_COUNTER = 0x1ffL << 12;
     private static final long ARCHITECTURAL_LEAF = RWX | MEMORY_TYPE | HPA | IPAT | LEAF | SUPPRESS_VE;
     private static final long ARCHITECTURAL_NON_LEAF = RWX | LEAF;
@@ -93,6 +94,11 @@ public final class SeptEntry {
 
     public static long nonLeaf(long pa) {
         return RWX | SeptState.NL_MAPPED.bits() | pa | SUPPRESS_VE;
+    }
+
+    /// An entry whose page was removed while the TD was imported: it says in which migration epoch.
+    public static long removed(int migrationEpoch) {
+        return SeptState.REMOVED.bits() | MIGRATION_EPOCH_VALID | (migrationEpoch & 0xffff_ffffL) << 12 | SUPPRESS_VE;
     }
 
     /// What an acceptable pending entry is without its chunk count.

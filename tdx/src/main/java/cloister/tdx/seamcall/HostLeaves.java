@@ -22,11 +22,11 @@ public final class HostLeaves {
     private static Map<SeamcallLeaf, HostLeaf> leaves() {
         var leaves = new EnumMap<SeamcallLeaf, HostLeaf>(SeamcallLeaf.class);
         leaves.put(SeamcallLeaf.MNG_ADDCX, new MngAddcx());
-        leaves.put(SeamcallLeaf.MEM_PAGE_ADD, PageLeaves::add);
-        leaves.put(SeamcallLeaf.MEM_SEPT_ADD, SeptLeaves::add);
+        leaves.put(SeamcallLeaf.MEM_PAGE_ADD, new MemPageAdd());
+        leaves.put(SeamcallLeaf.MEM_SEPT_ADD, new MemSeptAdd());
         leaves.put(SeamcallLeaf.VP_ADDCX, new VpAddcx());
-        leaves.put(SeamcallLeaf.MEM_PAGE_AUG, PageLeaves::aug);
-        leaves.put(SeamcallLeaf.MEM_RANGE_BLOCK, SeptLeaves::block);
+        leaves.put(SeamcallLeaf.MEM_PAGE_AUG, new MemPageAug());
+        leaves.put(SeamcallLeaf.MEM_RANGE_BLOCK, new MemRangeBlock());
         leaves.put(SeamcallLeaf.MNG_KEY_CONFIG, new MngKeyConfig());
         leaves.put(SeamcallLeaf.MNG_CREATE, new MngCreate());
         leaves.put(SeamcallLeaf.VP_CREATE, new VpCreate());
@@ -38,18 +38,18 @@ public final class HostLeaves {
         leaves.put(SeamcallLeaf.MNG_INIT, new MngInit());
         leaves.put(SeamcallLeaf.VP_INIT, new VpInit());
         leaves.put(SeamcallLeaf.PHYMEM_PAGE_RDMD, new PhymemPageRdmd());
-        leaves.put(SeamcallLeaf.MEM_SEPT_RD, SeptLeaves::rd);
+        leaves.put(SeamcallLeaf.MEM_SEPT_RD, new MemSeptRd());
         leaves.put(SeamcallLeaf.MNG_KEY_RECLAIMID, new MngKeyReclaimid());
         leaves.put(SeamcallLeaf.PHYMEM_PAGE_RECLAIM, new PhymemPageReclaim());
-        leaves.put(SeamcallLeaf.MEM_PAGE_REMOVE, PageLeaves::remove);
-        leaves.put(SeamcallLeaf.MEM_SEPT_REMOVE, SeptLeaves::remove);
+        leaves.put(SeamcallLeaf.MEM_PAGE_REMOVE, new MemPageRemove());
+        leaves.put(SeamcallLeaf.MEM_SEPT_REMOVE, new MemSeptRemove());
         leaves.put(SeamcallLeaf.SYS_KEY_CONFIG, new SysKeyConfig());
         leaves.put(SeamcallLeaf.SYS_INFO, new SysInfo());
         leaves.put(SeamcallLeaf.SYS_INIT, new SysInit());
         leaves.put(SeamcallLeaf.SYS_LP_INIT, new SysLpInit());
         leaves.put(SeamcallLeaf.SYS_TDMR_INIT, new SysTdmrInit());
-        leaves.put(SeamcallLeaf.MEM_TRACK, SeptLeaves::track);
-        leaves.put(SeamcallLeaf.MEM_RANGE_UNBLOCK, SeptLeaves::unblock);
+        leaves.put(SeamcallLeaf.MEM_TRACK, new MemTrack());
+        leaves.put(SeamcallLeaf.MEM_RANGE_UNBLOCK, new MemRangeUnblock());
         leaves.put(SeamcallLeaf.PHYMEM_CACHE_WB, new PhymemCacheWb());
         leaves.put(SeamcallLeaf.PHYMEM_PAGE_WBINVD, new PhymemPageWbinvd());
         leaves.put(SeamcallLeaf.SYS_LP_SHUTDOWN, new SysLpShutdown());
@@ -62,11 +62,11 @@ public final class HostLeaves {
         leaves.put(SeamcallLeaf.MNG_WR, new MngWr());
         leaves.put(SeamcallLeaf.VP_RD, new VpRd());
         leaves.put(SeamcallLeaf.VP_WR, new VpWr());
-        leaves.put(SeamcallLeaf.MEM_RD, HostMemory::read);
-        leaves.put(SeamcallLeaf.MEM_WR, HostMemory::write);
-        leaves.put(SeamcallLeaf.MEM_PAGE_PROMOTE, PageSizes::promote);
-        leaves.put(SeamcallLeaf.MEM_PAGE_DEMOTE, PageSizes::demote);
-        leaves.put(SeamcallLeaf.MEM_PAGE_RELOCATE, PageSizes::relocate);
+        leaves.put(SeamcallLeaf.MEM_RD, new MemRd());
+        leaves.put(SeamcallLeaf.MEM_WR, new MemWr());
+        leaves.put(SeamcallLeaf.MEM_PAGE_PROMOTE, new MemPagePromote());
+        leaves.put(SeamcallLeaf.MEM_PAGE_DEMOTE, new MemPageDemote());
+        leaves.put(SeamcallLeaf.MEM_PAGE_RELOCATE, new MemPageRelocate());
         leaves.put(SeamcallLeaf.SERVTD_BIND, new ServtdBind());
         leaves.put(SeamcallLeaf.SERVTD_PREBIND, new ServtdPrebind());
         leaves.put(SeamcallLeaf.MEM_SEPT_WR, (_, _) -> {

@@ -74,7 +74,7 @@ public final class GuestCalls {
         leaves.put(TdcallLeaf.VP_VEINFO_GET, new VpVeinfoGet());
         leaves.put(TdcallLeaf.MR_REPORT, new MrReport());
         leaves.put(TdcallLeaf.VP_CPUIDVE_SET, new VpCpuidveSet());
-        leaves.put(TdcallLeaf.MEM_PAGE_ACCEPT, (lp, _) -> outcome(GuestPages.accept(lp)));
+        leaves.put(TdcallLeaf.MEM_PAGE_ACCEPT, new MemPageAccept());
         leaves.put(TdcallLeaf.MR_VERIFYREPORT, new MrVerifyreport());
         leaves.put(TdcallLeaf.VM_RD, new VmRd());
         leaves.put(TdcallLeaf.VM_WR, new VmWr());
@@ -87,8 +87,8 @@ public final class GuestCalls {
         leaves.put(TdcallLeaf.VP_INVGLA, new VpInvgla());
         leaves.put(TdcallLeaf.SERVTD_RD, new ServtdRd());
         leaves.put(TdcallLeaf.SERVTD_WR, new ServtdWr());
-        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_RD, completing((lp, _) -> PageAttributes.read(lp)));
-        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_WR, completing((lp, _) -> PageAttributes.write(lp)));
+        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_RD, new MemPageAttrRd());
+        leaves.put(TdcallLeaf.MEM_PAGE_ATTR_WR, new MemPageAttrWr());
         return leaves;
     }
 

@@ -6,27 +6,23 @@ import static cloister.tdx.core.LpState.RDX;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
-import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 
-/// Memory of a debug TD seen by the host: TDH.MEM.RD, TDH.MEM.WR. [TDX-ABI "TDH.MEM.RD"]
-public final class HostMemory {
-    private HostMemory() {
+/// Eight bytes of a debug TD's private memory, for TDH.MEM.RD and TDH.MEM.WR. [TDX-BASE "Debug TD Memory Access"]
+final class DebugMemory {
+    /// What happens to the bytes, after they were read for R8.
+    @FunctionalInterface
+    interface Access {
+        void at(long hpa);
     }
 
-    public static void read(LpState lp, int version) throws LeafFailure {
-        access(lp, SeamcallLeaf.MEM_RD, 0);
+    private DebugMemory() {
     }
 
-    public static void write(LpState lp, int version) throws LeafFailure {
-        access(lp, SeamcallLeaf.MEM_WR, lp.reg(R8));
-    }
-
-    private static void access(LpState lp, SeamcallLeaf leaf, long value) throws LeafFailure {
+    static void access(LpState lp, SeamcallLeaf leaf, Access access) throws LeafFailure {
         long gpa = lp.reg(RCX);
         long tdrPa = lp.reg(RDX);
         lp.reg(RCX, 0);
@@ -40,14 +36,11 @@ public final class HostMemory {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             target.walkToLeaf(gpa);
-            if (!SeptState.of(target.entry).allows(leaf)) {
-                throw target.fail(TdxStatus.EPT_ENTRY_STATE_INCORRECT);
-            }
-            long hpa = target.td.tdr().withKey(SeptEntry.leafPa(target.entry, gpa, target.level));
+            target.requireState();
+            // All checks passed; nothing below may fail.
+            long hpa = target.td.tdr().withKey(target.pagePa());
             lp.reg(R8, lp.module.memory.read(hpa, 8));
-            if (leaf == SeamcallLeaf.MEM_WR) {
-                lp.module.memory.write(hpa, 8, value);
-            }
+            access.at(hpa);
         }
     }
 }
