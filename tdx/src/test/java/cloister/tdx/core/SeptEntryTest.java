@@ -61,4 +61,13 @@ class SeptEntryTest {
             }
         }
     }
+
+    @Test void statesOfL2EntriesHaveTheNumbersOfTheSpecification() {
+        assertThat(L2SeptEntry.architecturalState(SeptEntry.L2_INIT)).isEqualTo(64);
+        assertThat(L2SeptEntry.architecturalState(L2SeptEntry.nonLeaf(PA))).isEqualTo(196);
+        assertThat(L2SeptEntry.architecturalState(L2SeptEntry.blocked(L2SeptEntry.nonLeaf(PA), false))).isEqualTo(193);
+        assertThat(L2SeptEntry.architecturalState(L2SeptEntry.leaf(0, PA, 1 << 2, false))).as("execute only").isEqualTo(68);
+        assertThat(L2SeptEntry.architecturalState(L2SeptEntry.leaf(0, PA, 3, true))).isEqualTo(65);
+        assertThat(L2SeptEntry.architecturalState(L2SeptEntry.leaf(0, PA, 3, false))).as("R is part of what is looked up").isZero();
+    }
 }
