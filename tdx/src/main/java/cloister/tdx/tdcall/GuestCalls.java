@@ -1,8 +1,5 @@
 package cloister.tdx.tdcall;
 
-import static cloister.tdx.core.LpState.RCX;
-import static cloister.tdx.core.LpState.RDX;
-
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.tdx.TdxStatus;
@@ -92,22 +89,6 @@ public final class GuestCalls {
         return leaves;
     }
 
-    /// A function that no interrupt stops.
-    private interface Uninterruptible {
-        void call(LpState lp, int version) throws LeafFailure;
-    }
-
-    private static GuestLeaf completing(Uninterruptible function) {
-        return (lp, version) -> {
-            function.call(lp, version);
-            return Outcome.COMPLETED;
-        };
-    }
-
-    private static Outcome outcome(boolean completed) {
-        return completed ? Outcome.COMPLETED : Outcome.INTERRUPTED;
-    }
-
     /// A guest that keeps failing because the host wants a lock tells the host after a while.
     private static long hostPriority(LpState lp, long status) {
         var vcpu = lp.vcpu;
@@ -126,11 +107,5 @@ public final class GuestCalls {
             throw TdExit.withoutReason(lp, TdxStatus.HOST_PRIORITY_BUSY_TIMEOUT);
         }
         return busy;
-    }
-
-    /// RCX and RDX zero, the default output of several functions.
-    public static void clear(LpState lp) {
-        lp.vcpu.gpr(RCX, 0);
-        lp.vcpu.gpr(RDX, 0);
     }
 }

@@ -20,13 +20,22 @@ import cloister.tdx.exits.EptExits;
 /// TDG.MEM.PAGE.ATTR.RD, leaf 23: the size of the page at a GPA and how the L2 VMs may use it. [TDX-ABI TDG.MEM.PAGE.ATTR.RD]
 final class MemPageAttrRd implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
-        long gpa = lp.vcpu.gpr(RCX);
+        try {
+            read(lp, lp.vcpu.gpr(RCX));
+        } catch (LeafFailure e) {
+            lp.vcpu.gpr(RCX, 0);
+            lp.vcpu.gpr(RDX, 0);
+            throw e;
+        }
+        return Outcome.COMPLETED;
+    }
+
+    private static void read(LpState lp, long gpa) throws LeafFailure {
         if (!Gpa.isValid(gpa, lp.tdcs, true)) {
-            GuestCalls.clear(lp);
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         try (var target = new GuestSeptTarget(lp, gpa, SeptTarget.PT)) {
-            lock(lp, target);
+            target.lock();
             var state = SeptState.of(target.entry);
             if (!state.allows(TdcallLeaf.MEM_PAGE_ATTR_RD)) {
                 target.close();
@@ -42,16 +51,6 @@ final class MemPageAttrRd implements GuestLeaf {
             long pageGpa = gpa & -Pamt.bytes(target.level);
             lp.vcpu.gpr(RCX, pageGpa | target.level | (state.anyPending() ? PageAttributes.PENDING : 0));
             lp.vcpu.gpr(RDX, attributes);
-        }
-        return Outcome.COMPLETED;
-    }
-
-    private static void lock(LpState lp, GuestSeptTarget target) throws LeafFailure {
-        try {
-            target.lock();
-        } catch (LeafFailure busy) {
-            GuestCalls.clear(lp);
-            throw busy;
         }
     }
 }
