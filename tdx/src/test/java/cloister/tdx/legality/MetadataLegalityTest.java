@@ -2,111 +2,229 @@ package cloister.tdx.legality;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.tdx.legality.MetadataRules.Element;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.LongUnaryOperator;
-import org.junit.jupiter.api.Test;
+import java.util.Random;
+import java.util.SortedMap;
+import java.util.stream.IntStream;
+import java.util.stream.LongStream;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
-/// Which metadata fields of a TD the host reads and writes, bit by bit, for a production and a debug TD, and which the guest does.
-/// [TDX-ABI "TD-Scope Metadata"]
+/// Every metadata field through the module's own functions, by every caller, bit by bit, against [MetadataRules].
+/// [TDX-ABI "Metadata Access Interface Functions"]
 class MetadataLegalityTest {
+    private static final long INCORRECT = 0xC000_0C00_0000_0000L;
     private static final long NOT_WRITABLE = 0xC000_0C01_0000_0000L;
     private static final long NOT_READABLE = 0xC000_0C02_0000_0000L;
-    private static final long ID_INCORRECT = 0xC000_0C00_0000_0000L;
-    private static final int R9 = 9;
-    /// Secure EPT roots of L2 VMs, which these TDs do not have.
-    private static final long[] ABSENT = {0x2510_0003_0000_0000L, 0x2910_0003_0000_0000L, 0x2d10_0003_0000_0000L};
+    private static final long VALUE_NOT_VALID = 0xC000_0C03_0000_0000L;
+    private static final long WRITE_MASK_NOT_VALID = 0xC000_0C0A_0000_0000L;
+    private static final long FIRST_FIELD = 0x0000_0C0B_0000_0000L;
+    private static final long NOT_INITIALIZED = 0xC000_0730_0000_0000L;
+    private static final long OPERAND_INVALID = 0xC000_0100_0000_0000L;
+    private static final long NONE = -1L;
+    private static final int FULL_SCAN = 0x2200;
+    private static final int SHORT_SCAN = 0x200;
+    private static final int VMCS_CODES = 0x8000;
+    private static final int CPUID_CODES = 0x2_0000;
+    private static final int CODE_BITS = 24;
+    private static final long SEED = 0x6d657461;
 
-    /// Read and writable bits by the host of a production TD, by the host of a debug TD and by the guest; then identifiers.
-    private static final String ROWS = """
-            r 0 r 0 - 0          8010000000000001 8010000200000002 8010000300000004 8010000200000005 8010000300000010
-            r 0 r 0 - 0          8110000100000001 8110000300000002 8210000100000000 8210000300000001 9010000200000002
-            r 0 r 0 - 0          9010000200000004 1110000300000004 111000030000000a 111000030000000b 911000010000000e
-            r 0 r 0 - 0          911000020000000f 9110000000000018 9110000200000800 9210000300000000 9210000100000001
-            r 0 r 0 - 0          9810000000000001 9810000200000002 9810000200000003 9810000200000004 9810000300000005
-            r 0 r 0 - 0          9810000300000006 9810000100000020 9810000100000021 9810000300000030 9810000300000031
-            r 0 r 0 - 0          9810000100000032 9810000200000034 9a10000300000000 9c10000200000000
-            r 0 r 0 r 0          8010000300000020 9010000200000001 9010000100000005 1110000300000000 1110000300000001
-            r 0 r 0 r 0          1110000200000002 1110000000000003 111000010000000c 9110000300000016 9110000000000019
-            r 0 r 0 r 0          1310000300000000 1310000300000010 1310000300000018 1310000300000020 9810000300000040
-            r 0 r 0 r 0          9910000300000000 9910000100000006 9910000300000080
-            - 0 - 0 - 0          8210000300000002 111000030000000d
-            - 0 r 1 r 1          9110000300000010
-            r all r all - 0      9110000300000011
-            r 1 r 1 - 0          9110000300000012
-            - 0 r 0 r 7          9110000300000017
-            - 0 r 0 - 0          9110000000000080 961000030000010a 9610000300000480 9610000300000485 9610000300000486
-            - 0 r 0 - 0          9610000300000487 9610000300000488 9610000300000489 961000030000048b 961000030000048c
-            - 0 r 0 - 0          961000030000048d 961000030000048e 961000030000048f 9610000300000490 9610000300000491
-            - 0 r 0 - 0          9610000300000492 9610000300000493 9810000300000010 9810000300000014 9810000300000018
-            - 0 r 0 - 0          981000030000001c 2010000300000000 2110000300000000
-            - 0 r 0 - 0         
-            - 0 r 0 r 0          1310000300000040
-            """;
+    private final List<String> found = new ArrayList<>();
 
-    /// A caller: its columns in the rows, what a read of a field returns and what a write to some bits of it.
-    private record Caller(String name, int column, LongUnaryOperator read, Write write) {
-    }
-
-    private interface Write {
-        long run(long id, long bits);
-    }
-
-    @Test void theHostOfAProductionTdReachesWhatItMay() {
-        assertThat(host("vp-basic", 0)).isEmpty();
-    }
-
-    @Test void theHostOfADebugTdReachesWhatItMay() {
-        assertThat(host("vp-debug", 2)).isEmpty();
-    }
-
-    private static List<String> host(String setup, int column) {
-        try (var td = new RecordedTd("{\"op\":\"include\",\"file\":\"setup/" + setup + ".jsonl\"}")) {
-            return differences(new Caller(setup, column, id -> td.seamcall(11, RecordedTd.TDR, id, 0, 0).get(0),
-                    (id, bits) -> td.seamcall(13, RecordedTd.TDR, id, 0, bits).get(0)));
+    private void expect(FieldCaller caller, String what, long id, long got, long wanted) {
+        if (got != wanted && found.size() < 30) {
+            found.add(String.format("%s %s of %x: %x, not %x", caller.name(), what, id, got, wanted));
         }
     }
 
-    @Test void theGuestReachesWhatItMay() {
-        try (var td = new RecordedTd("{\"op\":\"include\",\"file\":\"setup/run-debug-2.jsonl\"}")) {
-            assertThat(differences(new Caller("guest", 4, id -> guest(td, 7, id, 0), (id, bits) -> guest(td, 8, id, bits)))).isEmpty();
-        }
-    }
-
-    private static long guest(RecordedTd td, int leaf, long id, long bits) {
-        td.machine.cpus[0].registers()[R9] = bits;
-        assertThat(td.tdcall(leaf, 0, id, 0)).as("the guest goes on").isTrue();
-        return td.guest(0);
-    }
-
-    private static List<String> differences(Caller caller) {
-        var found = new ArrayList<String>();
-        for (long id : ABSENT) {
-            if (caller.read.applyAsLong(id) != ID_INCORRECT || caller.write.run(id, -1) != ID_INCORRECT) {
-                found.add(caller.name + " has " + Long.toHexString(id));
+    @ParameterizedTest
+    @CsvSource({"0,0,0", "0,2,0", "1,0,0", "1,0,3", "1,1,3", "1,2,3", "2,0,0", "2,0,3", "2,1,3", "2,2,3"})
+    void everyBitIsReadableAndWritableByWhomTheRulesName(int context, int who, int l2Vms) {
+        try (var caller = FieldCaller.of(context, who, l2Vms)) {
+            for (var element : MetadataRules.elements(context, l2Vms).values()) {
+                read(caller, element);
+                if (caller.writes()) {
+                    write(caller, element);
+                }
             }
         }
-        ROWS.lines().map(line -> line.split(" +")).forEach(c -> {
-            for (int i = 6; i < c.length; i++) {
-                long id = Long.parseUnsignedLong(c[i], 16);
-                boolean readable = c[caller.column].equals("r");
-                long status = caller.read.applyAsLong(id);
-                if (status != (readable ? 0 : NOT_READABLE)) {
-                    found.add(caller.name + " reads " + c[i] + ": " + Long.toHexString(status));
-                }
-                var bits = c[caller.column + 1];
-                int size = 8 << (int) (id >>> 32 & 3);
-                long all = size == 64 ? -1L : (1L << size) - 1;
-                long wanted = bits.equals("all") ? all : Long.parseLong(bits, 16);
-                long writable = 0;
-                for (int bit = 0; bit < size; bit++) {
-                    writable |= caller.write.run(id, 1L << bit) == NOT_WRITABLE ? 0 : 1L << bit;
-                }
-                if (writable != wanted) {
-                    found.add(caller.name + " writes bits " + Long.toHexString(writable) + " of " + c[i]);
+        assertThat(found).isEmpty();
+    }
+
+    private void read(FieldCaller caller, Element element) {
+        long visible = element.read()[caller.who()];
+        var answer = caller.readOnly(element.id());
+        boolean absent = isCpuid(caller, element) && answer.status() == NOT_READABLE; // this TD's CPUID does not have the leaf
+        expect(caller, "status of a read", element.id(), answer.status(), visible == 0 || absent ? NOT_READABLE : 0);
+        expect(caller, "hidden bits", element.id(), answer.value() & ~visible, 0);
+    }
+
+    private static boolean isCpuid(FieldCaller caller, Element element) {
+        return caller.context() == MetadataRules.TD && element.classCode() == MetadataRules.CPUID_CLASS;
+    }
+
+    private void write(FieldCaller caller, Element element) {
+        long id = element.id();
+        long writable = element.write()[caller.who()];
+        if (isCpuid(caller, element)) {
+            var failures = caller.who() == MetadataRules.GUEST ? List.of(NOT_READABLE, NOT_WRITABLE)
+                    : List.of(caller.readOnly(id).status() == NOT_READABLE ? NOT_READABLE : NOT_WRITABLE);
+            assertThat(failures).as("write of %x", id).contains(caller.write(id, 0, -1).status());
+            return;
+        }
+        expect(caller, "write of nothing", id, caller.write(id, 0, 0).status(), NOT_WRITABLE);
+        for (int bit = 0; bit < 8 * element.bytes(); bit++) {
+            long mask = 1L << bit;
+            if ((writable & mask) != 0) {
+                toggle(caller, element, mask);
+            } else {
+                expect(caller, "write of bit " + bit, id, caller.write(id, -1, mask).status(), NOT_WRITABLE);
+            }
+        }
+        if (writable != 0) {
+            forbidden(caller, element, writable);
+        }
+    }
+
+    private void toggle(FieldCaller caller, Element element, long mask) {
+        long id = element.id();
+        long visible = element.read()[caller.who()];
+        long before = caller.readOnly(id).value();
+        var answer = caller.write(id, before ^ mask, mask);
+        long after = caller.readOnly(id).value();
+        if (answer.status() == 0) {
+            expect(caller, "old value", id, answer.value(), before);
+            if (!element.checked()[caller.who()]) { // those have tests of their own
+                expect(caller, "value after a write", id, after, (before ^ mask) & visible);
+                expect(caller, "status of the second write", id, caller.write(id, before, mask).status(), 0);
+                expect(caller, "value after the second write", id, caller.readOnly(id).value(), before);
+            }
+            return;
+        }
+        expect(caller, "old value after a failure", id, answer.value(), 0);
+        boolean refused = element.checked()[caller.who()] && (answer.status() == VALUE_NOT_VALID || answer.status() == OPERAND_INVALID
+                || answer.status() == WRITE_MASK_NOT_VALID || answer.status() >>> 32 << 32 == NOT_INITIALIZED);
+        expect(caller, "status of a write to " + Long.toHexString(mask), id, answer.status(), refused ? answer.status() : 0);
+        if (!isPauseLoopTime(caller, element)) {
+            expect(caller, "value after a failure", id, after, before);
+        }
+    }
+
+    /// The module remembers an L1 VMM's time before it finds that it does not fit.
+    private static boolean isPauseLoopTime(FieldCaller caller, Element element) {
+        return caller.who() == MetadataRules.GUEST && ((int) element.id() & 0xff_fffd) == 0x4020;
+    }
+
+    /// A write that would change a bit that is not writable fails; with the bit as it is it goes.
+    private void forbidden(FieldCaller caller, Element element, long writable) {
+        long id = element.id();
+        long before = caller.readOnly(id).value();
+        long fixed = Long.lowestOneBit(element.read()[caller.who()] & ~writable);
+        if (fixed != 0) {
+            expect(caller, "change of a fixed bit", id, caller.write(id, before ^ fixed, writable | fixed).status(), VALUE_NOT_VALID);
+            if (!element.checked()[caller.who()]) {
+                expect(caller, "write with a fixed bit", id, caller.write(id, before, writable | fixed).status(), 0);
+            }
+        }
+        if (element.bytes() < 8) {
+            long beyond = 1L << 8 * element.bytes();
+            expect(caller, "write beyond the element", id, caller.write(id, before | beyond, -1).status(), VALUE_NOT_VALID);
+        }
+        expect(caller, "value in the end", id, caller.readOnly(id).value(), before);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"0,0,0,true", "0,2,0,false", "1,0,0,false", "1,1,3,true", "1,2,3,false", "2,0,0,false", "2,1,1,false", "2,1,3,true",
+        "2,2,3,false"})
+    void nothingElseIsThere(int context, int who, int l2Vms, boolean full) {
+        try (var caller = FieldCaller.of(context, who, l2Vms)) {
+            var elements = MetadataRules.elements(context, l2Vms);
+            for (int classCode = 0; classCode < 64; classCode++) {
+                int codes = !full ? SHORT_SCAN : context == MetadataRules.TD && classCode == MetadataRules.CPUID_CLASS ? CPUID_CODES
+                        : context == MetadataRules.VP && (classCode == 0 || classCode > 32 && classCode % 8 == 4) ? VMCS_CODES : FULL_SCAN;
+                absent(caller, elements, classCode, IntStream.range(0, codes));
+                absent(caller, elements, classCode, IntStream.range(9, CODE_BITS).map(bit -> 1 << bit));
+                absent(caller, elements, classCode, new Random(SEED + classCode).ints(1000, 0, 1 << CODE_BITS));
+            }
+        }
+        assertThat(found).isEmpty();
+    }
+
+    private void absent(FieldCaller caller, SortedMap<Integer, Element> elements, int classCode, IntStream codes) {
+        codes.forEach(code -> {
+            long id = (long) classCode << 56 | code;
+            if (MetadataRules.find(elements, id) == null) {
+                expect(caller, "read", id, caller.readOnly(id).status(), INCORRECT);
+                if (caller.writes() && code % 64 == 0) {
+                    expect(caller, "write", id, caller.write(id, 0, -1).status(), INCORRECT);
                 }
             }
         });
-        return found;
+    }
+
+    @ParameterizedTest
+    @CsvSource({"0,0,0", "0,2,0", "1,0,0", "1,0,3", "1,1,1", "1,1,3", "1,2,3", "2,0,0", "2,0,2", "2,1,0", "2,1,3", "2,2,0", "2,2,3"})
+    void aWalkNamesEveryReadableElement(int context, int who, int l2Vms) {
+        try (var caller = FieldCaller.of(context, who, l2Vms)) {
+            var walk = walk(MetadataRules.elements(context, l2Vms), context, who);
+            var first = caller.read(NONE);
+            expect(caller, "status of the first step", NONE, first.status(), FIRST_FIELD);
+            expect(caller, "value of the first step", NONE, first.value(), 0);
+            expect(caller, "first element", NONE, first.next(), walk[0]);
+            for (int i = 0; i < walk.length; i++) {
+                var answer = caller.read(walk[i]);
+                boolean readable = answer.status() == 0;
+                expect(caller, "successor", walk[i], answer.next(), readable && i + 1 < walk.length ? walk[i + 1] : NONE);
+            }
+        }
+        assertThat(found).isEmpty();
+    }
+
+    /// The order of class and code, but for the values of CPUID, which have an order of their own.
+    private static long[] walk(SortedMap<Integer, Element> elements, int context, int who) {
+        int cpuid = MetadataRules.CPUID_CLASS << CODE_BITS;
+        if (context != MetadataRules.TD || who == MetadataRules.GUEST) {
+            return readable(elements, who).toArray();
+        }
+        var values = List.of(MetadataRules.CPUID.strip().split("\\s+")).stream().filter(name -> !name.equals("-"))
+                .flatMapToLong(name -> IntStream.range(0, 2).mapToLong(element ->
+                        elements.get(cpuid | MetadataRules.cpuidCode(name.replace("!", ""), element)).id()));
+        return LongStream.concat(LongStream.concat(readable(elements.headMap(cpuid), who), values),
+                readable(elements.tailMap(cpuid + (1 << CODE_BITS)), who)).toArray();
+    }
+
+    private static LongStream readable(SortedMap<Integer, Element> elements, int who) {
+        return elements.values().stream().filter(element -> element.read()[who] != 0).mapToLong(Element::id);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"0,0,0", "0,2,0", "1,0,0", "1,1,3", "1,2,3", "2,0,0", "2,1,3", "2,2,3"})
+    void identifiersMayDifferWhereTheModuleDoesNotLook(int context, int who, int l2Vms) {
+        try (var caller = FieldCaller.of(context, who, l2Vms)) {
+            var elements = MetadataRules.elements(context, l2Vms).values().stream().filter(e -> e.read()[who] != 0
+                    && !isCpuid(caller, e)).toList();
+            for (var element : List.of(elements.get(0), elements.get(elements.size() / 2), elements.get(elements.size() - 1))) {
+                var plain = caller.readOnly(element.id());
+                for (int bit = 24; bit < 64; bit++) {
+                    boolean looked = bit < 32 || bit >= 34 && bit < 50 || bit == 55 || bit == 62;
+                    if (bit >= 56 && bit < 62) {
+                        continue; // another class
+                    }
+                    var answer = caller.readOnly(element.id() ^ 1L << bit);
+                    expect(caller, "read with bit " + bit, element.id(), answer.status(), looked ? INCORRECT : 0);
+                    expect(caller, "value with bit " + bit, element.id(), answer.value(), looked ? 0 : plain.value());
+                }
+            }
+            for (long contextCode = 0; contextCode < 8; contextCode++) {
+                long id = NONE & ~(7L << 52) | contextCode << 52;
+                expect(caller, "first step", id, caller.read(id).status(), FIRST_FIELD);
+                if (caller.writes()) {
+                    expect(caller, "write of no field", id, caller.write(id, 0, -1).status(), INCORRECT);
+                }
+            }
+        }
+        assertThat(found).isEmpty();
     }
 }
