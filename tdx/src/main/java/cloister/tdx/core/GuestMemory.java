@@ -133,7 +133,7 @@ public final class GuestMemory {
             return (entry & 0x78) != 0 || level > 2 && SeptEntry.isLeaf(entry)
                     || !module.isSharedHpa(hpa, PhysicalMemory.FRAME_SIZE);
         }
-        return (MEMORY_TYPES_RESERVED >>> (entry >>> 3 & 7) & 1) != 0 || (hpa & (1L << 12 + 9 * level) - 1) != 0
-                || !module.isSharedHpa(hpa, PhysicalMemory.FRAME_SIZE);
+        // A leaf's HPA is checked last, and only that of the 4 KiB that are accessed.
+        return (MEMORY_TYPES_RESERVED >>> (entry >>> 3 & 7) & 1) != 0 || (hpa & (1L << 12 + 9 * level) - 1) != 0;
     }
 }
