@@ -20,8 +20,6 @@ public final class Msr {
     /// Non-zero while an interrupt is pending; read by the TDX module.
     public static final int IA32_INTR_PENDING = 0x9a;
     public static final int IA32_SMM_MONITOR_CTL = 0x9b;
-    public static final int IA32_SMRR2_BASE = 0xf6;
-    public static final int IA32_SMRR2_MASK = 0xf7;
     public static final int IA32_MISC_PACKAGE_CTLS = 0xbc;
     public static final int IA32_XAPIC_DISABLE_STATUS = 0xbd;
     public static final int MSR_PLATFORM_INFO = 0xce;
@@ -49,6 +47,8 @@ public final class Msr {
     public static final int IA32_DEBUGCTL = 0x1d9;
     public static final int IA32_SMRR_BASE = 0x1f2;
     public static final int IA32_SMRR_MASK = 0x1f3;
+    public static final int IA32_SMRR2_BASE = 0x1f6;
+    public static final int IA32_SMRR2_MASK = 0x1f7;
     public static final int IA32_MTRR_PHYSBASE0 = 0x200;
     public static final int IA32_MTRR_FIX64K_00000 = 0x250;
     public static final int IA32_MTRR_FIX16K_80000 = 0x258;
