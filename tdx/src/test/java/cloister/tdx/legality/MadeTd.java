@@ -15,6 +15,7 @@ final class MadeTd implements AutoCloseable {
     private static final long PAGE = 0x1000;
     private static final int VE = 20;
     private static final int CPUID_EXIT = 10;
+    private static final long CODE_64 = 0xa09b;
     /// ATTRIBUTES 0, XFAM E7H, 4 VCPUs, a 4-level write-back Secure EPT, 2.5 GHz.
     private static final String VALID = "0000000000000000e70000000000000004000000000000001e0000000000000000000000000000006400000000000000";
 
@@ -103,13 +104,17 @@ final class MadeTd implements AutoCloseable {
         if (!td.machine.inGuest(0)) {
             throw new IllegalStateException("the guest does not run");
         }
-        guest(VmcsField.GUEST_CS_ACCESS_RIGHTS, 0xa09b);
+        guest(VmcsField.GUEST_CS_ACCESS_RIGHTS, CODE_64);
         guest(VmcsField.GUEST_EFER, 0xd01);
         guest(VmcsField.GUEST_CR0, 0x8000_0031L);
     }
 
     void guest(VmcsField field, long value) {
         td.machine.core.vmcs(td.machine.cpus[0]).write(field, value);
+    }
+
+    long guest(VmcsField field) {
+        return td.machine.core.vmcs(td.machine.cpus[0]).read(field);
     }
 
     private static void require(SeamRegs regs) {
@@ -134,9 +139,12 @@ final class MadeTd implements AutoCloseable {
         if (event == 0) {
             return new int[] {(int) gpr[0], (int) gpr[3], (int) gpr[1], (int) gpr[2]};
         }
+        long mode = vmcs.read(VmcsField.GUEST_CS_ACCESS_RIGHTS);
+        vmcs.write(VmcsField.GUEST_CS_ACCESS_RIGHTS, CODE_64);
         if ((event & 0xff) != VE || !td.tdcall(3, 0, 0, 0) || td.guest(1) != CPUID_EXIT) {
             throw new IllegalStateException("CPUID raised " + Long.toHexString(event));
         }
+        vmcs.write(VmcsField.GUEST_CS_ACCESS_RIGHTS, mode);
         return null;
     }
 
