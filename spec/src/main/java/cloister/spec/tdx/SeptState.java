@@ -41,6 +41,8 @@ public enum SeptState {
             29 0000111000111000
             30 0011000000000000
             39 0001010000010000
+            66 0000000111000111
+            75 0000001101001101
             """;
     /// The same for the guest side.
     private static final String TDCALL_ALLOWED = """

@@ -72,12 +72,13 @@ public final class HostLeaves {
         leaves.put(SeamcallLeaf.MEM_SEPT_WR, (_, _) -> {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
         });
-        for (var leaf : SeamcallLeaf.values()) {
-            var migration = Migration.leaf(leaf);
-            if (migration != null) {
-                leaves.put(leaf, migration);
-            }
-        }
+        leaves.put(SeamcallLeaf.EXPORT_RESTORE, new ExportRestore());
+        leaves.put(SeamcallLeaf.EXPORT_STATE_IMMUTABLE, new ExportStateImmutable());
+        leaves.put(SeamcallLeaf.EXPORT_UNBLOCKW, new ExportUnblockw());
+        leaves.put(SeamcallLeaf.IMPORT_ABORT, new ImportAbort());
+        leaves.put(SeamcallLeaf.IMPORT_STATE_IMMUTABLE, new ImportStateImmutable());
+        leaves.put(SeamcallLeaf.MIG_STREAM_CREATE, new MigStreamCreate());
+        leaves.putAll(MigrationSessionLeaf.all());
         return leaves;
     }
 }
