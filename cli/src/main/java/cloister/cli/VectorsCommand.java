@@ -13,12 +13,13 @@ import picocli.CommandLine.Parameters;
 /// `cloister vectors`: replays recorded behaviour of the TDX module on ours and reports every difference.
 @Command(name = "vectors", mixinStandardHelpOptions = true,
         description = "Replay recorded behaviour of the TDX module and compare every result.",
-        footer = {"", "Exit code: 0 no difference, 1 a scenario differs, 65 DIR is missing or malformed."})
+        footer = {"", "A step that cannot be replayed fails its scenario, and so does a file that cannot be read.",
+            "Exit code: 0 no difference, 1 a scenario fails, 65 there are no scenarios."})
 final class VectorsCommand implements Callable<Integer> {
     private static final String ROW = "%-62s %9d %8d %8d %7d%n";
-    private static final int ABOUT = 58;
+    private static final int ABOUT = 62;
 
-    @Parameters(paramLabel = "DIR", description = "A directory of vectors, such as vectors/1.5.06.")
+    @Parameters(paramLabel = "DIR", description = "A directory of vectors, such as vectors/1.5.06; a part of one; or one scenario.")
     private Path directory;
 
     @Option(names = "--threads", paramLabel = "N",
@@ -36,6 +37,7 @@ final class VectorsCommand implements Callable<Integer> {
             var outcomes = vectors.replay(threads);
             table(vectors, outcomes);
             outcomes.stream().filter(o -> !o.passed()).forEach(VectorsCommand::explain);
+            sum(outcomes);
             return (outcomes.stream().allMatch(Outcome::passed) ? ExitCode.SUCCESS : ExitCode.DIFFERENCE).code();
         } catch (IOException e) {
             System.err.println("cloister: " + e.getMessage() + ".");
@@ -45,7 +47,7 @@ final class VectorsCommand implements Callable<Integer> {
 
     private static void table(VectorSet vectors, List<Outcome> outcomes) {
         System.out.printf("%-62s %9s %8s %8s %7s%n", "family", "scenarios", "steps", "passed", "failed");
-        vectors.families().forEach((family, about) -> row(family + "  " + abbreviate(about),
+        vectors.families().forEach((family, about) -> row(abbreviate(family + "  " + about),
                 outcomes.stream().filter(o -> o.scenario().family().equals(family)).toList()));
         row("all", outcomes);
     }
@@ -63,7 +65,17 @@ final class VectorsCommand implements Callable<Integer> {
     private static void explain(Outcome outcome) {
         var at = outcome.difference();
         System.out.println();
-        System.out.println(outcome.scenario().file() + " differs after " + outcome.replayed() + " of " + outcome.steps() + " steps"
-                + (at == null ? "" : ":\n  " + at.text().replace("\n", "\n  ")));
+        System.out.println(outcome.scenario().file() + (outcome.steps() == 0 ? " cannot be replayed:"
+                : (at.problem().isEmpty() ? " differs" : " stops") + " after " + outcome.replayed() + " of " + outcome.steps()
+                + " steps:"));
+        System.out.println("  " + at.text().replace("\n", "\n  "));
+    }
+
+    private static void sum(List<Outcome> outcomes) {
+        long failed = outcomes.stream().filter(o -> !o.passed()).count();
+        if (failed > 0) {
+            System.out.println();
+            System.out.println(failed + " of " + outcomes.size() + " scenarios fail.");
+        }
     }
 }

@@ -44,6 +44,7 @@ public final class PhysicalMemory implements AutoCloseable {
 
     private final long size;
     private final int firstPrivateKeyId;
+    private final boolean encrypted;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment window;
     private final char[] owner;
@@ -58,15 +59,26 @@ public final class PhysicalMemory implements AutoCloseable {
     /// @param size              bytes, a positive multiple of 4096 below 2^46
     /// @param firstPrivateKeyId the lowest KeyID that is private to the TDX module, 1..64 (64: none)
     public PhysicalMemory(long size, int firstPrivateKeyId) {
+        this(size, firstPrivateKeyId, true);
+    }
+
+    private PhysicalMemory(long size, int firstPrivateKeyId, boolean encrypted) {
         if (size <= 0 || size % FRAME_SIZE != 0 || size >= 1L << KEY_ID_SHIFT) {
             throw new IllegalArgumentException("physical memory must be whole frames below 64 TiB: " + size);
         }
         this.size = size;
         this.firstPrivateKeyId = firstPrivateKeyId;
+        this.encrypted = encrypted;
         this.window = ReservedWindow.reserve(size, arena);
         this.owner = new char[Math.toIntExact(size >> FRAME_SHIFT)];
         this.watched = new byte[owner.length];
         this.touched = new boolean[owner.length];
+    }
+
+    /// The memory of a platform that does not encrypt: owners are known all the same, but every KeyID reads what is there.
+    /// Parameters as for the constructor.
+    public static PhysicalMemory unencrypted(long size, int firstPrivateKeyId) {
+        return new PhysicalMemory(size, firstPrivateKeyId, false);
     }
 
     /// Bytes of physical memory.
@@ -401,7 +413,7 @@ public final class PhysicalMemory implements AutoCloseable {
     private byte readForeignByte(long pa, int key) {
         int lineOwner = ownerOfLine(pa);
         byte plain = window.get(ValueLayout.JAVA_BYTE, pa);
-        if (lineOwner == key) {
+        if (lineOwner == key || !encrypted) {
             return plain;
         }
         if (key >= firstPrivateKeyId) {

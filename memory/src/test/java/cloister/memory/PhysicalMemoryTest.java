@@ -60,6 +60,18 @@ class PhysicalMemoryTest {
         assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isInstanceOf(Poison.class);
     }
 
+    @Test void withoutEncryptionEveryKeyReadsWhatIsThere() {
+        try (var plain = PhysicalMemory.unencrypted(1 << 20, 32)) {
+            plain.write(PhysicalMemory.hpa(FRAME, SHARED), 8, SECRET);
+            assertThat(plain.read(FRAME, 8)).isEqualTo(SECRET);
+            plain.forgetKey(SHARED);
+            assertThat(plain.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isEqualTo(SECRET);
+            plain.write(PhysicalMemory.hpa(FRAME + 4, PRIVATE), 2, 0);
+            assertThat(plain.read(FRAME, 8)).isEqualTo(0x1122000055667788L);
+            assertThat(plain.ownerOfLine(FRAME)).isEqualTo(PRIVATE);
+        }
+    }
+
     @Test void listenersHearWhenAFrameChangesHands() {
         List<Long> heard = new ArrayList<>();
         memory.addOwnerListener(heard::add);

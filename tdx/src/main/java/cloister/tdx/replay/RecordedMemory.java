@@ -6,15 +6,16 @@ import java.util.BitSet;
 
 /// Physical memory that is powered on again and again. Thousands of cases start with an empty memory and touch little of it:
 /// what was written is remembered and cleared, which costs a tenth of reserving the memory anew.
+///
+/// The recording platform does not encrypt: every KeyID reads what is there. [VECTORS "Limits"]
 public final class RecordedMemory implements AutoCloseable {
-    public static final int FIRST_PRIVATE_KEY = 32;
-
     private final PhysicalMemory memory;
     private final BitSet written = new BitSet();
 
-    /// @param bytes the platform's physical memory
-    public RecordedMemory(long bytes) {
-        memory = new PhysicalMemory(bytes, FIRST_PRIVATE_KEY);
+    /// The physical memory of a platform.
+    public RecordedMemory(VectorPlatform platform) {
+        long bytes = platform.memoryBytes;
+        memory = PhysicalMemory.unencrypted(bytes, platform.firstPrivateKeyId);
         memory.addWriteListener(new WriteListener() {
             @Override public void written(long pa, long length) {
                 written.set((int) (pa >> PhysicalMemory.FRAME_SHIFT), (int) (pa + length - 1 >> PhysicalMemory.FRAME_SHIFT) + 1);

@@ -4,13 +4,13 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
-import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.Map;
 
 /// A logical processor without a CPU: what the vectors' platform file says, and state that tests set.
 public class RecordedProcessor implements Processor {
     private static final int INTR_PENDING = 0x9a;
+    private static final int FIELDS = VmcsField.values().length;
 
     /// What all processors share.
     public static final class Clock {
@@ -25,14 +25,14 @@ public class RecordedProcessor implements Processor {
     }
 
     private static final class RecordedVmcs implements Vmcs {
-        private final Map<VmcsField, Long> fields = new EnumMap<>(VmcsField.class);
+        private final long[] fields = new long[FIELDS];
 
         @Override public long read(VmcsField field) {
-            return fields.getOrDefault(field, 0L);
+            return fields[field.ordinal()];
         }
 
         @Override public void write(VmcsField field, long value) {
-            fields.put(field, value & field.mask());
+            fields[field.ordinal()] = value & field.mask();
         }
     }
 

@@ -1,67 +1,84 @@
 package cloister.tdx.replay;
 
-/// A recorded result that differs from ours, or a step that cannot be replayed.
+import java.util.List;
+
+/// The end of a replay: recorded results that differ from ours, or a step that cannot be replayed.
 public final class VectorMismatch extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
-    private final String subject;
-    private final String expected;
-    private final String got;
-    private final String reading;
-    private String file;
-    private int line;
-    private String call;
-
+    /// One value that differs.
+    ///
     /// @param subject  the register, memory or property compared
     /// @param expected what was recorded
     /// @param got      what we did
     /// @param reading  what the difference means: names, fields, bits; may be empty
-    public VectorMismatch(String subject, String expected, String got, String reading) {
-        super(subject + ": expected " + expected + ", got " + got);
-        this.subject = subject;
-        this.expected = expected;
-        this.got = got;
-        this.reading = reading;
+    public record Item(String subject, String expected, String got, String reading) {
+    }
+
+    /// A place in a file.
+    ///
+    /// @param file its name under the vectors' directory
+    /// @param line from 1
+    public record Place(String file, int line) {
+        @Override public String toString() {
+            return file + ":" + line;
+        }
+    }
+
+    private final transient List<Item> items;
+    private final String problem;
+    private transient List<Place> places = List.of();
+    private String testCase = "";
+    private String call = "";
+
+    /// Values that differ, at least one.
+    VectorMismatch(List<Item> items) {
+        super(items.getFirst().subject() + ": expected " + items.getFirst().expected() + ", got " + items.getFirst().got(), null,
+                false, false);
+        this.items = List.copyOf(items);
+        this.problem = "";
+    }
+
+    /// One value that differs.
+    VectorMismatch(String subject, String expected, String got, String reading) {
+        this(List.of(new Item(subject, expected, got, reading)));
+    }
+
+    /// What stops the replay although no value differs.
+    VectorMismatch(String problem) {
+        super(problem, null, false, false);
+        this.items = List.of();
+        this.problem = problem;
     }
 
     /// Adds where it happened, unless a nested file did so already.
-    public VectorMismatch at(String inFile, int atLine, String inCall) {
-        if (file == null) {
-            file = inFile;
-            line = atLine;
+    VectorMismatch at(List<Place> at, String inCase, String inCall) {
+        if (places.isEmpty()) {
+            places = List.copyOf(at);
+            testCase = inCase;
             call = inCall;
         }
         return this;
     }
 
-    /// The register, memory or property compared.
-    public String subject() {
-        return subject;
+    /// The values of the step that differ; none when there is a [#problem].
+    public List<Item> items() {
+        return items;
     }
 
-    /// What was recorded.
-    public String expected() {
-        return expected;
+    /// Why the step cannot be replayed; empty when values differ.
+    public String problem() {
+        return problem;
     }
 
-    /// What we did.
-    public String got() {
-        return got;
+    /// The step's place, then those of the steps that include its file, innermost first.
+    public List<Place> places() {
+        return places;
     }
 
-    /// What the difference means; may be empty.
-    public String reading() {
-        return reading;
-    }
-
-    /// The file of the step: the scenario's, or that of a setup which it includes.
-    public String file() {
-        return file;
-    }
-
-    /// The step's line in the file, from 1.
-    public int line() {
-        return line;
+    /// The label of the last reset; may be empty.
+    public String testCase() {
+        return testCase;
     }
 
     /// The step in words.

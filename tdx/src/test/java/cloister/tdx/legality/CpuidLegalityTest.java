@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import cloister.spec.tdx.CpuidTable;
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
+import cloister.tdx.replay.VectorPlatform;
 import com.google.gson.JsonObject;
 import java.io.IOException;
 import java.util.ArrayList;
@@ -332,10 +333,10 @@ class CpuidLegalityTest {
 
     @Test void theSizeOfTheExtendedStateIsTheProcessorsNow() {
         try (var made = running()) {
-            made.td.machine.cpuidFlip = new int[] {0xd, 0, 1, 0x1000};
+            made.td.machine.cpuidFlip = new VectorPlatform.CpuidFlip(0xd, 0, 1, 0x1000);
             assertThat(made.guestCpuid(0xd, 0)[1] ^ 0x1000).isEqualTo(made.guestCpuid(0xd, 1)[1]);
             int now = made.guestCpuid(0xd, 1)[1];
-            made.td.machine.cpuidFlip = new int[] {0xd, 1, 1, 0x2000};
+            made.td.machine.cpuidFlip = new VectorPlatform.CpuidFlip(0xd, 1, 1, 0x2000);
             assertThat(made.guestCpuid(0xd, 1)[1]).isEqualTo(now ^ 0x2000);
         }
     }

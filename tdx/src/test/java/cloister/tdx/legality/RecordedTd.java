@@ -38,7 +38,7 @@ final class RecordedTd implements AutoCloseable {
     /// @param setup lines of a scenario without its header
     RecordedTd(String setup) {
         platform = new VectorPlatform(JsonParser.parseString(text("platform-spr-1lp4.json")).getAsJsonObject());
-        memory = new RecordedMemory(platform.memoryBytes());
+        memory = new RecordedMemory(platform);
         read.put("made", lines("{}\n" + setup));
         powerOn();
     }
@@ -64,7 +64,7 @@ final class RecordedTd implements AutoCloseable {
             throw new UncheckedIOException(e);
         }
         machine = replay.machine();
-        tdr = new Tdr(machine.memory, TDR, RecordedMemory.FIRST_PRIVATE_KEY);
+        tdr = new Tdr(machine.memory, TDR, platform.firstPrivateKeyId);
         tdcs = new Tdcs(machine.memory, tdr);
     }
 

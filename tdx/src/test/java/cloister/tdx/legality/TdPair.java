@@ -4,7 +4,6 @@ import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
-import cloister.tdx.replay.RecordedMemory;
 
 /// A debug TD that runs on LP 0, and another one that is being built; both are called by their numbers, as a VMM and a guest do.
 final class TdPair implements AutoCloseable {
@@ -68,7 +67,7 @@ final class TdPair implements AutoCloseable {
     }
 
     Tdr builtTdr() {
-        return new Tdr(td.machine.memory, BUILT, RecordedMemory.FIRST_PRIVATE_KEY);
+        return new Tdr(td.machine.memory, BUILT, td.platform.firstPrivateKeyId);
     }
 
     Tdcs builtTdcs() {
