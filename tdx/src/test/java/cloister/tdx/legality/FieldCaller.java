@@ -12,6 +12,7 @@ record FieldCaller(String name, int context, int who, int l2Vms, RecordedTd td) 
     private static final int[] HOST_WRITE = {-1, 13, 43};
     private static final int[] GUEST_READ = {11, 7 | VERSION_1, 9};
     private static final int[] GUEST_WRITE = {-1, 8, 10};
+    private static final String[] NAMES = {"host", "debugger", "guest"};
     private static final long SEPT_VE_DISABLE = 1 << 28;
     private static final long DEBUG = 1;
     /// All but Processor Trace.
@@ -23,9 +24,24 @@ record FieldCaller(String name, int context, int who, int l2Vms, RecordedTd td) 
 
     /// A caller with a TD of its own.
     static FieldCaller of(int context, int who, int l2Vms) {
-        long attributes = SEPT_VE_DISABLE | (who == MetadataRules.DEBUG ? DEBUG : 0);
-        var setup = who == MetadataRules.GUEST ? TdSteps.running(attributes, XFAM, l2Vms) : TdSteps.ready(attributes, XFAM, l2Vms);
-        return new FieldCaller(new String[] {"host", "debugger", "guest"}[who], context, who, l2Vms, new RecordedTd(setup));
+        return of(context, who, l2Vms, SEPT_VE_DISABLE | (who == MetadataRules.DEBUG ? DEBUG : 0), XFAM);
+    }
+
+    static FieldCaller of(int context, int who, int l2Vms, long attributes, long xfam) {
+        var setup = who == MetadataRules.GUEST ? TdSteps.running(attributes, xfam, l2Vms) : TdSteps.ready(attributes, xfam, l2Vms);
+        return new FieldCaller(NAMES[who], context, who, l2Vms, new RecordedTd(setup));
+    }
+
+    /// Another caller of the same TD.
+    FieldCaller as(int otherContext, int other) {
+        return new FieldCaller(NAMES[other], otherContext, other, l2Vms, td);
+    }
+
+    /// The guest calls the host, so that the host can call.
+    void leave() {
+        if (td.tdcall(0, 0, 0, 0)) {
+            throw new IllegalStateException("TDG.VP.VMCALL did not leave the guest");
+        }
     }
 
     private long structure() {
