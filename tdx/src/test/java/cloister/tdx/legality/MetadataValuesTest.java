@@ -142,16 +142,16 @@ class MetadataValuesTest {
     void masksOfAnL2VmAreAddedToTheModules(int mask) {
         try (var guest = FieldCaller.of(VP, GUEST, 1, DEBUG_ATTRIBUTE, XFAM_SSE)) {
             assertThat(value(guest, id(L2_VMCS, mask))).as("the L1 VMM's mask at first").isEqualTo(ALL);
-            writes(guest, id(L2_VMCS, mask), 0x4_0014, ALL, 0);
+            writes(guest, id(L2_VMCS, mask), 0x4_0074, ALL, 0);
             writes(guest, id(L2_VMCS, mask + 4), 0x1_0010, ALL, 0);
-            assertThat(value(guest, id(L2_VMCS, mask))).isEqualTo(0x4_0014);
+            assertThat(value(guest, id(L2_VMCS, mask))).isEqualTo(0x4_0074);
             assertThat(value(guest, id(L2_VMCS, mask + 4))).isEqualTo(0x1_0010);
             guest.leave();
             var debugger = guest.as(VP, DEBUG);
             long ownMask = value(debugger, id(MANAGEMENT, 0x80 + (mask & 2)));
             long ownShadow = value(debugger, id(MANAGEMENT, 0x81 + (mask & 2)));
-            assertThat(value(debugger, id(L2_VMCS, mask))).isEqualTo(ownMask | 0x4_0014);
-            assertThat(value(debugger, id(L2_VMCS, mask + 4))).isEqualTo(ownMask & ~0x4_0014L & ownShadow | 0x1_0010 & 0x4_0014);
+            assertThat(value(debugger, id(L2_VMCS, mask))).isEqualTo(ownMask | 0x4_0074);
+            assertThat(value(debugger, id(L2_VMCS, mask + 4))).isEqualTo(ownMask & ~0x4_0074L & ownShadow | 0x1_0010 & 0x4_0074);
         }
     }
 
