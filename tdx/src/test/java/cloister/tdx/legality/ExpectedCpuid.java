@@ -1,6 +1,7 @@
 package cloister.tdx.legality;
 
 import cloister.tdx.legality.CpuidRules.Leaf;
+import cloister.tdx.replay.VectorPlatform;
 import java.util.Arrays;
 
 /// What CPUID of a TD must be and how TDH.MNG.INIT must take the CPUID part of TD_PARAMS, computed from [CpuidRules].
@@ -43,6 +44,31 @@ final class ExpectedCpuid {
 
     ExpectedCpuid(Platform platform) {
         this.platform = platform;
+    }
+
+    /// The bytes of TD_PARAMS.
+    interface Parameters {
+        long field(int offset, int bytes);
+    }
+
+    /// With the CPUID part and all that CPUID depends on from `params`.
+    static ExpectedCpuid of(VectorPlatform platform, Parameters params) {
+        var expected = new ExpectedCpuid((leaf, subleaf, register) -> {
+            var value = new int[4];
+            platform.cpuid(0, leaf, subleaf, value);
+            return value[register];
+        });
+        expected.attributes = params.field(0, 8);
+        expected.xfam = params.field(8, 8);
+        expected.wideGpa = (params.field(32, 8) & 1) != 0;
+        expected.virtualMaxPa = (params.field(32, 8) & 8) != 0;
+        expected.tscFrequency = (int) params.field(40, 2);
+        for (int i = 0; i < MadeTd.CONFIGURABLE; i++) {
+            for (int r = 0; r < 4; r++) {
+                expected.host[i][r] = (int) params.field(MadeTd.CPUID_CONFIG + 16 * i + 4 * r, 4);
+            }
+        }
+        return expected;
     }
 
     private int raw(Leaf leaf, int register) {

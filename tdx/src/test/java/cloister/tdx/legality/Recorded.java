@@ -1,6 +1,5 @@
 package cloister.tdx.legality;
 
-import cloister.memory.PhysicalMemory;
 import cloister.tdx.replay.VectorPlatform;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
@@ -61,17 +60,13 @@ final class Recorded {
         return VectorPlatform.number(step.get(name).getAsString());
     }
 
-    /// Performs a host_write of given bytes.
-    static void write(PhysicalMemory memory, JsonObject step) {
-        byte[] data;
+    /// The bytes of a host_write that says them.
+    static byte[] bytes(JsonObject step) {
         if (step.has("hex")) {
-            data = HexFormat.of().parseHex(step.get("hex").getAsString());
-        } else if (step.has("fill")) {
-            data = new byte[step.get("len").getAsInt()];
-            Arrays.fill(data, (byte) Integer.parseInt(step.get("fill").getAsString(), 16));
-        } else {
-            return;
+            return HexFormat.of().parseHex(step.get("hex").getAsString());
         }
-        memory.write(number(step, "pa"), data, 0, data.length);
+        var data = new byte[step.has("fill") ? step.get("len").getAsInt() : 0];
+        Arrays.fill(data, step.has("fill") ? (byte) Integer.parseInt(step.get("fill").getAsString(), 16) : 0);
+        return data;
     }
 }
