@@ -48,7 +48,7 @@ final class TdSteps {
     }
 
     private static void call(StringBuilder steps, int leaf, long rcx, long rdx) {
-        steps.append(String.format("{\"op\":\"seamcall\",\"leaf\":%d,\"in\":{\"rcx\":\"0x%x\",\"rdx\":\"0x%x\"},\"out\":{\"rax\":\"0x0\"}}%n",
-                leaf, rcx, rdx));
+        steps.append(String.format("{\"op\":\"seamcall\",\"leaf\":%d,\"in\":{\"rcx\":\"0x%x\",\"rdx\":\"0x%x\"},"
+                + "\"out\":{\"rax\":\"0x0\"}}%n", leaf, rcx, rdx));
     }
 }
