@@ -47,6 +47,7 @@ public class RecordedProcessor implements Processor {
     private final long[] xmm = new long[32];
     private long cr2;
     private long xcr0 = 7;
+    private int refused;
 
     public RecordedProcessor(int lp, Clock clock, CpuidSource cpuid, RecordedReport report, Map<Integer, Long> msrs) {
         this.lp = lp;
@@ -58,6 +59,11 @@ public class RecordedProcessor implements Processor {
 
     public void msr(int msr, long value) {
         msrs.put(msr, value);
+    }
+
+    /// From now on WRMSR of `msr` raises #GP; 0 for none.
+    public void refuse(int msr) {
+        refused = msr;
     }
 
     @Override public int lp() {
@@ -145,6 +151,9 @@ public class RecordedProcessor implements Processor {
     }
 
     @Override public boolean wrmsr(int msr, long value) {
+        if (msr == refused) {
+            return false;
+        }
         if (msr != 0x98 && msr != 0x99) {
             msrs.put(msr, value);
         }

@@ -63,7 +63,7 @@ class MsrLegalityTest {
     }
 
     /// What the TD has, from its parameters and from what CPUID tells it.
-    private static Set<String> features(RecordedTd td) {
+    static Set<String> features(RecordedTd td) {
         var has = new HashSet<String>();
         long attributes = td.tdcs.u64(Tdcs.ATTRIBUTES);
         long xfam = td.tdcs.u64(Tdcs.XFAM);
