@@ -122,8 +122,10 @@ class EntryLegalityTest {
             try (var guest = new RunningGuest("run-basic-2")) {
                 leave(guest);
                 long rcx = check.fault.apply(guest, RecordedTd.TDVPR);
-                var locks = List.of(guest.td.machine.core.pageLock(RecordedTd.TDVPR), guest.td.machine.core.pageLock(RecordedTd.TDR),
-                        guest.td.tdcs.lock(Tdcs.OP_STATE_LOCK), guest.td.tdcs.lock(Tdcs.EPOCH_LOCK), guest.td.tdcs.lock(Tdcs.SECURE_EPT_LOCK));
+                var core = guest.td.machine.core;
+                var tdcs = guest.td.tdcs;
+                var locks = List.of(core.pageLock(RecordedTd.TDVPR), core.pageLock(RecordedTd.TDR), tdcs.lock(Tdcs.OP_STATE_LOCK),
+                        tdcs.lock(Tdcs.EPOCH_LOCK), tdcs.lock(Tdcs.SECURE_EPT_LOCK));
                 var before = locks.stream().map(LockWord::get).toList();
                 long references = guest.td.tdcs.refcount(0) + guest.td.tdcs.refcount(1);
                 var regs = new SeamRegs();

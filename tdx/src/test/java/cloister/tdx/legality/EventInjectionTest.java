@@ -26,6 +26,10 @@ class EventInjectionTest {
         return (guest.vmcs.read(VmcsField.PROC_BASED_CONTROLS) & NMI_WINDOW) != 0;
     }
 
+    private static String nmiWindow(RunningGuest guest) {
+        return guest.exit(NMI_WINDOW_EXIT, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 0L));
+    }
+
     private static void delivered(RunningGuest guest) {
         guest.vmcs.write(VmcsField.ENTRY_INTERRUPTION_INFO, 0);
     }
@@ -49,17 +53,17 @@ class EventInjectionTest {
             assertThat(guest.exit(HLT, Map.of())).isEqualTo("ve");
             assertThat(window(guest)).isFalse();
             delivered(guest);
-            assertThat(guest.exit(NMI_WINDOW_EXIT, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 0L))).as("not while #VE is unread").isEqualTo("rip+0");
+            assertThat(nmiWindow(guest)).as("not while #VE is unread").isEqualTo("rip+0");
             assertThat(guest.vcpu.pendNmi()).isTrue();
             guest.gpr()[0] = 3; // TDG.VP.VEINFO.GET
             assertThat(guest.exit(TDCALL, Map.of())).isEqualTo("rip+4");
             assertThat(window(guest)).isTrue();
-            assertThat(guest.exit(NMI_WINDOW_EXIT, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 0L))).isEqualTo("nmi");
+            assertThat(nmiWindow(guest)).isEqualTo("nmi");
             assertThat(guest.vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)).isEqualTo(0x8000_0202L);
             assertThat(window(guest)).isFalse();
             assertThat(guest.vcpu.pendNmi()).isFalse();
             delivered(guest);
-            assertThat(guest.exit(NMI_WINDOW_EXIT, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 0L))).isEqualTo("rip+0");
+            assertThat(nmiWindow(guest)).isEqualTo("rip+0");
             assertThat(window(guest)).isFalse();
         }
     }
@@ -106,17 +110,19 @@ class EventInjectionTest {
 
     /// Other exits do not interrupt a delivery, unless a debugger makes them exit.
     @Test void otherExitsDuringDelivery() {
-        for (int reason = 0; reason < 80; reason++) {
-            if (reason == 9 || reason == 48 || reason == 49) {
-                continue;
-            }
-            try (var production = new RunningGuest("run-basic-2"); var debug = new RunningGuest("run-debug-2")) {
+        var delivery = Map.of(VmcsField.IDT_VECTORING_INFO, 0x8000_0020L, VmcsField.EXIT_QUALIFICATION, 7L);
+        try (var production = new RunningGuest("run-basic-2"); var debug = new RunningGuest("run-debug-2")) {
+            for (int reason = 0; reason < 80; reason++) {
+                if (reason == 9 || reason == 48 || reason == 49) {
+                    continue;
+                }
+                production.powerOn();
                 production.runAWhile();
+                assertThat(production.exit(reason, delivery)).as("reason %d", reason).isEqualTo("halt");
                 debug.runAWhile();
-                assertThat(production.exit(reason, Map.of(VmcsField.IDT_VECTORING_INFO, 0x8000_0020L))).as("reason %d", reason).isEqualTo("halt");
-                assertThat(debug.exit(reason, Map.of(VmcsField.IDT_VECTORING_INFO, 0x8000_0020L, VmcsField.EXIT_QUALIFICATION, 7L)))
-                        .isEqualTo("exit " + Integer.toHexString(reason) + " {rcx=7}");
+                assertThat(debug.exit(reason, delivery)).isEqualTo("exit " + Integer.toHexString(reason) + " {rcx=7}");
                 assertThat(debug.vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)).isZero();
+                assertThat(debug.enter()).isZero();
             }
         }
     }
@@ -144,8 +150,8 @@ class EventInjectionTest {
     void pageFaultsOfUserCodeSayso(int cpl) {
         try (var guest = new RunningGuest("run-basic-2")) {
             guest.vmcs.write(VmcsField.GUEST_SS_ACCESS_RIGHTS, 0xc093 | cpl << 5);
-            assertThat(guest.exit(EPT_VIOLATION, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, RESERVED_GPA, VmcsField.EXIT_QUALIFICATION, 0x81L)))
-                    .isEqualTo(cpl == 3 ? "pf(13)" : "pf(9)");
+            assertThat(guest.exit(EPT_VIOLATION, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, RESERVED_GPA,
+                    VmcsField.EXIT_QUALIFICATION, 0x81L))).isEqualTo(cpl == 3 ? "pf(13)" : "pf(9)");
         }
     }
 
@@ -153,14 +159,17 @@ class EventInjectionTest {
     @ValueSource(longs = {0x81, 0x1081})
     void nmisBlockedAgainAfterAnIretThatFaulted(long qualification) {
         try (var guest = new RunningGuest("run-basic-2")) {
-            guest.exit(EPT_VIOLATION, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, RESERVED_GPA, VmcsField.EXIT_QUALIFICATION, qualification));
-            assertThat(guest.vmcs.read(VmcsField.GUEST_INTERRUPTIBILITY_STATE)).isEqualTo(qualification == 0x1081 ? BLOCKING_NMI : 0);
+            guest.exit(EPT_VIOLATION, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, RESERVED_GPA,
+                    VmcsField.EXIT_QUALIFICATION, qualification));
+            long blocking = qualification == 0x1081 ? BLOCKING_NMI : 0;
+            assertThat(guest.vmcs.read(VmcsField.GUEST_INTERRUPTIBILITY_STATE)).isEqualTo(blocking);
         }
     }
 
     /// Exit reason, exception bitmap, page-fault mask, match and error code of the exit; what a debugger gets.
     @ParameterizedTest
-    @CsvSource({"12, 100000, 0, 0, 0, exit 0 {r9=80000314}", "12, 0, 0, 0, 0, ve", "12, 40, 0, 0, 0, ve", "11, 40, 0, 0, 0, exit 0 {r9=80000306}",
+    @CsvSource({"12, 100000, 0, 0, 0, exit 0 {r9=80000314}", "12, 0, 0, 0, 0, ve", "12, 40, 0, 0, 0, ve",
+        "11, 40, 0, 0, 0, exit 0 {r9=80000306}",
         "55, 2000, 0, 0, 0, exit 0 {r9=80000b0d}", "48, 4000, 0, 0, 0, exit 0 {r9=80000b0e}", "48, 4000, 0, 1, 0, pf(9)",
         "48, 4000, 1, 1, 1, exit 0 {r9=80000b0e}", "48, 4000, 1, 1, 2, pf(9)"})
     void aDebuggerInterceptsWhatIsInjected(int reason, String bitmap, long mask, long match, long code, String wanted) {

@@ -55,7 +55,8 @@ class SingleStepTest {
         "0, 80000302, 0, 1, 0, true", "0, 80000312, 0, 1, 0, false", "3, 0, 0, 1, 0, true", "6, 0, 0, 1, 0, true", "6, 0, 1, 1, 0, false",
         "6, 0, 2, 1, 0, true", "37, 0, 0, 1, 0, true", "37, 0, 0, 2, 0, false", "5, 0, 0, 1, 0, false", "9, 0, 0, 1, 0, false",
         "42, 0, 0, 1, 0, false"})
-    void whatLooksLikeSingleStepping(int reason, String interruption, long qualification, long retired, long rcxDelta, boolean suspicious) {
+    void whatLooksLikeSingleStepping(int reason, String interruption, long qualification, long retired, long rcxDelta,
+            boolean suspicious) {
         try (var guest = new RunningGuest("run-basic-2")) {
             guest.gpr()[1] -= rcxDelta;
             instructions(guest, retired);
@@ -68,7 +69,8 @@ class SingleStepTest {
 
     /// With performance monitoring: distance of RIP, TSC ticks since the entry, whether that is suspicious.
     @ParameterizedTest
-    @CsvSource({"0, 0, true", "30, 0, true", "31, 0, false", "-30, 0, true", "-31, 0, false", "0, 2000, true", "0, 5000, false", "31, 5000, false"})
+    @CsvSource({"0, 0, true", "30, 0, true", "31, 0, false", "-30, 0, true", "-31, 0, false", "0, 2000, true", "0, 5000, false",
+        "31, 5000, false"})
     void aTdThatCountsItselfIsWatchedByAddressAndTime(long distance, long ticks, boolean suspicious) {
         try (var guest = new RunningGuest("run-perfmon-2")) {
             instructions(guest, 1000);
@@ -110,7 +112,8 @@ class SingleStepTest {
 
     /// What starts the defence, what ends it, and what the module sends to its own APIC then.
     @ParameterizedTest
-    @CsvSource({"nmi, mtf, 400", "nmi, nmi, none", "nmi, hlt, 400", "init, mtf, 500", "init, init, none", "smi, mtf, none", "smi, smi, none",
+    @CsvSource({"nmi, mtf, 400", "nmi, nmi, none", "nmi, hlt, 400", "init, mtf, 500", "init, init, none", "smi, mtf, none",
+        "smi, smi, none",
         "nmi, init, 400"})
     void nmiAndInitAreRepeated(String first, String last, String command) {
         try (var guest = new RunningGuest("run-basic-2")) {
@@ -157,14 +160,16 @@ class SingleStepTest {
         assertThat(seen).contains(1, 32).hasSize(32);
     }
 
-    /// Interruptibility, pending debug exceptions, DR7, RFLAGS, DEBUGCTL; then interruptibility and pending debug exceptions afterwards.
+    /// Interruptibility, pending debug exceptions, DR7, RFLAGS, DEBUGCTL; the first two afterwards.
     @ParameterizedTest
     @CsvSource({"0, 0, 400, 2, 0, 2, 0", "8, 0, 400, 2, 0, a, 0", "1, 0, 400, 2, 0, 1, 0", "0, 1000, 400, 2, 0, 0, 1000",
-        "0, 4000, 400, 2, 0, 0, 4000", "0, 10000, 400, 2, 0, 0, 10000", "0, 1, 400, 2, 0, 2, 1", "0, 0, 401, 2, 0, 0, 0", "0, 0, 402, 2, 0, 0, 0",
-        "0, 0, 10401, 2, 0, 2, 0", "0, 0, 40401, 2, 0, 2, 0", "0, 0, 404, 2, 0, 2, 0", "0, 0, 440, 2, 0, 0, 0", "0, 0, 400, 102, 0, 2, 4000",
+        "0, 4000, 400, 2, 0, 0, 4000", "0, 10000, 400, 2, 0, 0, 10000", "0, 1, 400, 2, 0, 2, 1", "0, 0, 401, 2, 0, 0, 0",
+        "0, 0, 402, 2, 0, 0, 0",
+        "0, 0, 10401, 2, 0, 2, 0", "0, 0, 40401, 2, 0, 2, 0", "0, 0, 404, 2, 0, 2, 0", "0, 0, 440, 2, 0, 0, 0",
+        "0, 0, 400, 102, 0, 2, 4000",
         "0, 0, 400, 102, 2, 2, 0"})
-    void movSsBlockingKeepsEventsOutForOneInstruction(String state, String pending, String dr7, String rflags, String debugctl, String stateAfter,
-            String pendingAfter) {
+    void movSsBlockingKeepsEventsOutForOneInstruction(String state, String pending, String dr7, String rflags, String debugctl,
+            String stateAfter, String pendingAfter) {
         try (var guest = new RunningGuest("run-basic-2")) {
             var cpu = guest.td.machine.cpus[0];
             long rip = guest.vmcs.read(VmcsField.GUEST_RIP);

@@ -258,7 +258,8 @@ class TdTransitionTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"600", "38d", "122", "1b01", "c0000081", "c0000082", "c0000084", "c0000102", "c0000103", "da0", "48", "309", "390"})
+    @ValueSource(strings = {"600", "38d", "122", "1b01", "c0000081", "c0000082", "c0000084", "c0000102", "c0000103", "da0", "48", "309",
+        "390"})
     void anMsrThatCannotBeLoadedEndsTheTd(String number) {
         int msr = Integer.parseUnsignedInt(number, 16);
         try (var guest = new RunningGuest("run-basic-2")) {
