@@ -18,9 +18,6 @@ final class WrmsrExit {
     private static final long UNCORE_PMI = 1 << 13;
     private static final long FREEZE_WHILE_SMM = 1 << 14;
     private static final long RTM_DEBUG = 1 << 15;
-    private static final long BTF = 1 << 1;
-    private static final long TF = 1 << 8;
-    private static final long PENDING_BS = 1 << 14;
     private static final long EFER_SCE = 1;
     private static final long EFER_LMA = 1 << 10;
 
@@ -60,10 +57,6 @@ final class WrmsrExit {
             return Outcome.GP;
         }
         lp.vmcs.write(VmcsField.GUEST_DEBUGCTL, value);
-        if ((lp.vmcs.read(VmcsField.GUEST_RFLAGS) & TF) != 0 && ((value ^ old) & BTF) != 0) {
-            long pending = lp.vmcs.read(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS) & ~PENDING_BS;
-            lp.vmcs.write(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS, pending | ((old & BTF) != 0 ? PENDING_BS : 0));
-        }
         return Outcome.DONE;
     }
 

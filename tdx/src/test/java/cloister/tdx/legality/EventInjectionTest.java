@@ -195,6 +195,14 @@ class EventInjectionTest {
         }
     }
 
+    @Test void aDebuggerDoesNotInterceptNmisByTheExceptionBitmap() {
+        try (var guest = new RunningGuest("run-debug-2")) {
+            guest.vmcs.write(VmcsField.EXCEPTION_BITMAP, 1 << 2);
+            guest.vcpu.flag(Tdvps.PEND_NMI, true);
+            assertThat(nmiWindow(guest)).isEqualTo("nmi");
+        }
+    }
+
     @Test void tdcallNeeds64BitMode() {
         try (var guest = new RunningGuest("run-basic-2")) {
             for (long[] mode : new long[][] {{0xd01, 0xc09b}, {0x901, 0xa09b}, {0x901, 0xc09b}}) {
