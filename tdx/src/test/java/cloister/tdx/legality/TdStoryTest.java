@@ -7,7 +7,6 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
-import cloister.tdx.replay.RecordedMemory;
 import org.junit.jupiter.api.Test;
 
 /// The life of a TD: which function moves which of its state machines where. What functions do in states where they may not run is in
@@ -33,7 +32,7 @@ class TdStoryTest {
     }
 
     private void requireTd(String after, int life, int opState) {
-        var tdr = new Tdr(td.machine.memory, TDR, RecordedMemory.FIRST_PRIVATE_KEY);
+        var tdr = new Tdr(td.machine.memory, TDR, td.platform.firstPrivateKeyId);
         assertThat(tdr.lifecycleState()).as("life cycle after %s", after).isEqualTo(life);
         if (tdr.numTdcx() >= 6 && life < 3) {
             assertThat(new Tdcs(td.machine.memory, tdr).u32(Tdcs.OP_STATE)).as("OP_STATE after %s", after).isEqualTo(opState);
