@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
-import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
 import org.junit.jupiter.api.Test;
 
@@ -32,7 +31,7 @@ class TdStoryTest {
     }
 
     private void requireTd(String after, int life, int opState) {
-        var tdr = new Tdr(td.machine.memory, TDR, td.platform.firstPrivateKeyId);
+        var tdr = tds.builtTdr();
         assertThat(tdr.lifecycleState()).as("life cycle after %s", after).isEqualTo(life);
         if (tdr.numTdcx() >= 6 && life < 3) {
             assertThat(new Tdcs(td.machine.memory, tdr).u32(Tdcs.OP_STATE)).as("OP_STATE after %s", after).isEqualTo(opState);
@@ -120,7 +119,7 @@ class TdStoryTest {
         enter();
         assertThat(exit(TDCALL, 1, 0)).isTrue();
         requireVcpu("TDG.VP.INFO", 4, NOT_ENTERED);
-        assertThat(exit(TDCALL, 18, TDR - new Tdr(td.machine.memory, TDR, 32).u64(0x60))).isTrue();
+        assertThat(exit(TDCALL, 18, TDR - tds.builtTdr().u64(0x60))).isTrue();
         requireVcpu("TDG.SERVTD.RD that returns", 4, NOT_ENTERED);
         assertThat(exit(EXCEPTION_OR_TRIPLE_FAULT, 0, 0)).isFalse();
         requireVcpu("a triple fault", 8, NOT_ENTERED);
