@@ -178,9 +178,9 @@ final class MemoryTd implements AutoCloseable {
         return regs;
     }
 
-    /// A SEAMCALL of LP 0.
+    /// A SEAMCALL of LP 0 or, while that runs the guest, of LP 1.
     SeamRegs call(SeamRegs regs) {
-        td.machine.seamcall(0, regs);
+        td.machine.seamcall(td.machine.inGuest(0) ? 1 : 0, regs);
         return regs;
     }
 
