@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
-import static cloister.spec.vmx.VmcsField.*;
+import static cloister.spec.vmx.VmcsField.GUEST_INTERRUPT_STATUS;
+import static cloister.spec.vmx.VmcsField.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS;
 
 import cloister.spec.tdx.FieldId;
 import cloister.spec.tdx.FieldTable.Field;
@@ -13,21 +14,11 @@ import cloister.tdx.port.Vmcs;
 public final class VpMetadata extends Metadata {
     private static final int MSR_BITMAPS = 1;
     private static final int SHADOW_MSR_BITMAPS = 2;
-    private static final long NULL_PA = ModuleState.NULL_PA;
     private static final int PAGE = 4096;
     private static final int POSTED_INTERRUPT_DESCRIPTOR = 64;
-    private static final int MAX_VECTOR = 255;
-    private static final long TR = 1 << 6;
-    private static final long BTS = 1 << 7;
-    private static final long UNCORE_PMI = 1 << 13;
-    private static final long CR3_RESERVED = 0x1ffL << 52 | 1L << 63;
-    private static final long LAM = 3L << 61;
-    private static final long EPTP_SUPERVISOR_SHADOW_STACK = 1 << 7;
-    private static final long ENABLE_SHARED_EPTP = 1;
     private static final int XBUFF_HEADER_FIRST = 512 / 8;
     private static final int XBUFF_HEADER_LAST = 576 / 8 - 1;
     private static final int XFAM_PT = 8;
-    private static final int XFAM_CET_S = 12;
     private static final int L2_CTLS_CODE = 0x50;
     private static final int TSC_DEADLINE_CODE = 0x58;
 
@@ -66,12 +57,12 @@ public final class VpMetadata extends Metadata {
         return module.vcpu(vcpu.tdvprPa).vmcs()[vm];
     }
 
-    private static LeafFailure incorrect() {
-        return new LeafFailure(TdxStatus.METADATA_FIELD_ID_INCORRECT);
+    private L2VmcsAccess l2(int vm) {
+        return new L2VmcsAccess(lp, tdr, tdcs, vcpu, vm, access);
     }
 
-    private static LeafFailure invalid() {
-        return new LeafFailure(TdxStatus.METADATA_FIELD_VALUE_NOT_VALID);
+    private static LeafFailure incorrect() {
+        return new LeafFailure(TdxStatus.METADATA_FIELD_ID_INCORRECT);
     }
 
     private static VmcsField vmcsField(long id) throws LeafFailure {
@@ -98,7 +89,7 @@ public final class VpMetadata extends Metadata {
             throw incorrect();
         }
         return switch (kind(id)) {
-            case 0 -> vm == 0 ? vmcs(0).read(vmcsField(id)) : readL2(vm, vmcsField(id));
+            case 0 -> vm == 0 ? vmcs(0).read(vmcsField(id)) : l2(vm).read(vmcsField(id));
             case MSR_BITMAPS -> vcpu.u64(bitmapOffset(vm, id, !access.isHost()));
             case SHADOW_MSR_BITMAPS -> vcpu.u64(bitmapOffset(vm, id, true));
             default -> readTdvps(field, id);
@@ -114,31 +105,6 @@ public final class VpMetadata extends Metadata {
             case "IA32_SPEC_CTRL" -> SpecCtrl.virtual(module.config, tdcs, vcpu.u64(Tdvps.SPEC_CTRL));
             default -> vcpu.read(offset(field, id), field.elementBytes());
         };
-    }
-
-    /// An L2 VMM's view of a field differs from what the processor uses.
-    private long readL2(int vm, VmcsField field) {
-        long value = vmcs(vm).read(field);
-        return switch (field) {
-            case SHARED_EPTP -> vcpu.u64(Tdvps.SHADOW_SHARED_EPTP + 8 * vm);
-            case VIRTUAL_APIC_ADDRESS -> vcpu.u64(Tdvps.L2_VAPIC_GPA + 8 * vm);
-            default -> access.isHost() ? value : switch (field) {
-                case CR0_GUEST_HOST_MASK -> vcpu.u64(Tdvps.SHADOW_CR0_GUEST_HOST_MASK + 8 * vm);
-                case CR0_READ_SHADOW -> vcpu.u64(Tdvps.SHADOW_CR0_READ_SHADOW + 8 * vm);
-                case CR4_GUEST_HOST_MASK -> vcpu.u64(Tdvps.SHADOW_CR4_GUEST_HOST_MASK + 8 * vm);
-                case CR4_READ_SHADOW -> vcpu.u64(Tdvps.SHADOW_CR4_READ_SHADOW + 8 * vm);
-                case GUEST_CR0 -> seen(value, Tdvps.BASE_L2_CR0_GUEST_HOST_MASK, Tdvps.BASE_L2_CR0_READ_SHADOW);
-                case GUEST_CR4 -> seen(value, Tdvps.BASE_L2_CR4_GUEST_HOST_MASK, Tdvps.BASE_L2_CR4_READ_SHADOW);
-                case PLE_GAP -> vcpu.u32(Tdvps.SHADOW_PLE_GAP + 4 * vm) & 0xffff_ffffL;
-                case PLE_WINDOW -> vcpu.u32(Tdvps.SHADOW_PLE_WINDOW + 4 * vm) & 0xffff_ffffL;
-                default -> value;
-            };
-        };
-    }
-
-    private long seen(long value, int maskOffset, int shadowOffset) {
-        long mask = vcpu.u64(maskOffset);
-        return value & ~mask | vcpu.u64(shadowOffset) & mask;
     }
 
     @Override long put(Field field, long id, long asked, long requestMask) throws LeafFailure {
@@ -170,181 +136,22 @@ public final class VpMetadata extends Metadata {
         if (field.has('h') && field.has('s')) {
             boolean descriptor = kind(id) == 0 && FieldId.code(id) == POSTED_INTERRUPT_DESCRIPTOR_ADDRESS.encoding();
             if (!module.isSharedHpa(value, descriptor ? POSTED_INTERRUPT_DESCRIPTOR : PAGE)) {
-                throw invalid();
+                throw VmcsValueCheck.invalid();
             }
         } else if (field.has('g') && field.has('p') && !Gpa.isValid(value, tdcs, true)) {
-            throw invalid();
+            throw VmcsValueCheck.invalid();
         }
     }
 
-    private void writeVmcs(int vm, VmcsField target, Field field, long asked, long mask) throws LeafFailure {
-        long value = asked;
-        if (field.has('W')) {
-            if (vm != 0) {
-                writeL2(vm, target, asked, mask);
-                return;
-            }
-            value = checkTd(target, asked, mask);
+    private void writeVmcs(int vm, VmcsField target, Field field, long value, long mask) throws LeafFailure {
+        if (!field.has('W')) {
+            // Even a read-only field: the module runs only where VMWRITE takes any field. [SDM Vol. 3 "Miscellaneous Data" bit 29]
+            vmcs(vm).write(target, value);
+        } else if (vm == 0) {
+            new TdVmcsAccess(lp, tdcs, vcpu, vmcs(0)).write(target, value, mask);
+        } else {
+            l2(vm).write(target, value, mask);
         }
-        // Even a read-only field: the module runs only where VMWRITE takes any field. [SDM "IA32_VMX_MISC" bit 29]
-        vmcs(vm).write(target, value);
-    }
-
-    /// Checks a value for the TD VMCS and updates what the module remembers of it.
-    private long checkTd(VmcsField target, long value, long mask) throws LeafFailure {
-        var vmcs = vmcs(0);
-        switch (target) {
-            case GUEST_CR0 -> {
-                return owned(value, vmcs.read(GUEST_CR0), vmcs.read(CR0_GUEST_HOST_MASK), vmcs.read(CR0_READ_SHADOW));
-            }
-            case GUEST_CR4 -> {
-                return owned(value, vmcs.read(GUEST_CR4), vmcs.read(CR4_GUEST_HOST_MASK), vmcs.read(CR4_READ_SHADOW));
-            }
-            case GUEST_CR3 -> checkCr3(value);
-            case GUEST_DEBUGCTL -> {
-                return debugctl(value);
-            }
-            case PIN_BASED_CONTROLS -> {
-                if ((value & VmcsInit.PIN_POSTED_INTERRUPTS) != 0) {
-                    requirePostedInterrupts(vmcs);
-                }
-                vcpu.u32(Tdvps.SHADOW_PINBASED_EXEC_CTLS, (int) value);
-            }
-            case POSTED_INTERRUPT_DESCRIPTOR_ADDRESS -> vcpu.u64(Tdvps.SHADOW_PID_HPA, value);
-            case POSTED_INTERRUPT_NOTIFICATION_VECTOR -> {
-                if (value > MAX_VECTOR) {
-                    throw invalid();
-                }
-                vcpu.u16(Tdvps.SHADOW_POSTED_INT_NOTIFICATION_VECTOR, (int) value);
-            }
-            case SECONDARY_PROC_BASED_CONTROLS -> {
-                requireAllowed(value, mask, module.config.vmxProcbased2);
-                if ((value & VmcsInit.PROC2_PML) != 0 && (!tdcs.debug() || vmcs.read(PML_ADDRESS) < 0)) {
-                    throw invalid();
-                }
-            }
-            case SHARED_EPTP -> vcpu.u64(Tdvps.SHADOW_SHARED_EPTP, value);
-            default -> {
-            }
-        }
-        return value;
-    }
-
-    private static void requirePostedInterrupts(Vmcs vmcs) throws LeafFailure {
-        if (vmcs.read(POSTED_INTERRUPT_NOTIFICATION_VECTOR) == VmcsInit.NO_NOTIFICATION_VECTOR) {
-            throw new LeafFailure(TdxStatus.TD_VMCS_FIELD_NOT_INITIALIZED, POSTED_INTERRUPT_NOTIFICATION_VECTOR.encoding());
-        }
-        if (vmcs.read(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS) == NULL_PA) {
-            throw new LeafFailure(TdxStatus.TD_VMCS_FIELD_NOT_INITIALIZED, POSTED_INTERRUPT_DESCRIPTOR_ADDRESS.encoding());
-        }
-    }
-
-    private static void requireAllowed(long value, long mask, long capability) throws LeafFailure {
-        if ((mask & (~value & capability | value & ~(capability >>> 32)) & 0xffff_ffffL) != 0) {
-            throw invalid();
-        }
-    }
-
-    private static long owned(long value, long old, long mask, long shadow) throws LeafFailure {
-        if ((value & mask) != (shadow & mask)) {
-            throw invalid();
-        }
-        return old & mask | value & ~mask;
-    }
-
-    private void checkCr3(long value) throws LeafFailure {
-        long address = module.config.lam ? value & ~LAM : value;
-        if ((value & CR3_RESERVED) != 0 || !Gpa.isValid(address, tdcs, true)) {
-            throw invalid();
-        }
-    }
-
-    private long debugctl(long value) throws LeafFailure {
-        if ((value & (TR | BTS)) == TR && !tdcs.debug()) {
-            throw invalid();
-        }
-        long uncore = lp.cpu.seamVmcs().read(GUEST_DEBUGCTL) & UNCORE_PMI;
-        return value & ~UNCORE_PMI | uncore;
-    }
-
-    private void writeL2(int vm, VmcsField target, long asked, long mask) throws LeafFailure {
-        var vmcs = vmcs(vm);
-        long value = asked;
-        boolean debugger = access == FieldAccess.HOST_WRITE && tdcs.debug();
-        switch (target) {
-            case CR0_GUEST_HOST_MASK -> vcpu.u64(Tdvps.SHADOW_CR0_GUEST_HOST_MASK + 8 * vm, value);
-            case CR0_READ_SHADOW -> vcpu.u64(Tdvps.SHADOW_CR0_READ_SHADOW + 8 * vm, value);
-            case CR4_GUEST_HOST_MASK -> vcpu.u64(Tdvps.SHADOW_CR4_GUEST_HOST_MASK + 8 * vm, value);
-            case CR4_READ_SHADOW -> vcpu.u64(Tdvps.SHADOW_CR4_READ_SHADOW + 8 * vm, value);
-            case EPTP -> {
-                if ((value & EPTP_SUPERVISOR_SHADOW_STACK) != 0 && !tdcs.xfam(XFAM_CET_S)) {
-                    throw invalid();
-                }
-            }
-            case GUEST_CR0 -> value = owned(value, vmcs.read(GUEST_CR0), vcpu.u64(Tdvps.BASE_L2_CR0_GUEST_HOST_MASK),
-                    vcpu.u64(Tdvps.BASE_L2_CR0_READ_SHADOW));
-            case GUEST_CR4 -> value = owned(value, vmcs.read(GUEST_CR4), vcpu.u64(Tdvps.BASE_L2_CR4_GUEST_HOST_MASK),
-                    vcpu.u64(Tdvps.BASE_L2_CR4_READ_SHADOW));
-            case GUEST_CR3 -> checkCr3(value);
-            case GUEST_DEBUGCTL -> value = debugctl(value);
-            case PLE_GAP, PLE_WINDOW -> value = pauseLoop(vm, target, value);
-            case PROC_BASED_CONTROLS -> requireAllowed(value, mask, debugger ? module.config.vmxTrueProcbased
-                    : tdcs.u64(Tdcs.VIRT_VMX_TRUE_PROCBASED_CTLS));
-            case SECONDARY_PROC_BASED_CONTROLS -> requireAllowed(value, mask, debugger ? module.config.vmxProcbased2
-                    : tdcs.u64(Tdcs.VIRT_VMX_PROCBASED_CTLS2));
-            case TERTIARY_PROC_BASED_CONTROLS -> {
-                long allowed = debugger ? module.config.vmxProcbased3 : tdcs.u64(Tdcs.VIRT_VMX_PROCBASED_CTLS3);
-                if ((value & mask & ~allowed) != 0) {
-                    throw invalid();
-                }
-            }
-            case SHARED_EPTP -> {
-                vcpu.u64(Tdvps.SHADOW_SHARED_EPTP + 8 * vm, value);
-                if ((vcpu.u64(Tdvps.L2_CTLS + 8 * vm) & ENABLE_SHARED_EPTP) == 0) {
-                    return;
-                }
-            }
-            case VIRTUAL_APIC_ADDRESS -> {
-                vcpu.u64(Tdvps.L2_VAPIC_GPA + 8 * vm, value);
-                vcpu.u64(Tdvps.L2_VAPIC_HPA + 8 * vm, NULL_PA);
-                return;
-            }
-            default -> {
-            }
-        }
-        switch (target) {
-            case CR0_GUEST_HOST_MASK, CR0_READ_SHADOW -> combine(vm, CR0_GUEST_HOST_MASK, CR0_READ_SHADOW,
-                    Tdvps.BASE_L2_CR0_GUEST_HOST_MASK, Tdvps.SHADOW_CR0_GUEST_HOST_MASK, Tdvps.SHADOW_CR0_READ_SHADOW);
-            case CR4_GUEST_HOST_MASK, CR4_READ_SHADOW -> combine(vm, CR4_GUEST_HOST_MASK, CR4_READ_SHADOW,
-                    Tdvps.BASE_L2_CR4_GUEST_HOST_MASK, Tdvps.SHADOW_CR4_GUEST_HOST_MASK, Tdvps.SHADOW_CR4_READ_SHADOW);
-            default -> vmcs.write(target, value);
-        }
-    }
-
-    /// The mask and shadow that the processor uses: the L1 VMM's for its bits, the module's for the rest.
-    private void combine(int vm, VmcsField mask, VmcsField shadow, int base, int l1Mask, int l1Shadow) {
-        long own = vcpu.u64(base);
-        long theirs = vcpu.u64(l1Mask + 8 * vm);
-        vmcs(vm).write(mask, own | theirs);
-        vmcs(vm).write(shadow, own & ~theirs & vcpu.u64(base + 8) | theirs & vcpu.u64(l1Shadow + 8 * vm));
-    }
-
-    /// PLE times are in ticks of the TD's TSC for an L1 VMM.
-    private long pauseLoop(int vm, VmcsField target, long value) throws LeafFailure {
-        if (access != FieldAccess.GUEST_WRITE) {
-            return value;
-        }
-        vcpu.u32((target == PLE_GAP ? Tdvps.SHADOW_PLE_GAP : Tdvps.SHADOW_PLE_WINDOW) + 4 * vm, (int) value);
-        long ticks = value - tdcs.u64(Tdcs.TSC_OFFSET);
-        long multiplier = tdcs.u64(Tdcs.TSC_MULTIPLIER);
-        if (Long.compareUnsigned(ticks >>> 16, multiplier) >= 0) {
-            throw invalid();
-        }
-        long scaled = Ticks.scaled(ticks, 48, multiplier);
-        if (scaled >>> 32 != 0) {
-            throw invalid();
-        }
-        return scaled;
     }
 
     private void writeTdvps(Field field, long id, long value) throws LeafFailure {
@@ -359,41 +166,24 @@ public final class VpMetadata extends Metadata {
             }
             case "IA32_SPEC_CTRL" -> stored = SpecCtrl.real(module.config, tdcs, value);
             case "XFAM" -> throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
-            case "L2_CTLS" -> l2Controls(code - L2_CTLS_CODE, value);
-            case "TSC_DEADLINE" -> deadline(code - TSC_DEADLINE_CODE, value);
+            case "L2_CTLS" -> {
+                if (isL2Vm(code - L2_CTLS_CODE)) {
+                    l2(code - L2_CTLS_CODE).switchSharedEpt(value);
+                }
+            }
+            case "TSC_DEADLINE" -> {
+                if (isL2Vm(code - TSC_DEADLINE_CODE)) {
+                    l2(code - TSC_DEADLINE_CODE).deadline(value);
+                }
+            }
             default -> {
             }
         }
         vcpu.write(offset(field, id), field.elementBytes(), stored);
     }
 
-    private void l2Controls(int vm, long value) {
-        if (vm >= 1 && vm <= tdcs.numL2Vms()) {
-            long shadow = vcpu.u64(Tdvps.SHADOW_SHARED_EPTP + 8 * vm);
-            boolean enabled = (value & ENABLE_SHARED_EPTP) != 0 && shadow != NULL_PA;
-            vmcs(vm).write(SHARED_EPTP, enabled ? shadow : tdr.tdcxHpa(Tdcs.ZERO_PAGE));
-        }
-    }
-
-    private void deadline(int vm, long value) throws LeafFailure {
-        if (vm < 1 || vm > tdcs.numL2Vms() || value == -1L) {
-            return;
-        }
-        long nativeTsc = lp.cpu.tsc();
-        long multiplier = tdcs.u64(Tdcs.TSC_MULTIPLIER);
-        long offset = tdcs.u64(Tdcs.TSC_OFFSET);
-        long now = Ticks.product48(nativeTsc, multiplier) + offset;
-        long deadline = nativeTsc;
-        if (Long.compareUnsigned(value, now) > 0) {
-            long ticks = value - offset;
-            if (Long.compareUnsigned(ticks >>> 16, multiplier) >= 0) {
-                throw new LeafFailure(TdxStatus.OPERAND_INVALID);
-            }
-            deadline = Ticks.scaled(ticks, 48, multiplier);
-            if (deadline == 0 || deadline - nativeTsc < 0) {
-                throw new LeafFailure(TdxStatus.OPERAND_INVALID);
-            }
-        }
-        vcpu.u64(Tdvps.SHADOW_TSC_DEADLINE + 8 * vm, deadline);
+    /// Whether the TD has the VM; elements of the VM 0 and of VMs that it does not have are only memory.
+    private boolean isL2Vm(int vm) {
+        return vm >= 1 && vm <= tdcs.numL2Vms();
     }
 }

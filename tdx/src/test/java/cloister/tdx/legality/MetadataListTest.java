@@ -123,6 +123,19 @@ class MetadataListTest {
         }
     }
 
+    @Test void aListThatFindsNoPageBeginsAtTheFirstFieldWhenItIsCalledAgain() {
+        try (var td = new RecordedTd(RUNNING)) {
+            long nowhere = 0x7f_f000;
+            assertThat(td.tdcall(GUEST_SYS_RDALL, 0, nowhere, 0x0A00_0002_0000_0000L)).as("the guest goes on").isFalse();
+            assertThat(td.machine.hostRegisters(0).get(0)).as("exit reason").isEqualTo(48);
+            td.seamcall(0, RecordedTd.TDVPR, 0, 0, 0);
+            assertThat(td.machine.inGuest(0)).isTrue();
+            assertThat(td.guest(0)).as("RAX").isEqualTo(GUEST_SYS_RDALL);
+            assertThat(td.guest(2)).as("RDX").isEqualTo(nowhere);
+            assertThat(td.guest(R8)).as("R8").isEqualTo(NONE);
+        }
+    }
+
     private static long page(RecordedTd td) {
         var entry = td.entry(GPA, 0);
         return td.tdr.withKey(entry.read() & 0xf_ffff_ffff_f000L);

@@ -244,13 +244,22 @@ class MetadataValuesTest {
         }
     }
 
-    @Test void l2ControlsAreWhatTheVirtualVmxCapabilitiesAllow() {
-        try (var guest = FieldCaller.of(VP, GUEST, 1)) {
+    @ParameterizedTest
+    @ValueSource(longs = {0, DEBUG_ATTRIBUTE})
+    void l2ControlsAreWhatTheVirtualVmxCapabilitiesAllow(long attributes) {
+        try (var guest = FieldCaller.of(VP, GUEST, 1, attributes, XFAM_SSE)) {
             writes(guest, id(L2_VMCS, 0x4002), 4, 4, 0); // interrupt-window exiting
             writes(guest, id(L2_VMCS, 0x4002), 0, 1 << 11, VALUE_NOT_VALID); // RDPMC exiting, no PERFMON
             writes(guest, id(L2_VMCS, 0x401e), 1 << 27, 1 << 27, VALUE_NOT_VALID); // PCONFIG
             writes(guest, id(L2_VMCS, 0x2034), 2, 2, 0); // HLAT
             writes(guest, id(L2_VMCS, 0x2034), 1, 1, NOT_WRITABLE); // LOADIWKEY exiting
+        }
+    }
+
+    @Test void l2ControlsOfADebuggerAreWhatTheProcessorAllows() {
+        try (var debugger = FieldCaller.of(VP, DEBUG, 1)) {
+            writes(debugger, id(L2_VMCS, 0x4002), 0, 1 << 11, 0); // no RDPMC exiting
+            assertThat(value(debugger, id(L2_VMCS, 0x4002)) >>> 11 & 1).isZero();
         }
     }
 
