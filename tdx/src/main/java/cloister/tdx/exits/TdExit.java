@@ -17,6 +17,9 @@ public final class TdExit {
     public static final TdxStatus NON_ACCESSIBLE = TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE;
     private static final long FATAL = 1L << 61;
     private static final long HOST_RECOVERABILITY_HINT = 1L << 60;
+    /// The VM that exited, in RCX over the exit qualification.
+    private static final int VM_SHIFT = 32;
+    private static final long VM = 3L << VM_SHIFT;
     private static final int RBP = LpState.RBP;
     private static final long EPT_WRITE = 2;
 
@@ -56,7 +59,7 @@ public final class TdExit {
             }
             default -> throw new ModuleHalt("TD exit with status " + status);
         }
-        registers(lp, code | reason, qualification & 0xffff_ffffL, extended, gpa, interruption);
+        registers(lp, code | reason, qualification & ~VM | (long) lp.vcpu.currentVm() << VM_SHIFT, extended, gpa, interruption);
         toHost(lp, state, lastExit, 0, status == NON_ACCESSIBLE, (code & HOST_RECOVERABILITY_HINT) != 0);
         throw Transition.TO_HOST;
     }

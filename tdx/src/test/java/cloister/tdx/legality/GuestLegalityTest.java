@@ -130,6 +130,16 @@ class GuestLegalityTest {
         }
     }
 
+    @Test void aTdExitShowsTheQualificationButForTheNumberOfTheVm() {
+        try (var tds = new TdPair()) {
+            var vmcs = tds.td.machine.core.vmcs(tds.td.machine.cpus[0]);
+            vmcs.write(VmcsField.EXIT_REASON, 14); // INVLPG, which the host of a debug TD intercepts
+            vmcs.write(VmcsField.EXIT_QUALIFICATION, 0xffff_8003_1234_5000L);
+            assertThat(tds.td.machine.vmExit(0)).isFalse();
+            assertThat(new long[] {tds.exit(RAX), tds.exit(RCX)}).containsExactly(14, 0xffff_8000_1234_5000L);
+        }
+    }
+
     /// Leaves with operands that bring them to an end: number, RCX, RDX, R8, status.
     private static final long[][] CALLS = {
         {1, 0, 0, 0, 0},
