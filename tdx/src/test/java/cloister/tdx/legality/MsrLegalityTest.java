@@ -127,6 +127,82 @@ class MsrLegalityTest {
         assertThat(differences).isEmpty();
     }
 
+    /// A TD with all that its parameters can have, and one for each feature that lacks it: only the MSRs of the rules.
+    @ParameterizedTest
+    @ValueSource(strings = {"-", "perfmon", "pks", "pt", "cet", "uli", "lbr", "amx", "dca", "deadline", "tsx", "waitpkg", "tme", "pconfig",
+        "debug", "everything"})
+    void eachFeatureOpensItsOwnMsrs(String lacking) {
+        var rules = rules();
+        var differences = new ArrayList<String>();
+        try (var made = new MadeTd()) {
+            configure(made, lacking);
+            var result = made.init();
+            assertThat(result.get(0)).as("leaf and sub-leaf %x", result.get(1)).isZero();
+            made.enter(0);
+            var has = features(made.td);
+            assertThat(has).doesNotContain(lacking);
+            for (long msr : rules.keySet()) {
+                for (int write = 0; write < 2; write++) {
+                    var got = access(made.td, msr, write == 1);
+                    var wanted = expected(rules.get(msr)[write], has);
+                    if (!got.equals(wanted)) {
+                        differences.add(String.format("%s of %x: %s, not %s", write == 0 ? "read" : "write", msr, got, wanted));
+                    }
+                }
+            }
+        }
+        assertThat(differences).isEmpty();
+    }
+
+    private static final Map<String, Integer> XFAM_BITS = Map.of("pt", 1 << 8, "cet", 3 << 11, "uli", 1 << 14, "lbr", 1 << 15,
+            "amx", 3 << 17);
+    /// CPUID leaf, register and bits of a feature.
+    private static final Map<String, int[]> CPUID_BITS = Map.of("dca", new int[] {1, 2, 1 << 18}, "deadline", new int[] {1, 2, 1 << 24},
+            "tsx", new int[] {7, 1, 1 << 4 | 1 << 11}, "waitpkg", new int[] {7, 2, 1 << 5}, "tme", new int[] {7, 2, 1 << 13},
+            "pconfig", new int[] {7, 3, 1 << 18});
+
+    private static void configure(MadeTd made, String lacking) {
+        if (lacking.equals("everything")) {
+            made.xfam(3);
+            return;
+        }
+        long attributes = made.td.seamcall(34, 0, 0x1900_0003_0000_0000L, 0, 0).get(8);
+        attributes &= ~(1L << 29 | 1 << 16); // not migratable; the single-step defence does not use the counters that the TD has
+        attributes &= ~switch (lacking) {
+            case "debug" -> 1;
+            case "pks" -> 1 << 30;
+            case "perfmon" -> 1L << 63;
+            default -> 0;
+        };
+        made.attributes(attributes);
+        made.xfam(made.td.seamcall(34, 0, 0x1900_0003_0000_0002L, 0, 0).get(8) & ~XFAM_BITS.getOrDefault(lacking, 0));
+        for (int i = 0; i < MadeTd.CONFIGURABLE; i++) {
+            long leaf = made.td.seamcall(34, 0, 0x9900_0003_0000_0400L + i, 0, 0).get(8) & 0xffff_ffffL;
+            for (int r = 0; r < 4; r++) {
+                long pair = made.td.seamcall(34, 0, 0x9900_0003_0000_0500L + 2 * i + r / 2, 0, 0).get(8);
+                boolean flags = leaf == 1 && r >= 2 || leaf == 7 && r >= 1 || leaf == 0xd && r == 0;
+                made.cpuid(i, r, flags ? (int) (pair >>> 32 * (r & 1)) : 0);
+            }
+            int[] feature = CPUID_BITS.getOrDefault(lacking, new int[] {-1, 0, 0});
+            if (leaf == feature[0]) {
+                made.cpuid(i, feature[1], made.cpuid(i, feature[1]) & ~feature[2]);
+            }
+        }
+    }
+
+    /// The x2APIC id is there once the guest has enumerated its topology.
+    @ParameterizedTest
+    @ValueSource(booleans = {false, true})
+    void x2apicId(boolean enumerated) {
+        try (var made = new MadeTd()) {
+            assertThat(made.init().get(0)).isZero();
+            made.enter(0x1234);
+            made.td.tdcs.u64(Tdcs.TD_CTLS, enumerated ? 1 << 1 : 0);
+            assertThat(made.td.replay.access(0, 0x802, false, 0)).isEqualTo(enumerated ? "0x1234" : "ve");
+            assertThat(made.td.replay.access(0, 0x802, true, 0x1234)).isEqualTo("gp");
+        }
+    }
+
     private static List<Long> msrs() {
         var all = new ArrayList<Long>();
         for (long msr = 0; msr < BITMAP; msr++) {
