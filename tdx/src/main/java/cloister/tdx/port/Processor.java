@@ -10,7 +10,7 @@ package cloister.tdx.port;
 /// IA32_MISC_PACKAGE_CTLS (BCH), IA32_XAPIC_DISABLE_STATUS (BDH), IA32_TME_CAPABILITY (981H), IA32_TME_ACTIVATE (982H),
 /// IA32_SEAMRR_BASE/MASK (1400H/1401H), IA32_SMRR (1F2H/1F3H), IA32_VMX_* (480H..492H), IA32_FIXED_CTR0 (309H:
 /// instructions retired by the guest since it was last written), IA32_FIXED_CTR_CTRL (38DH), IA32_PERF_GLOBAL_STATUS and its
-/// reset and set commands (38EH, 390H, 391H), IA32_X2APIC_* (802H.., for IPIs to itself), CR8 as IA32_X2APIC_TPR (808H).
+/// reset and set commands (38EH, 390H, 391H), IA32_X2APIC_* (802H.., for IPIs to itself), IA32_X2APIC_TPR (808H), whose bits 7:4 are CR8.
 /// An MSR that an LP does not have reads 0 and ignores writes here.
 public interface Processor {
     /// The index of this LP, 0..n-1, stable.
