@@ -3,6 +3,7 @@ package cloister.cli;
 import cloister.tdx.inspect.Field;
 import cloister.tdx.inspect.Fields;
 import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.tdx.inspect.SeptTable;
 import cloister.vmm.UserError;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
@@ -19,15 +20,19 @@ import com.google.gson.TypeAdapter;
 import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonWriter;
 import java.io.IOException;
+import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.StreamSupport;
 
 /// Snapshots as JSON. Keys are the names of the snapshot's records, and the specification's names for metadata fields; 64-bit values
 /// are strings in hexadecimal, because JSON's numbers lose bits in most readers. Of a metadata field the digits tell the size.
 final class SnapshotJson {
     private static final int DIGITS_PER_BYTE = 2;
+    /// Components that are null where a TD has no Secure EPT, or an entry no table below.
+    private static final Set<String> MAY_LACK = Set.of("secureEpt", "table");
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().disableHtmlEscaping()
             .registerTypeAdapter(long.class, new HexLong()).registerTypeAdapter(Long.class, new HexLong())
             .registerTypeAdapter(Fields.class, new FieldsAdapter()).create();
@@ -45,12 +50,53 @@ final class SnapshotJson {
     static ModuleSnapshot read(String text, String name) {
         try {
             var snapshot = GSON.fromJson(text, ModuleSnapshot.class);
-            if (snapshot == null || snapshot.sysState() == null || snapshot.tds() == null || snapshot.pamt() == null) {
-                throw new JsonParseException("no snapshot");
-            }
+            requireComplete(snapshot, "");
             return snapshot;
-        } catch (JsonParseException | NumberFormatException e) {
-            throw UserError.badInput(name + " is no dump in JSON: make one with 'cloister run --dump-on-exit FILE.json'");
+        } catch (JsonParseException | IllegalStateException | IllegalArgumentException | UnsupportedOperationException e) {
+            throw UserError.badInput(name + " is no dump in JSON" + (e instanceof Incomplete ? " (" + e.getMessage() + ")" : "")
+                    + ": make one with 'cloister run --dump-on-exit FILE.json'");
+        }
+    }
+
+    /// A part that a dump must have and this one lacks.
+    private static final class Incomplete extends JsonParseException {
+        private static final long serialVersionUID = 1L;
+
+        Incomplete(String message) {
+            super(message);
+        }
+    }
+
+    /// Every part must be there but those that a snapshot itself can lack: gson leaves null what the text does not name.
+    private static void requireComplete(Object part, String path) {
+        switch (part) {
+            case null -> throw new Incomplete((path.isEmpty() ? "all" : path) + " is missing");
+            case List<?> list -> {
+                for (int i = 0; i < list.size(); i++) {
+                    requireComplete(list.get(i), path + "[" + i + "]");
+                }
+            }
+            case Record object -> {
+                for (var component : object.getClass().getRecordComponents()) {
+                    var value = valueOf(component, object);
+                    if (value != null || !MAY_LACK.contains(component.getName())) {
+                        requireComplete(value, path + (path.isEmpty() ? "" : ".") + component.getName());
+                    }
+                }
+                if (object instanceof SeptTable table && !SeptTable.LEVELS.contains(table.level())) {
+                    throw new Incomplete(path + ".level is no level");
+                }
+            }
+            default -> {
+            }
+        }
+    }
+
+    private static Object valueOf(RecordComponent component, Record object) {
+        try {
+            return component.getAccessor().invoke(object);
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
         }
     }
 

@@ -2,19 +2,28 @@ package cloister.cli;
 
 import cloister.tdx.inspect.Field;
 import cloister.tdx.inspect.Fields;
+import cloister.tdx.inspect.KeyIdRange;
 import cloister.tdx.inspect.Lock;
+import cloister.tdx.inspect.LpSnapshot;
 import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.tdx.inspect.PackageSnapshot;
 import cloister.tdx.inspect.PamtRange;
 import cloister.tdx.inspect.SeptTable;
 import cloister.tdx.inspect.TdSnapshot;
+import cloister.tdx.inspect.TdmrSnapshot;
 import cloister.tdx.inspect.VpSnapshot;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
-/// Snapshots as text for people. Its format is no interface.
+/// Snapshots as text for people: all that a snapshot holds. Every line says what it is of, so that grep finds it: `TD0.TDCS.TD_EPOCH`,
+/// `TD0.VP1.VMCS.Guest_RIP`, `PAMT`, `TD0.SEPT`. Its format is no interface.
 final class SnapshotText {
     private static final int VALUES_PER_LINE = 4;
+    private static final int SHORTEST_COLUMN = 32;
     private static final long KIB = 1024;
+    private static final List<String> PAMT_SIZES = List.of("4K", "2M", "1G");
 
     private final StringBuilder out = new StringBuilder();
 
@@ -25,9 +34,9 @@ final class SnapshotText {
     static String of(ModuleSnapshot module) {
         var text = new SnapshotText();
         text.module(module);
-        text.pamtRanges(module.pamt());
+        text.pamt(module.pamt());
         for (int i = 0; i < module.tds().size(); i++) {
-            text.td(i, module.tds().get(i));
+            text.td("TD" + i, module.tds().get(i));
         }
         return text.out.toString();
     }
@@ -35,21 +44,21 @@ final class SnapshotText {
     /// One trust domain.
     static String ofTd(int number, TdSnapshot td) {
         var text = new SnapshotText();
-        text.td(number, td);
+        text.td("TD" + number, td);
         return text.out.toString();
     }
 
     /// Only the PAMT.
     static String ofPamt(List<PamtRange> ranges) {
         var text = new SnapshotText();
-        text.pamtRanges(ranges);
+        text.pamt(ranges);
         return text.out.toString();
     }
 
-    /// Only the Secure EPT of a trust domain.
+    /// Only the Secure EPTs of a trust domain.
     static String ofSept(int number, TdSnapshot td) {
         var text = new SnapshotText();
-        text.sept(number, td);
+        text.sept("TD" + number, td);
         return text.out.toString();
     }
 
@@ -57,104 +66,153 @@ final class SnapshotText {
         out.append(String.format(Locale.ROOT, format, arguments).stripTrailing()).append('\n');
     }
 
+    // The module
+
     private void module(ModuleSnapshot module) {
-        line("TDX module: %s, %d LPs initialised, %d busy, global KeyID %d", module.sysState(), module.initializedLps(),
-                module.busyLps(), module.globalKeyId());
-        locks(module.locks());
-        fields("global fields", module.fields());
+        line("TDX module: %s, global KeyID %d, %d LPs initialised, %d busy", module.sysState(), module.globalKeyId(),
+                module.initializedLps(), module.busyLps());
+        module.processors().forEach(this::processor);
+        module.packages().forEach(this::packageCycle);
+        locks("MODULE", module.locks());
+        fields("SYS", module.fields());
         line("");
         line("Key ownership table");
-        for (var range : module.keyOwnershipTable()) {
-            line("  KeyID %d-%d %s%s", range.first(), range.last(), range.state(), range.writeBackPackages() == 0 ? ""
-                    : ", caches of packages 0x%x not written back".formatted(range.writeBackPackages()));
-        }
+        module.keyOwnershipTable().forEach(this::keyIds);
         line("");
         line("TDMRs");
-        for (var tdmr : module.tdmrs()) {
-            line("  %012x-%012x initialised to %012x%s", tdmr.base(), tdmr.base() + tdmr.size(), tdmr.lastInitialized(),
-                    lock(tdmr.lock()));
-            for (int i = 0; i < tdmr.pamtBases().size(); i++) {
-                line("    PAMT %s %012x-%012x", List.of("4K", "2M", "1G").get(i), tdmr.pamtBases().get(i),
-                        tdmr.pamtBases().get(i) + tdmr.pamtSizes().get(i));
-            }
-            tdmr.reserved().forEach(area -> line("    reserved %012x-%012x", area.base(), area.base() + area.size()));
-        }
+        module.tdmrs().forEach(this::tdmr);
     }
 
-    private void pamtRanges(List<PamtRange> ranges) {
+    private void processor(LpSnapshot lp) {
+        line("LP%-3d package %d, %s%s%s%s", lp.lp(), lp.packageId(), lp.initialized() ? "initialised" : "not initialised",
+                lp.function().isEmpty() ? ", outside the module" : ", in " + lp.function(),
+                lp.tdvpr() == 0 ? "" : ", runs TDVPR %012x of TDR %012x%s".formatted(lp.tdvpr(), lp.tdr(), lp.vm() == 0 ? "" : " VM "
+                        + lp.vm()),
+                lp.lastTdvpr() == -1 ? "" : ", last TDVPR %012x".formatted(lp.lastTdvpr()));
+    }
+
+    private void packageCycle(PackageSnapshot one) {
+        line("PACKAGE%d global KeyID %s, %s %s, %s%s", one.index(), one.globalKey() ? "configured" : "not configured", one.lock().name(),
+                held(one.lock()), one.interruptionPoint() == 0 ? "no cache write-back interrupted"
+                : "cache write-back interrupted at " + one.interruptionPoint(),
+                one.flushedKeyIds().isEmpty() ? "" : ", KeyIDs "
+                        + one.flushedKeyIds().stream().map(String::valueOf).collect(Collectors.joining(" ")));
+    }
+
+    private void keyIds(KeyIdRange range) {
+        line("KOT    KeyID %s %s", range.first() == range.last() ? "%-6d".formatted(range.first())
+                : "%-6s".formatted(range.first() + "-" + range.last()), range.writeBackPackages() == 0 ? range.state()
+                : "%-8s not written back by packages %s".formatted(range.state(), packages(range.writeBackPackages())));
+    }
+
+    private static String packages(int bitmap) {
+        return IntStream.range(0, Integer.SIZE).filter(i -> (bitmap >>> i & 1) != 0).mapToObj(String::valueOf)
+                .collect(Collectors.joining(" "));
+    }
+
+    private void tdmr(TdmrSnapshot tdmr) {
+        line("TDMR   %012x-%012x initialised to %012x%s", tdmr.base(), tdmr.base() + tdmr.size(), tdmr.lastInitialized(),
+                lock(tdmr.lock()));
+        for (int i = 0; i < tdmr.pamtBases().size(); i++) {
+            line("TDMR     PAMT_%s %012x-%012x", PAMT_SIZES.get(i), tdmr.pamtBases().get(i), tdmr.pamtBases().get(i)
+                    + tdmr.pamtSizes().get(i));
+        }
+        tdmr.reserved().forEach(area -> line("TDMR     reserved %012x-%012x", area.base(), area.base() + area.size()));
+    }
+
+    private void pamt(List<PamtRange> ranges) {
         line("");
-        line("PAMT");
+        line("PAMT ranges");
         for (var range : ranges) {
-            line("  %012x-%012x %10d KiB %s %-8s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
+            line("PAMT   %012x-%012x %10d KiB %s %-8s%s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
                     range.pageSize(), range.type(), range.owner() == 0 ? "" : " TDR %012x".formatted(range.owner()),
-                    lock(range.lock()));
+                    range.bepoch() == 0 ? "" : " BEPOCH %x".formatted(range.bepoch()), lock(range.lock()));
         }
     }
 
-    private void td(int number, TdSnapshot td) {
+    // Trust domains
+
+    private void td(String name, TdSnapshot td) {
         line("");
-        line("TD %d: TDR %012x, %s, OP_STATE %s", number, td.tdrPage(), td.lifecycleState(), td.opState());
-        locks(td.locks());
-        td.measurements().forEach(m -> line("  %-5s %s", m.name(), m.digest()));
-        fields("TDR", td.tdr());
-        fields("TDCS", td.tdcs());
-        td.vps().forEach(this::vp);
-        sept(number, td);
+        line("%s: TDR %012x, %s, OP_STATE %s", name, td.tdrPage(), td.lifecycleState(), td.opState());
+        locks(name, td.locks());
+        td.measurements().forEach(m -> line("%s.%-5s %s", name, m.name(), m.digest()));
+        fields(name + ".TDR", td.tdr());
+        fields(name + ".TDCS", td.tdcs());
+        for (int i = 0; i < td.vps().size(); i++) {
+            vp(name + ".VP" + i, td.vps().get(i));
+        }
+        sept(name, td);
     }
 
-    private void vp(VpSnapshot vp) {
+    private void vp(String name, VpSnapshot vp) {
         line("");
-        line("VP: TDVPR %012x, %s%s", vp.tdvprPage(), vp.state(), lock(vp.lock()));
-        fields("TDVPS", vp.tdvps());
-        fields("TD VMCS", vp.tdVmcs());
+        line("%s: TDVPR %012x, %s, lock %s", name, vp.tdvprPage(), vp.state(), held(vp.lock()));
+        fields(name + ".TDVPS", vp.tdvps());
+        fields(name + ".VMCS", vp.tdVmcs());
+        for (int i = 0; i < vp.l2Vmcs().size(); i++) {
+            fields(name + ".L2_VMCS_" + (i + 1), vp.l2Vmcs().get(i));
+        }
     }
 
-    private void sept(int number, TdSnapshot td) {
+    private void sept(String name, TdSnapshot td) {
+        tree(name + ".SEPT", td.secureEpt());
+        for (int i = 0; i < td.l2SecureEpts().size(); i++) {
+            tree(name + ".L2_SEPT_" + (i + 1), td.l2SecureEpts().get(i));
+        }
+    }
+
+    private void tree(String name, SeptTable root) {
         line("");
-        if (td.secureEpt() == null) {
-            line("TD %d: no Secure EPT", number);
+        if (root == null) {
+            line("%s: none", name);
         } else {
-            line("Secure EPT of TD %d: root %s at %012x", number, td.secureEpt().level(), td.secureEpt().page());
-            table(td.secureEpt(), 1);
+            line("%s: root %s at %012x", name, root.level(), root.page());
+            table(name, root, 1);
         }
     }
 
-    private void table(SeptTable table, int depth) {
+    private void table(String name, SeptTable table, int depth) {
         for (var range : table.entries()) {
             long count = (range.end() - range.gpa()) / table.entryBytes();
-            line("%s%-4s %012x-%012x %-12s %s %s%s%s%s", "  ".repeat(depth), table.level(), range.gpa(), range.end(), range.state(),
+            line("%s%s%-4s %012x-%012x %-12s %s %s%s%s%s", name, "  ".repeat(depth), table.level(), range.gpa(), range.end(), range.state(),
                     range.access(), range.hpa() == 0 ? "" : "-> %012x".formatted(range.hpa()), range.step() < 0 ? " falling" : "",
                     count == 1 ? "" : " (%d entries)".formatted(count), lock(range.lock()));
             if (range.table() != null) {
-                table(range.table(), depth + 1);
+                table(name, range.table(), depth + 1);
             }
         }
     }
 
-    private void locks(List<Lock> locks) {
-        for (var lock : locks) {
-            if (!lock.state().equals(Lock.FREE)) {
-                line("  %s %s", lock.name(), lock.state());
-            }
-        }
-        if (locks.stream().allMatch(l -> l.state().equals(Lock.FREE))) {
-            line("  all locks free");
-        }
+    // Locks and fields
+
+    private void locks(String name, List<Lock> locks) {
+        locks.forEach(lock -> line("%s.LOCK %-24s %s", name, lock.name(), held(lock)));
+    }
+
+    private static String held(Lock lock) {
+        return lock.state() + (lock.holders().isEmpty() ? "" : " by LP " + lock.holders().stream().map(String::valueOf)
+                .collect(Collectors.joining(" ")));
     }
 
     private static String lock(String state) {
         return state.equals(Lock.FREE) ? "" : ", lock " + state;
     }
 
-    private void fields(String title, Fields fields) {
-        line("  %s%s", title, fields.fields().isEmpty() ? ": none" : "");
-        fields.fields().forEach(this::field);
+    private void fields(String structure, Fields fields) {
+        if (fields.fields().isEmpty()) {
+            line("%s: none", structure);
+        }
+        int column = Math.max(SHORTEST_COLUMN, structure.length() + 2 + fields.fields().stream().mapToInt(f
+                -> f.name().length()).max().orElse(0));
+        fields.fields().forEach(field -> field(structure, field, column));
     }
 
     /// Equal values in a row are written once with their number.
-    private void field(Field field) {
+    private void field(String structure, Field field, int column) {
         var values = field.values();
         String format = "%0" + 2 * field.elementBytes() + "x";
+        var name = structure + "." + field.name();
         var words = new StringBuilder();
         int written = 0;
         for (int i = 0; i < values.size();) {
@@ -163,7 +221,7 @@ final class SnapshotText {
                 run++;
             }
             if (written > 0) {
-                words.append(written % VALUES_PER_LINE == 0 ? "\n" + " ".repeat(42) : " ");
+                words.append(written % VALUES_PER_LINE == 0 ? "\n" + ("%-" + column + "s").formatted(name) : " ");
             }
             words.append(format.formatted(values.get(i)));
             if (run > i + 1) {
@@ -172,6 +230,7 @@ final class SnapshotText {
             written++;
             i = run;
         }
-        line("    %-37s %s", field.name(), words);
+        var meaning = values.size() == 1 ? FieldWords.of(field.name(), values.getFirst()) : "";
+        line("%-" + column + "s%s%s", name, words, meaning.isEmpty() ? "" : " " + meaning);
     }
 }

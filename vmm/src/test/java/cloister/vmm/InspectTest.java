@@ -43,19 +43,19 @@ final class InspectTest {
         assertThat(module.busyLps()).isZero();
         assertThat(module.fields().value("MINOR_VERSION")).isEqualTo(5);
         assertThat(module.fields().value("UPDATE_VERSION")).isEqualTo(6);
-        assertThat(module.locks()).hasSize(2).allMatch(l -> l.state().equals(Lock.FREE));
+        assertThat(module.locks()).hasSize(2).allMatch(Lock::isFree);
         var td = module.tds().getFirst();
         assertThat(module.tds()).hasSize(1);
         assertThat(td.lifecycleState()).isEqualTo("TD_KEYS_CONFIGURED");
         assertThat(td.opState()).isEqualTo("RUNNABLE");
-        assertThat(td.locks()).hasSize(6).allMatch(l -> l.state().equals(Lock.FREE));
+        assertThat(td.locks()).hasSize(7).allMatch(Lock::isFree);
         assertThat(td.tdcs().value("NUM_VCPUS")).isEqualTo(CPUS);
         assertThat(td.tdcs().value("ATTRIBUTES")).isEqualTo(1L << 28);
         long hkid = td.tdr().value("HKID");
         assertThat(module.keyOwnershipTable().stream().filter(r -> r.first() <= hkid && hkid <= r.last()))
                 .singleElement().matches(r -> r.state().equals("ASSIGNED"));
         assertThat(td.vps()).hasSize(CPUS).extracting(vp -> vp.tdvps().value("VCPU_INDEX")).containsExactlyInAnyOrder(0L, 1L);
-        assertThat(td.vps()).allMatch(vp -> vp.state().equals("VCPU_READY") && vp.lock().equals(Lock.FREE));
+        assertThat(td.vps()).allMatch(vp -> vp.state().equals("VCPU_READY") && vp.lock().isFree());
         assertThat(td.vps()).allMatch(vp -> vp.tdVmcs().value("EPTP") == td.tdcs().value("EPTP")
                 && vp.tdVmcs().value("TD_HKID") == hkid);
     }
@@ -137,7 +137,11 @@ final class InspectTest {
         assertThat(seen).singleElement().satisfies(module -> {
             assertThat(module.busyLps()).isPositive();
             assertThat(module.tds().getFirst().vps()).anyMatch(vp -> vp.state().equals("VCPU_ACTIVE")
-                    && !vp.lock().equals(Lock.FREE));
+                    && vp.lock().holders().size() == 1);
+            assertThat(module.processors()).filteredOn(lp -> lp.tdvpr() != 0).isNotEmpty().allMatch(lp
+                    -> lp.function().equals("TDH.VP.ENTER")
+                    && module.tds().getFirst().vps().stream().anyMatch(vp -> vp.tdvprPage() == lp.tdvpr()
+                            && vp.lock().holders().equals(List.of(lp.lp()))));
         });
     }
 

@@ -8,10 +8,13 @@ import cloister.tdx.inspect.Fields;
 import java.util.ArrayList;
 import java.util.List;
 
-/// Reads metadata fields for a snapshot: those that the host of a debug TD may read, whatever the TD's attributes.
+/// Reads metadata fields for a snapshot: all that are stored, whoever may read them.
 public final class FieldInspection {
     private static final int LAST_TDR_CLASS = 2;
+    /// Rows that stand for a whole VMCS, whose fields have a table of their own.
     private static final String L2_VMCS = "L2_VMCS_";
+    /// Computed at each read, not stored.
+    private static final String VIRTUAL_TSC = "VIRTUAL_TSC";
 
     private FieldInspection() {
     }
@@ -27,7 +30,7 @@ public final class FieldInspection {
     }
 
     public static Fields tdr(Tdr tdr) {
-        return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() <= LAST_TDR_CLASS && f.debugRead() != 0).toList(),
+        return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() <= LAST_TDR_CLASS).toList(),
                 (field, index, id) -> raw(tdr, field, index));
     }
 
@@ -54,9 +57,18 @@ public final class FieldInspection {
         return read(FieldTable.TD_VMCS.fields(), (field, index, id) -> metadata.get(field, id));
     }
 
+    /// The fields of the VMCS of an L2 VM.
+    ///
+    /// @param vm from 1
+    public static Fields l2Vmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu, int vm) {
+        var metadata = new VpMetadata(observer, FieldAccess.HOST_READ, tdr, tdcs, vcpu);
+        int classCode = FieldCursor.FIRST_L2_VMCS_CLASS + FieldCursor.L2_CLASS_STRIDE * (vm - 1);
+        return read(FieldTable.L2_VMCS.fields(), (field, index, id) -> metadata.get(field, FieldId.withClass(id, classCode)));
+    }
+
     private static boolean visible(Field field, Structure structure) {
         int end = field.offset() + field.count() * field.elements() * field.elementBytes();
-        return field.debugRead() != 0 && end <= structure.pages.length << 12;
+        return !field.name().equals(VIRTUAL_TSC) && end <= structure.pages.length << 12;
     }
 
     private static long raw(Structure structure, Field field, int index) {

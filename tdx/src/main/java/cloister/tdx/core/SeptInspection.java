@@ -10,7 +10,6 @@ import java.util.List;
 
 /// Reads a Secure EPT for a snapshot, behind the keys.
 public final class SeptInspection {
-    private static final String[] LEVELS = {"PT", "PD", "PDPT", "PML4", "PML5"};
     private static final int ENTRIES = 512;
 
     private final PhysicalMemory memory;
@@ -19,19 +18,26 @@ public final class SeptInspection {
         this.memory = memory;
     }
 
-    public SeptTable root(Tdcs tdcs) {
-        return table(tdcs.rootLevel(), 0, page(tdcs.eptp()));
+    /// The root of the TD's own tree.
+    SeptTable root(Tdcs tdcs) {
+        return table(tdcs.rootLevel(), 0, page(tdcs.eptp()), false);
+    }
+
+    /// The root of the tree of L2 VM `vm`, from 1.
+    SeptTable root(Tdr tdr, Tdcs tdcs, int vm) {
+        return table(tdcs.rootLevel(), 0, page(tdcs.septp(tdr, vm)), true);
     }
 
     private static long page(long entry) {
         return PhysicalMemory.pa(SeptEntry.pa(entry));
     }
 
-    private SeptTable table(int level, long gpa, long page) {
+    private SeptTable table(int level, long gpa, long page, boolean l2) {
         var ranges = new ArrayList<SeptRange>();
         long bytes = 1L << 12 + 9 * level;
         for (int i = 0; i < ENTRIES; i++) {
-            var next = range(level, gpa + i * bytes, memory.readPlain(page + 8 * i, 8), bytes);
+            long entry = memory.readPlain(page + 8 * i, 8);
+            var next = l2 ? l2Range(level, gpa + i * bytes, entry, bytes) : range(level, gpa + i * bytes, entry, bytes);
             var last = ranges.isEmpty() ? null : ranges.getLast();
             int step = last == null ? 0 : step(last, next, bytes);
             if (last != null && alike(last, next) && (step != 0 || last.hpa() == 0 && next.hpa() == 0)) {
@@ -41,7 +47,7 @@ public final class SeptInspection {
                 ranges.add(next);
             }
         }
-        return new SeptTable(LEVELS[level], gpa, page, List.copyOf(ranges));
+        return new SeptTable(SeptTable.LEVELS.get(level), gpa, page, List.copyOf(ranges));
     }
 
     private SeptRange range(int level, long gpa, long entry, long bytes) {
@@ -50,7 +56,19 @@ public final class SeptInspection {
         boolean below = level > 0 && (state == SeptState.NL_MAPPED || state == SeptState.NL_BLOCKED);
         long hpa = !maps ? 0 : below ? page(entry) : SeptEntry.leafPa(entry, 0, level) & (1L << PhysicalMemory.KEY_ID_SHIFT) - 1;
         return new SeptRange(gpa, gpa + bytes, state == null ? "INVALID" : state.name(), hpa, 0, access(entry), lock(entry),
-                below ? table(level - 1, gpa, hpa) : null);
+                below ? table(level - 1, gpa, hpa, false) : null);
+    }
+
+    /// Entries of an L2 VM's tree have no locks: those of the TD's tree stand for both.
+    private SeptRange l2Range(int level, long gpa, long entry, long bytes) {
+        boolean free = L2SeptEntry.isFree(entry);
+        boolean leaf = !free && SeptEntry.isLeaf(entry);
+        boolean below = !free && !leaf;
+        String state = free ? "L2_FREE" : leaf ? L2SeptEntry.isMapped(entry) ? "L2_MAPPED" : "L2_BLOCKED"
+                : L2SeptEntry.isBlockedNonLeaf(entry) ? "L2_NL_BLOCKED" : "L2_NL_MAPPED";
+        long hpa = free ? 0 : leaf ? SeptEntry.leafPa(entry, 0, level) & (1L << PhysicalMemory.KEY_ID_SHIFT) - 1 : page(entry);
+        return new SeptRange(gpa, gpa + bytes, state, hpa, 0, access(entry) + ((entry & SeptEntry.XU) != 0 ? "u" : "-"), Lock.FREE,
+                below && level > 0 ? table(level - 1, gpa, hpa, true) : null);
     }
 
     private static boolean alike(SeptRange last, SeptRange next) {

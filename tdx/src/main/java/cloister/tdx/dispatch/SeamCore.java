@@ -88,7 +88,7 @@ public final class SeamCore {
 
     /// What the module knows now. Called while no other thread runs the module.
     public ModuleSnapshot inspect() {
-        return Inspection.of(module);
+        return Inspection.of(module, lps.values());
     }
 
     /// The lock of a page.

@@ -11,10 +11,11 @@ import java.util.List;
 /// @param measurements   MRTD and the RTMRs
 /// @param tdr            the fields of TDR
 /// @param tdcs           the fields of TDCS; empty without one
-/// @param vps            its virtual processors, by rising address of TDVPR
+/// @param vps            its virtual processors: those that TDH.VP.INIT has initialised by VCPU_INDEX, then the others by address
 /// @param secureEpt      the root of its Secure EPT; null before TDH.MNG.INIT and after its KeyID was freed
+/// @param l2SecureEpts   the roots of the Secure EPTs of its L2 VMs, from VM 1; none without [#secureEpt]
 public record TdSnapshot(long tdrPage, String lifecycleState, String opState, List<Lock> locks, List<Measurement> measurements,
-        Fields tdr, Fields tdcs, List<VpSnapshot> vps, SeptTable secureEpt) {
+        Fields tdr, Fields tdcs, List<VpSnapshot> vps, SeptTable secureEpt, List<SeptTable> l2SecureEpts) {
     /// A measurement register.
     ///
     /// @param name   MRTD, RTMR0, ...

@@ -1,0 +1,94 @@
+package cloister.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import cloister.vmm.Machine;
+import cloister.vmm.MachineConfig;
+import cloister.vmm.TinyGuest;
+import cloister.vmm.VmType;
+import com.google.gson.JsonParser;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import picocli.CommandLine;
+
+/// `cloister inspect` shows what it is asked for, and says in one line what it cannot.
+class InspectCommandTest {
+    @TempDir
+    private static Path folder;
+    private static String dump;
+
+    @BeforeAll static void make() {
+        var config = new MachineConfig().vmType(VmType.TDX).program(TinyGuest.trustDomain()).memoryBytes(32 << 20);
+        try (var machine = new Machine(config)) {
+            machine.run();
+            var file = folder.resolve("td.json");
+            DumpFile.write(file, machine.inspect());
+            DumpFile.write(folder.resolve("td.txt"), machine.inspect());
+            dump = file.toString();
+        }
+    }
+
+    private record Result(int exitCode, String out, String err) {
+    }
+
+    private static Result inspect(String... arguments) {
+        var out = new ByteArrayOutputStream();
+        var err = new ByteArrayOutputStream();
+        var oldOut = System.out;
+        var oldErr = System.err;
+        try {
+            System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+            System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
+            int code = new CommandLine(new InspectCommand()).execute(arguments);
+            return new Result(code, out.toString(StandardCharsets.UTF_8), err.toString(StandardCharsets.UTF_8));
+        } finally {
+            System.setOut(oldOut);
+            System.setErr(oldErr);
+        }
+    }
+
+    @Test void theWholeOrAPart() {
+        assertThat(inspect(dump).out()).startsWith("TDX module: READY").contains("\nKOT ", "\nPAMT ", "\nTD0.SEPT ");
+        assertThat(inspect("--td", "0", dump).out()).startsWith("TD0: TDR ").doesNotContain("PAMT ");
+        assertThat(inspect("--sept", dump).out().lines()).allMatch(line -> line.startsWith("TD0.SEPT"));
+        assertThat(inspect("--pamt", dump).out().lines().skip(1)).isNotEmpty().allMatch(line -> line.startsWith("PAMT "));
+    }
+
+    @Test void jsonIsTheSameWholeOrPart() throws IOException {
+        var whole = JsonParser.parseString(Files.readString(Path.of(dump))).getAsJsonObject();
+        assertThat(JsonParser.parseString(inspect("--json", dump).out())).isEqualTo(whole);
+        var td = whole.getAsJsonArray("tds").get(0).getAsJsonObject();
+        assertThat(JsonParser.parseString(inspect("--json", "--td", "0", dump).out())).isEqualTo(td);
+        assertThat(JsonParser.parseString(inspect("--json", "--td", "0", "--sept", dump).out())).isEqualTo(td.get("secureEpt"));
+        assertThat(JsonParser.parseString(inspect("--json", "--pamt", dump).out())).isEqualTo(whole.get("pamt"));
+    }
+
+    @Test void whatCannotBeShownIsOneLine() throws IOException {
+        complains("there is no trust domain 1", "--td", "1", dump);
+        complains("there is no trust domain -1", "--td", "-1", dump);
+        complains("--pamt goes with neither", "--pamt", "--sept", dump);
+        complains("there is no file", folder.resolve("none.json").toString());
+        complains("cannot read", folder.toString());
+        complains("td.txt is no dump in JSON", folder.resolve("td.txt").toString());
+        var cut = folder.resolve("cut.json");
+        Files.writeString(cut, Files.readString(Path.of(dump)).substring(0, 5000));
+        complains("cut.json is no dump in JSON", cut.toString());
+        var binary = folder.resolve("binary.json");
+        Files.write(binary, new byte[] {(byte) 0xff, (byte) 0xfe, 0, 1, 2});
+        complains("binary.json", binary.toString());
+    }
+
+    private static void complains(String message, String... arguments) {
+        var result = inspect(arguments);
+        assertThat(result.exitCode()).isNotZero();
+        assertThat(result.out()).isEmpty();
+        assertThat(result.err().lines()).singleElement().asString().startsWith("cloister: ").contains(message);
+    }
+}
