@@ -55,6 +55,7 @@ public final class PhysicalMemory implements AutoCloseable {
     /// free: it makes the host map a page.
     private final boolean[] touched;
     private final List<WriteListener> writeListeners = new ArrayList<>();
+    private AccessObserver observer;
 
     /// @param size              bytes, a positive multiple of 4096 below 2^46
     /// @param firstPrivateKeyId the lowest KeyID that is private to the TDX module, 1..64 (64: none)
@@ -153,6 +154,11 @@ public final class PhysicalMemory implements AutoCloseable {
         writeListeners.add(listener);
     }
 
+    /// Lets `observer` act between two accesses of one processor; null for none.
+    public void observe(AccessObserver observer) {
+        this.observer = observer;
+    }
+
     /// Starts or stops telling write listeners about frame `frame`: it holds decoded code. Each start has its stop. Writes
     /// through this class are told; who writes through [#window] says so with [#written].
     public void watch(long frame, boolean on) {
@@ -195,6 +201,9 @@ public final class PhysicalMemory implements AutoCloseable {
         if (!contains(pa, bytes)) {
             return -1L >>> Long.SIZE - 8 * bytes;
         }
+        if (observer != null) {
+            observer.beforeRead(pa, bytes);
+        }
         if (ownedWhollyBy(pa, key) && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE) {
             return readPlain(pa, bytes);
         }
@@ -219,6 +228,13 @@ public final class PhysicalMemory implements AutoCloseable {
             case 8 -> window.set(LONG, pa, value);
             default -> throw new IllegalArgumentException("access size " + bytes);
         }
+        tellWritten(pa, bytes);
+    }
+
+    private void tellWritten(long pa, long length) {
+        if (observer != null) {
+            observer.afterWrite(pa, length);
+        }
     }
 
     /// Copies content out, as [#read] would byte by byte.
@@ -228,6 +244,9 @@ public final class PhysicalMemory implements AutoCloseable {
         if (!contains(pa, length)) {
             Arrays.fill(target, offset, offset + length, (byte) -1);
             return;
+        }
+        if (observer != null) {
+            observer.beforeRead(pa, length);
         }
         for (int done = 0; done < length;) {
             int chunk = (int) Math.min(length - done, FRAME_SIZE - (pa + done & FRAME_SIZE - 1));
@@ -250,6 +269,7 @@ public final class PhysicalMemory implements AutoCloseable {
         }
         takeOwnership(pa, length, keyId(hpa));
         MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
+        tellWritten(pa, length);
     }
 
     /// Fills `[hpa, hpa + length)` with `value` and takes ownership.
@@ -261,10 +281,11 @@ public final class PhysicalMemory implements AutoCloseable {
         if (value == 0 && (pa & FRAME_SIZE - 1) == 0 && length == FRAME_SIZE && !touched[(int) (pa >> FRAME_SHIFT)]) {
             written(pa, length);
             setOwner(pa, length, keyId(hpa));
-            return; // it is zero
+        } else {
+            takeOwnership(pa, length, keyId(hpa));
+            window.asSlice(pa, length).fill(value);
         }
-        takeOwnership(pa, length, keyId(hpa));
-        window.asSlice(pa, length).fill(value);
+        tellWritten(pa, length);
     }
 
     /// Makes whole frames what they are at power-on: zero, with KeyID 0. Frames that are zero already are not written, so
@@ -306,6 +327,7 @@ public final class PhysicalMemory implements AutoCloseable {
             touched[frame] = true;
             MemorySegment.copy(content, offset, window, pa, length);
         }
+        tellWritten(pa, length);
     }
 
     /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).
