@@ -27,10 +27,10 @@ public final class Association {
     }
 
     private static void take(LpState lp, Tdcs tdcs, Tdvps vcpu) {
+        vcpu.u32(Tdvps.ASSOC_LPID, lp.cpu.lp()); // first, as CMPXCHG does it: several LPs may hold the TDVPR shared
         for (int vm = 0; vm <= Tdcs.MAX_L2_VMS; vm++) {
             vcpu.flag(Tdvps.LP_DEPENDENT_HPA_UPDATED + vm, false); // the VMCSs have another LP's host state, or none
         }
-        vcpu.u32(Tdvps.ASSOC_LPID, lp.cpu.lp());
         tdcs.u32(Tdcs.NUM_ASSOC_VCPUS, tdcs.u32(Tdcs.NUM_ASSOC_VCPUS) + 1);
     }
 
