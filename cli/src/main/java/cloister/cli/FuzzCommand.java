@@ -24,7 +24,7 @@ final class FuzzCommand {
             @Option(names = "--calls", paramLabel = "M", defaultValue = "1000000",
                     description = "How many calls to make (default ${DEFAULT-VALUE}).") long calls,
             @Option(names = "--replay", paramLabel = "FILE", description = "Replay the calls in a file instead.") Path replay,
-            @Option(names = "--coverage", description = "Print how often each function was called and succeeded.")
+            @Option(names = "--coverage", description = "Print how often each function ended with each status.")
             boolean coverage,
             @Option(names = "--out", paramLabel = "FILE", defaultValue = "fuzz-finding.txt",
                     description = "Where a finding's shrunk calls go (default ${DEFAULT-VALUE}).") Path out) {

@@ -4,8 +4,8 @@ import cloister.tdx.fuzz.Fuzzer;
 import java.util.List;
 import java.util.function.LongConsumer;
 
-/// The fuzzer of the TDX module: random calls of several logical processors, invariants checked after each. One seed gives
-/// one run.
+/// The fuzzer of the TDX module: random calls of several logical processors, interleaved at lock acquisitions and writes, and
+/// invariants checked whenever no call is in progress. One seed gives one run.
 public final class ModuleFuzz {
     private final Fuzzer fuzzer;
 
@@ -31,7 +31,7 @@ public final class ModuleFuzz {
         return finding == null ? null : new Finding(finding.call(), finding.message(), finding.sequence());
     }
 
-    /// A table of the functions called so far and how often they succeeded.
+    /// A table of the functions called so far and how often each ended with which status.
     public String coverage() {
         return fuzzer.coverage();
     }

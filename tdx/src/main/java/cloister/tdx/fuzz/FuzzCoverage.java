@@ -2,38 +2,52 @@ package cloister.tdx.fuzz;
 
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdcallLeaf;
+import cloister.spec.tdx.TdxStatus;
+import java.util.EnumMap;
 import java.util.Map;
-import java.util.Set;
 import java.util.TreeMap;
-import java.util.stream.Collectors;
 
-/// How deep a run went: how often each function was called, and how often it succeeded.
+/// How deep a run went: how often each function ended with each status.
 final class FuzzCoverage {
-    private final TreeMap<String, long[]> counts = new TreeMap<>();
+    private final TreeMap<String, EnumMap<TdxStatus, long[]>> counts = new TreeMap<>();
 
-    void host(long rax, boolean success) {
+    void host(long rax, TdxStatus status) {
         var leaf = SeamcallLeaf.of((int) rax & 0xffff);
-        count(leaf == null ? "no SEAMCALL leaf" : leaf.specificationName(), success);
+        count(leaf == null ? "no SEAMCALL leaf" : leaf.specificationName(), status);
     }
 
-    void guest(long rax, boolean success) {
+    void guest(long rax, TdxStatus status) {
         var leaf = TdcallLeaf.of((int) rax & 0xffff);
-        count(leaf == null ? "no TDCALL leaf" : leaf.specificationName(), success);
+        count(leaf == null ? "no TDCALL leaf" : leaf.specificationName(), status);
     }
 
-    private void count(String name, boolean success) {
-        var pair = counts.computeIfAbsent(name, k -> new long[2]);
-        pair[0]++;
-        pair[1] += success ? 1 : 0;
+    private void count(String name, TdxStatus status) {
+        counts.computeIfAbsent(name, k -> new EnumMap<>(TdxStatus.class)).computeIfAbsent(status, k -> new long[1])[0]++;
     }
 
-    Set<String> successful() {
-        return counts.entrySet().stream().filter(e -> e.getValue()[1] > 0).map(Map.Entry::getKey).collect(Collectors.toSet());
+    /// How often a function ended with a status.
+    long count(String name, TdxStatus... statuses) {
+        long sum = 0;
+        for (var status : statuses) {
+            sum += counts.getOrDefault(name, new EnumMap<>(TdxStatus.class)).getOrDefault(status, new long[1])[0];
+        }
+        return sum;
+    }
+
+    /// The statuses that a function ended with, and how often.
+    Map<TdxStatus, Long> of(String name) {
+        var result = new EnumMap<TdxStatus, Long>(TdxStatus.class);
+        counts.getOrDefault(name, new EnumMap<>(TdxStatus.class)).forEach((status, n) -> result.put(status, n[0]));
+        return result;
     }
 
     @Override public String toString() {
         var text = new StringBuilder();
-        counts.forEach((name, pair) -> text.append(String.format("%-24s %8d calls, %8d succeed%n", name, pair[0], pair[1])));
+        counts.forEach((name, byStatus) -> {
+            long calls = byStatus.values().stream().mapToLong(n -> n[0]).sum();
+            text.append(String.format("%-26s %8d calls%n", name, calls));
+            byStatus.forEach((status, n) -> text.append(String.format("    %-36s %8d%n", status, n[0])));
+        });
         return text.toString();
     }
 }

@@ -11,4 +11,10 @@ final class FuzzFinding extends RuntimeException {
     FuzzFinding(String message, Throwable cause) {
         super(message, cause);
     }
+
+    static void check(boolean holds, String format, Object... arguments) {
+        if (!holds) {
+            throw new FuzzFinding(String.format(format, arguments));
+        }
+    }
 }

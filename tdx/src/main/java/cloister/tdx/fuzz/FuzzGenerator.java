@@ -1,81 +1,157 @@
 package cloister.tdx.fuzz;
 
-import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
-import cloister.spec.tdx.FieldTable;
-import cloister.spec.tdx.OpState;
+import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
-import cloister.spec.tdx.SeptState;
+import cloister.tdx.core.ModuleState.SysState;
 import cloister.tdx.core.ModuleState;
-import cloister.tdx.core.PageType;
-import cloister.tdx.core.Pamt;
-import cloister.tdx.core.Sept;
+import cloister.tdx.core.ModuleVersion;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
-import cloister.tdx.core.Tdvps;
 import cloister.tdx.fuzz.FuzzStep.Kind;
-import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 
-/// Invents the VMM's steps. It knows the module's state, and mostly takes a TD one step further in its life; sometimes it
-/// calls any function with plausible operands, or takes a good call and changes an operand.
+/// Invents steps. It knows the module's state, and mostly takes the module or a TD one step further in its life; sometimes it
+/// calls any function with plausible operands, or takes a good call and changes an operand. Some calls stop half-way, so that
+/// others come between.
 final class FuzzGenerator {
-    private static final int MAX_TDS = 4;
-    private static final int MAX_VCPUS = 4;
-    private static final long[] GPA_BASES = {0, 0, 0x20_0000, 0x40_0000, 0x4000_0000L, 1L << 39};
-    private static final long EPT_WB_4_LEVELS = 0x1e;
-    private static final long TSC_1_GHZ = 40;
     private static final SeamcallLeaf[] LEAVES = SeamcallLeaf.values();
-    private static final List<FieldTable> TABLES = List.of(FieldTable.SYS, FieldTable.TD, FieldTable.VP, FieldTable.TD_VMCS);
+    private static final int LONGEST_PAUSE = 40;
+    private static final int MAX_PLANS = 2;
 
     private final FuzzMachine machine;
-    private final FuzzChecker checker;
-    private final Entropy random;
+    private final FuzzOperands operands;
     private final FuzzGuest guest;
+    private final TdLife life;
+    private final Bringup bringup;
+    private final FuzzChecker checker;
+    private final boolean wild;
     private final Set<Long> doomed = new HashSet<>();
-    /// Calls that belong together: what follows a demotion to undo it.
-    private final ArrayDeque<long[]> planned = new ArrayDeque<>();
+    private final List<FuzzPlan> plans = new ArrayList<>();
+    /// The plan that each LP's step belongs to.
+    private final FuzzPlan[] planOf = new FuzzPlan[FuzzPlatform.LPS];
+    private final Map<Long, long[]> bindings = new HashMap<>();
+    private int pause;
+    private boolean ready;
 
-    FuzzGenerator(FuzzMachine machine, FuzzChecker checker, Entropy random) {
+    /// @param wild whether the bring-up is fuzzed as well
+    FuzzGenerator(FuzzMachine machine, FuzzChecker checker, Entropy random, boolean wild) {
         this.machine = machine;
         this.checker = checker;
-        this.random = random;
-        this.guest = new FuzzGuest(machine, this, random);
-    }
-
-    int below(int bound) {
-        return random.nextInt(bound);
-    }
-
-    boolean oneIn(int n) {
-        return random.nextInt(n) == 0;
-    }
-
-    <T> T any(List<T> list) {
-        return list.get(below(list.size()));
-    }
-
-    /// The identifier of a metadata field of the module (0), of a TD (1) or of a VCPU (2).
-    long field(int context) {
-        var row = any(TABLES.get(context == 2 ? 2 + below(2) : context).fields());
-        long id = row.id() + (long) below(row.count()) * row.stride();
-        return oneIn(6) ? id ^ 1L << below(64) : id;
+        this.wild = wild;
+        this.operands = new FuzzOperands(machine, checker, random);
+        this.guest = new FuzzGuest(machine, this, operands);
+        this.life = new TdLife(machine, checker, operands, this);
+        this.bringup = new Bringup(machine, random);
     }
 
     boolean isDoomed(long tdrPa) {
         return doomed.contains(tdrPa);
     }
 
-    /// A step for LP `lp`, which is not busy.
-    FuzzStep next(int lp) {
-        var step = invent(lp);
-        for (int i = 1; step.kind == Kind.CALL && i < 7; i++) {
-            long pa = step.operands[i] & SeptEntry.HPA;
-            if (pa >= FuzzMachine.TDMR && pa < FuzzMachine.TDMR + FuzzMachine.RESERVED && !FuzzMachine.inPool(pa)) {
-                step.operands[i] = 0; // a good page, but one that sweeps do not look at
+    void doom(long tdrPa, boolean on) {
+        if (on) {
+            doomed.add(tdrPa);
+        } else {
+            doomed.remove(tdrPa);
+        }
+    }
+
+    /// Whether guests should leave the TD.
+    boolean wantsOut(long tdrPa) {
+        if (doomed.contains(tdrPa)) {
+            return true;
+        }
+        for (var plan : plans) {
+            if (plan.tdrPa == tdrPa && plan.waitsForGuests()) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// Whether a plan is about a page near.
+    boolean isPlanned(long tdrPa, long gpa) {
+        for (var plan : plans) {
+            if (plan.tdrPa == tdrPa && (plan.gpa ^ gpa) >>> 21 == 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    void plan(FuzzPlan plan) {
+        plans.add(plan);
+    }
+
+    boolean mayPlan() {
+        return plans.size() < MAX_PLANS;
+    }
+
+    /// The handle of a binding of a service TD and its target's UUID, or null.
+    long[] binding(long serviceTdrPa) {
+        return bindings.get(serviceTdrPa);
+    }
+
+    /// A call ended.
+    void completed(FuzzStep step) {
+        if (step.leaf() == SeamcallLeaf.SERVTD_BIND && machine.registers(step.lp).get(SeamRegs.RAX) == 0) {
+            var r = machine.registers(step.lp);
+            bindings.put(step.operands[2], new long[] {r.get(SeamRegs.RCX), r.get(SeamRegs.R10), r.get(SeamRegs.R11),
+                r.get(SeamRegs.R12), r.get(SeamRegs.R13)});
+        }
+        var plan = planOf[step.lp];
+        planOf[step.lp] = null;
+        if (plan != null && step.kind == Kind.CALL) {
+            plan.result(machine.registers(step.lp).get(SeamRegs.RAX));
+        }
+    }
+
+    /// The next step.
+    FuzzStep next() {
+        var idle = new ArrayList<Integer>();
+        var paused = new ArrayList<Integer>();
+        for (int lp = 0; lp < machine.cpus.length; lp++) {
+            (machine.doing[lp] == null ? idle : paused).add(lp);
+        }
+        if (paused.isEmpty()) {
+            pause = 0;
+            operands.blur();
+        } else if (idle.isEmpty() || operands.below(8) < 1 + 2 * paused.size() || pause++ > LONGEST_PAUSE) {
+            return goOn(operands.any(paused));
+        }
+        var step = visible(invent(operands.any(idle)));
+        boolean stops = step.kind == Kind.CALL || step.kind == Kind.EXIT;
+        if (stops && operands.oneIn(paused.isEmpty() ? 6 : 3)) {
+            stop(step);
+            if (step.kind == Kind.CALL) {
+                operands.focus(step.operands[2] & SeptEntry.HPA, step.operands[1] & SeptEntry.HPA);
+            }
+        }
+        return step;
+    }
+
+    private FuzzStep goOn(int lp) {
+        var step = new FuzzStep(lp, Kind.RUN);
+        return operands.oneIn(2) || pause > LONGEST_PAUSE ? step : stop(step);
+    }
+
+    private FuzzStep stop(FuzzStep step) {
+        return operands.oneIn(3) ? step.stopAt(operands.below(operands.oneIn(4) ? 600 : 40), true)
+                : step.stopAt(operands.below(9), false);
+    }
+
+    private FuzzStep visible(FuzzStep step) {
+        for (int i = 1; step.kind == Kind.CALL && i < FuzzStep.CALL_INTERRUPT; i++) {
+            if (FuzzOperands.isOutOfSight(step.operands[i] & SeptEntry.HPA)) {
+                step.operands[i] = 0;
             }
         }
         return step;
@@ -85,83 +161,64 @@ final class FuzzGenerator {
         if (machine.inGuest[lp]) {
             return guest.next(lp);
         }
-        if (oneIn(40)) {
-            return oneIn(2) ? params(lp, oneIn(2)) : new FuzzStep(lp, Kind.FILL, freePage(), random.nextLong());
+        ready = machine.module.sysState == SysState.READY && (ready || Bringup.done(machine)) && machine.tdmr(FuzzPlatform.POOL) != null;
+        if (!ready) {
+            return !wild && machine.fresh ? new FuzzStep(0, Kind.BOOT, 1 + operands.below(2)) : bringup.next(lp);
         }
-        if (!planned.isEmpty() && oneIn(2)) {
-            long[] o = planned.remove();
-            return new FuzzStep(lp, Kind.CALL, o);
+        if (operands.oneIn(30)) {
+            return outside(lp);
         }
-        int kind = below(100);
+        plans.removeIf(FuzzPlan::isOver);
+        if (!plans.isEmpty() && operands.oneIn(2)) {
+            var plan = operands.any(plans);
+            if (!Arrays.asList(planOf).contains(plan)) {
+                planOf[lp] = plan;
+                return new FuzzStep(lp, Kind.CALL, plan.next());
+            }
+        }
+        int kind = operands.below(100);
         if (kind < 82) {
-            return goal(lp);
+            return life.next(lp);
         }
         if (kind < 92) {
-            return mutated(goal(lp));
+            return mutated(life.next(lp));
         }
         return anyLeaf(lp);
     }
 
-    private FuzzStep call(int lp, SeamcallLeaf leaf, long... operands) {
-        var all = new long[Kind.CALL.operands];
+    FuzzStep call(int lp, SeamcallLeaf leaf, long... given) {
+        var all = new long[Kind.CALL.names.length];
         all[0] = leaf.number();
-        System.arraycopy(operands, 0, all, 1, operands.length);
-        all[7] = oneIn(30) ? 1 : 0;
+        System.arraycopy(given, 0, all, 1, given.length);
+        all[FuzzStep.CALL_INTERRUPT] = operands.oneIn(30) ? 1 : 0;
         return new FuzzStep(lp, Kind.CALL, all);
     }
 
-    // Operands
-
-    private long freePage() {
-        long pa = 0;
-        for (int i = 0; i < 20; i++) {
-            pa = oneIn(16) ? FuzzMachine.POOL + below(512) * 4096L : FuzzMachine.SMALL + below(512) * 4096L;
-            if (machine.leafEntry(pa).type() == PageType.NDA) {
-                break;
-            }
+    /// Something that is no call: memory, time, MSRs.
+    private FuzzStep outside(int lp) {
+        if (operands.oneIn(400)) {
+            return call(lp, SeamcallLeaf.SYS_SHUTDOWN, ModuleVersion.HANDOFF);
         }
-        return pa;
-    }
-
-    private long freeLarge() {
-        long pa = 0;
-        for (int i = 0; i < FuzzMachine.LARGE_PAGES; i++) {
-            pa = FuzzMachine.POOL + below(FuzzMachine.LARGE_PAGES) * Pamt.bytes(Pamt.SIZE_2M);
-            if (machine.leafEntry(pa).type() == PageType.NDA) {
-                break;
-            }
-        }
-        return pa;
-    }
-
-    private long anyPage() {
-        return switch (below(8)) {
-            case 0 -> FuzzMachine.RESERVED + FuzzMachine.TDMR;
-            case 1 -> FuzzMachine.HOST;
-            case 2 -> anyOf(checker.tdrs);
-            case 3 -> anyOf(checker.tdvprs);
-            case 4 -> PhysicalMemory.hpa(freePage(), below(64));
-            case 5 -> random.nextLong();
-            default -> FuzzMachine.POOL + below(FuzzMachine.POOL_FRAMES) * 4096L;
+        return switch (operands.below(14)) {
+            case 0, 1, 2, 3 -> life.params(lp, operands.oneIn(2));
+            case 4, 5, 6 -> new FuzzStep(lp, Kind.FILL, operands.freePage(), operands.oneIn(3) ? 0 : operands.any());
+            case 7, 8 -> new FuzzStep(lp, Kind.HOSTILE, operands.hostPage(), operands.oneIn(2) ? 0 : operands.any());
+            case 9 -> new FuzzStep(lp, Kind.PCONFIG, operands.oneIn(2) ? 2 : 5);
+            case 10 -> new FuzzStep(lp, Kind.CLOCK, operands.oneIn(12) ? -operands.below(20_000) : operands.below(1 << 30));
+            case 11 -> new FuzzStep(lp, Kind.MSR, 0x3b, operands.oneIn(24) ? 1 : 0);
+            case 12 -> new FuzzStep(lp, Kind.MSR, 0x1a0, machine.cpus[lp].rdmsr(0x1a0) & ~(1 << 22) | (operands.oneIn(24) ? 1 << 22 : 0));
+            default -> sharedTable(lp);
         };
     }
 
-    private long anyOf(Set<Long> pages) {
-        return pages.isEmpty() ? freePage() : any(List.copyOf(pages));
-    }
-
-    private long hostPage() {
-        return FuzzMachine.HOST + below(FuzzMachine.HOST_PAGES) * 4096L;
-    }
-
-    long gpa() {
-        return GPA_BASES[below(GPA_BASES.length)] + below(oneIn(4) ? 512 : 6) * 4096L;
-    }
-
-    private long anyGpaAndLevel() {
-        int level = below(5);
-        long gpa = gpa() & -(1L << 12 + 9 * Math.min(level, 3));
-        return oneIn(8) ? gpa ^ 1L << below(64) | level : gpa | level;
+    /// A page of a shared EPT: entries to other pages of the VMM, mostly.
+    private FuzzStep sharedTable(int lp) {
+        var o = new long[9];
+        o[0] = operands.hostPage() + 64L * operands.below(2);
+        for (int i = 1; i < o.length; i++) {
+            o[i] = operands.oneIn(5) ? operands.any() : operands.hostPage() | (operands.oneIn(2) ? 7 : 0x37 | operands.below(2) << 7);
+        }
+        return new FuzzStep(lp, Kind.WRITE, o);
     }
 
     /// Invents one wrong operand.
@@ -169,15 +226,15 @@ final class FuzzGenerator {
         if (step.kind != Kind.CALL) {
             return step;
         }
-        int i = below(5);
+        int i = operands.below(5);
         long[] o = step.operands;
-        o[i] = switch (below(i == 0 ? 2 : 5)) {
-            case 0 -> i == 0 ? o[i] | 1 << 16 : anyPage();
+        o[i] = switch (operands.below(i == 0 ? 2 : 5)) {
+            case 0 -> i == 0 ? o[i] | 1 << 16 + operands.below(operands.oneIn(8) ? 48 : 2) : operands.anyPage();
             case 1 -> {
-                int bit = below(64 - 19);
+                int bit = operands.below(64 - 19);
                 yield o[i] ^ 1L << (bit < 12 ? bit : bit + 19); // stay within the pool
             }
-            case 2 -> anyGpaAndLevel();
+            case 2 -> operands.gpaAndLevel();
             case 3 -> 0;
             default -> ModuleState.NULL_PA;
         };
@@ -191,208 +248,61 @@ final class FuzzGenerator {
     private long allowed(long rax) {
         var leaf = SeamcallLeaf.of((int) rax & 0xffff);
         boolean rare = leaf != null && (leaf == SeamcallLeaf.SYS_SHUTDOWN
-                || leaf.number() >= SeamcallLeaf.EXPORT_ABORT.number() || leaf == SeamcallLeaf.SERVTD_BIND
-                || leaf == SeamcallLeaf.SERVTD_PREBIND);
-        return rare && !oneIn(400) ? SeamcallLeaf.PHYMEM_PAGE_RDMD.number() : rax;
+                || leaf.number() >= SeamcallLeaf.EXPORT_ABORT.number());
+        return rare && !operands.oneIn(400) ? SeamcallLeaf.PHYMEM_PAGE_RDMD.number() : rax;
     }
 
     private FuzzStep anyLeaf(int lp) {
-        var leaf = LEAVES[below(LEAVES.length)];
-        long tdr = anyOf(checker.tdrs);
-        long vp = anyOf(checker.tdvprs);
+        var leaf = LEAVES[operands.below(LEAVES.length)];
+        long tdr = operands.tdr();
+        long vp = operands.vp();
         var step = switch (leaf) {
-            case MNG_RD, MNG_WR -> call(lp, leaf, tdr, field(1), random.nextLong(), random.nextLong());
-            case VP_RD, VP_WR -> call(lp, leaf, vp, field(2), random.nextLong() & below(4), -1L);
-            case VP_ENTER, VP_FLUSH, VP_INIT -> call(lp, leaf, vp, random.nextLong(), below(8));
-            case VP_ADDCX -> call(lp, leaf, freePage(), vp);
-            case MEM_RD, MEM_WR -> call(lp, leaf, gpa() + 8L * below(512), tdr, random.nextLong());
-            case MEM_PAGE_AUG, MEM_PAGE_ADD, MEM_SEPT_ADD, MEM_PAGE_RELOCATE, MEM_PAGE_DEMOTE -> call(lp, leaf, anyGpaAndLevel(), tdr,
-                    oneIn(4) ? freeLarge() : freePage(), oneIn(2) ? hostPage() : freePage(), -1L, -1L);
+            case MNG_RD -> call(lp, leaf, tdr, operands.field(1));
+            case VP_RD -> call(lp, leaf, vp, operands.field(2));
+            case MNG_WR -> {
+                var row = operands.writable(1, isDebug(tdr), false);
+                yield call(lp, leaf, tdr, operands.element(row), operands.value(), mask(row.hostWrite(), row.debugWrite()));
+            }
+            case VP_WR -> {
+                var row = operands.writable(2, operands.oneIn(2), false);
+                yield call(lp, leaf, vp, operands.element(row), operands.value(), mask(row.hostWrite(), row.debugWrite()));
+            }
+            case VP_ENTER, VP_FLUSH, VP_INIT -> call(lp, leaf, vp, operands.any(), operands.below(8));
+            case VP_ADDCX -> call(lp, leaf, operands.freePage(), vp);
+            case MEM_RD, MEM_WR -> call(lp, leaf, operands.gpa() + 8L * operands.below(512), tdr, operands.any());
+            case MEM_PAGE_AUG, MEM_PAGE_ADD, MEM_SEPT_ADD, MEM_PAGE_RELOCATE, MEM_PAGE_DEMOTE -> call(lp, leaf, operands.gpaAndLevel(),
+                    tdr, operands.oneIn(4) ? operands.freeLarge() : operands.freePage(), operands.oneIn(2) ? operands.hostPage()
+                            : operands.freePage(), -1L, -1L);
             case MEM_RANGE_BLOCK, MEM_RANGE_UNBLOCK, MEM_SEPT_RD, MEM_PAGE_REMOVE, MEM_SEPT_REMOVE, MEM_PAGE_PROMOTE, MR_EXTEND ->
-                call(lp, leaf, anyGpaAndLevel(), tdr);
-            case MNG_CREATE -> call(lp, leaf, anyPage(), below(70));
-            case MNG_ADDCX, VP_CREATE -> call(lp, leaf, anyPage(), tdr);
-            case MNG_INIT -> call(lp, leaf, tdr, hostPage());
-            case PHYMEM_PAGE_RECLAIM, PHYMEM_PAGE_RDMD, PHYMEM_PAGE_WBINVD -> call(lp, leaf, anyPage());
-            case SYS_INFO -> call(lp, leaf, hostPage(), 1024, hostPage(), 32);
-            case SYS_RD -> call(lp, leaf, 0, field(0));
-            case SYS_RDALL -> call(lp, leaf, 0, hostPage(), field(0));
-            case SYS_SHUTDOWN -> call(lp, leaf, below(3));
-            case SYS_CONFIG -> call(lp, leaf, hostPage(), 1, 33);
+                call(lp, leaf, operands.gpaAndLevel(), tdr | (leaf == SeamcallLeaf.MEM_SEPT_RD ? operands.below(2) : 0));
+            case PHYMEM_CACHE_WB -> call(lp, leaf, operands.below(2));
+            case MNG_CREATE -> call(lp, leaf, operands.anyPage(), operands.below(70));
+            case MNG_ADDCX, VP_CREATE -> call(lp, leaf, operands.anyPage(), tdr);
+            case MNG_INIT -> call(lp, leaf, tdr, operands.hostPage());
+            case PHYMEM_PAGE_RECLAIM, PHYMEM_PAGE_RDMD, PHYMEM_PAGE_WBINVD -> call(lp, leaf, operands.anyPage());
+            case SYS_INFO -> call(lp, leaf, operands.hostPage(), 1024, operands.hostPage(), 32);
+            case SYS_RD -> call(lp, leaf, 0, operands.field(0));
+            case SYS_RDALL -> call(lp, leaf, 0, operands.hostPage(), operands.oneIn(2) ? -1L : operands.field(0));
+            case SYS_SHUTDOWN -> call(lp, leaf, operands.below(3));
+            case SYS_CONFIG -> call(lp, leaf, operands.hostPage(), 1, 33);
+            case SERVTD_BIND -> call(lp, leaf, tdr, operands.tdr(), operands.below(8) / 7, operands.below(8) / 7, operands.value());
+            case SERVTD_PREBIND -> call(lp, leaf, tdr, operands.hostPage(), 0, operands.below(8) / 7, operands.oneIn(2) ? 0
+                    : operands.value());
             default -> call(lp, leaf, tdr);
         };
-        step.operands[0] = allowed(step.operands[0]);
+        step.operands[0] = allowed(step.operands[0] | (operands.oneIn(4) ? 1 << 16 : 0));
         return step;
     }
 
-    private FuzzStep params(int lp, boolean good) {
-        long attributes = (oneIn(3) ? Tdcs.DEBUG : 0) | (oneIn(2) ? Tdcs.SEPT_VE_DISABLE : 0) | (oneIn(6) ? Tdcs.PKS : 0)
-                | (oneIn(12) ? Tdcs.PERFMON : 0);
-        long words = MAX_VCPUS | (oneIn(4) ? 1L << 16 : 0);
-        long[] o = {hostPage(), attributes, oneIn(2) ? 3 : 0xe7, words, EPT_WB_4_LEVELS, oneIn(4) ? 4 : 0, TSC_1_GHZ};
-        if (!good) {
-            o[1 + below(6)] ^= 1L << below(64);
-        }
-        return new FuzzStep(lp, Kind.PARAMS, o);
+    private long mask(long host, long debug) {
+        return operands.oneIn(3) ? -1L : operands.oneIn(2) ? debug : host;
     }
 
-    // The life of a TD
-
-    private FuzzStep goal(int lp) {
-        if (checker.tdrs.isEmpty() || checker.tdrs.size() < MAX_TDS && oneIn(60)) {
-            return call(lp, SeamcallLeaf.MNG_CREATE, freePage(), 33 + below(oneIn(2) ? 3 : 31));
+    private boolean isDebug(long tdrPa) {
+        if (!checker.tdrs.contains(tdrPa)) {
+            return false;
         }
-        long tdrPa = anyOf(checker.tdrs);
-        if (machine.leafEntry(tdrPa).type() != PageType.TDR) {
-            return call(lp, SeamcallLeaf.PHYMEM_PAGE_RDMD, tdrPa); // just given away by a call in progress
-        }
-        var tdr = machine.module.tdr(tdrPa);
-        return switch (tdr.lifecycleState()) {
-            case Tdr.HKID_ASSIGNED -> call(lp, oneIn(30) ? SeamcallLeaf.MNG_VPFLUSHDONE : SeamcallLeaf.MNG_KEY_CONFIG, tdrPa);
-            case Tdr.KEYS_CONFIGURED -> alive(lp, tdr);
-            case Tdr.BLOCKED -> call(lp, oneIn(2) ? SeamcallLeaf.PHYMEM_CACHE_WB : SeamcallLeaf.MNG_KEY_FREEID,
-                    oneIn(2) ? below(2) : tdrPa);
-            default -> reclaim(lp, tdr);
-        };
-    }
-
-    private FuzzStep reclaim(int lp, Tdr tdr) {
-        long pa = tdr.pa;
-        int from = below(FuzzMachine.POOL_FRAMES);
-        for (int i = 0; tdr.u64(Tdr.CHLDCNT) != 0 && i < FuzzMachine.POOL_FRAMES; i++) {
-            long at = FuzzMachine.POOL + (from + i) % FuzzMachine.POOL_FRAMES * 4096L;
-            var entry = machine.leafEntry(at);
-            if (entry.type() != PageType.NDA && entry.type() != PageType.TDR && entry.ownerPa() == tdr.pa) {
-                pa = entry.hpa() == machine.pamt(at, Pamt.SIZE_4K).hpa() ? at : at & -Pamt.bytes(Pamt.SIZE_2M);
-                break;
-            }
-        }
-        doomed.remove(tdr.pa);
-        return call(lp, SeamcallLeaf.PHYMEM_PAGE_RECLAIM, pa);
-    }
-
-    private FuzzStep alive(int lp, Tdr tdr) {
-        if (tdr.numTdcx() < Tdcs.MIN_PAGES) {
-            return call(lp, SeamcallLeaf.MNG_ADDCX, freePage(), tdr.pa);
-        }
-        var tdcs = new Tdcs(machine.memory, tdr);
-        if (tdr.fatal() || oneIn(tdcs.opState() == OpState.RUNNABLE ? 1500 : 600)) {
-            doomed.add(tdr.pa);
-        }
-        if (doomed.contains(tdr.pa)) {
-            return destroy(lp, tdr);
-        }
-        return switch (tdcs.opState()) {
-            case UNINITIALIZED -> switch (below(6)) {
-                case 0 -> call(lp, SeamcallLeaf.MNG_ADDCX, freePage(), tdr.pa);
-                case 1, 2 -> params(lp, !oneIn(8));
-                default -> call(lp, SeamcallLeaf.MNG_INIT, tdr.pa, hostPage());
-            };
-            case INITIALIZED -> oneIn(40) ? call(lp, SeamcallLeaf.MR_FINALIZE, tdr.pa)
-                    : oneIn(3) ? vcpu(lp, tdr, tdcs) : memory(lp, tdr, tdcs);
-            default -> oneIn(3) ? vcpu(lp, tdr, tdcs) : memory(lp, tdr, tdcs);
-        };
-    }
-
-    private FuzzStep destroy(int lp, Tdr tdr) {
-        for (long vp : checker.tdvprs) {
-            var vcpu = vcpuOf(vp, tdr);
-            if (vcpu != null && vcpu.u8(Tdvps.NUM_PAGES) >= Tdvps.MIN_PAGES && vcpu.u32(Tdvps.ASSOC_LPID) == lp) {
-                return call(lp, SeamcallLeaf.VP_FLUSH, vp);
-            }
-        }
-        return call(lp, SeamcallLeaf.MNG_VPFLUSHDONE, tdr.pa);
-    }
-
-    private Tdvps vcpuOf(long tdvprPa, Tdr tdr) {
-        var entry = machine.pamt(tdvprPa, Pamt.SIZE_4K);
-        return entry.type() == PageType.TDVPR && entry.ownerPa() == tdr.pa
-                ? Tdvps.rootOnly(machine.memory, tdvprPa, tdr.keyId()) : null;
-    }
-
-    private FuzzStep vcpu(int lp, Tdr tdr, Tdcs tdcs) {
-        var mine = checker.tdvprs.stream().filter(pa -> vcpuOf(pa, tdr) != null).toList();
-        if (mine.size() < 2 || mine.size() < MAX_VCPUS && oneIn(40)) {
-            return call(lp, SeamcallLeaf.VP_CREATE, freePage(), tdr.pa);
-        }
-        long vp = any(mine);
-        var vcpu = vcpuOf(vp, tdr);
-        if (vcpu.state() == Tdvps.UNINITIALIZED) {
-            if (vcpu.u8(Tdvps.NUM_PAGES) < Tdvps.MIN_PAGES + tdcs.numL2Vms() * Tdvps.PAGES_PER_L2_VM) {
-                return call(lp, SeamcallLeaf.VP_ADDCX, freePage(), vp);
-            }
-            var init = call(lp, SeamcallLeaf.VP_INIT, vp, random.nextLong(), below(6));
-            init.operands[0] |= oneIn(2) ? 1 << 16 : 0;
-            return init;
-        }
-        if (oneIn(12)) {
-            return call(lp, SeamcallLeaf.VP_FLUSH, vp);
-        }
-        return oneIn(20) ? call(lp, oneIn(2) ? SeamcallLeaf.VP_RD : SeamcallLeaf.VP_WR, vp, field(2), random.nextLong(), -1L)
-                : call(lp, SeamcallLeaf.VP_ENTER, vp | (oneIn(16) ? 1L << 52 : 0));
-    }
-
-    private FuzzStep memory(int lp, Tdr tdr, Tdcs tdcs) {
-        long gpa = gpa();
-        var slot = new Sept(machine.memory, tdr.keyId()).walk(tdcs.eptp(), gpa, 0);
-        int level = slot.level();
-        if (level > 0 && oneIn(20) || oneIn(100)) {
-            level = Math.min(level + 1, 3); // the table above
-        }
-        boolean runnable = tdcs.opState() == OpState.RUNNABLE;
-        long info = gpa & -(1L << 12 + 9 * level) | level;
-        if (level != slot.level()) {
-            return call(lp, SeamcallLeaf.MEM_RANGE_BLOCK, info, tdr.pa);
-        }
-        return switch (SeptState.of(slot.value())) {
-            case FREE -> free(lp, tdr, tdcs, info, level, runnable);
-            case MAPPED, PENDING -> switch (below(6)) {
-                case 0, 1, 2 -> call(lp, SeamcallLeaf.MEM_RANGE_BLOCK, info, tdr.pa);
-                case 3 -> call(lp, SeamcallLeaf.MEM_SEPT_RD, info, tdr.pa);
-                case 4 -> call(lp, SeamcallLeaf.MEM_RD, gpa, tdr.pa);
-                default -> call(lp, runnable ? SeamcallLeaf.MEM_PAGE_REMOVE : SeamcallLeaf.MR_EXTEND, gpa, tdr.pa);
-            };
-            case BLOCKED, PENDING_BLOCKED -> level > 0 && planned.isEmpty() && oneIn(2) ? demote(lp, tdr, info)
-                    : switch (below(8)) {
-                case 0, 1, 2 -> call(lp, SeamcallLeaf.MEM_TRACK, tdr.pa);
-                case 3, 4 -> call(lp, SeamcallLeaf.MEM_PAGE_REMOVE, info, tdr.pa);
-                case 5 -> call(lp, SeamcallLeaf.MEM_RANGE_UNBLOCK, info, tdr.pa);
-                default -> call(lp, level == 0 ? SeamcallLeaf.MEM_PAGE_RELOCATE : SeamcallLeaf.MEM_PAGE_DEMOTE, info, tdr.pa,
-                        freePage(), oneIn(3) ? freePage() : -1L, -1L, -1L);
-            };
-            case NL_BLOCKED -> switch (below(8)) {
-                case 0, 1 -> call(lp, SeamcallLeaf.MEM_TRACK, tdr.pa);
-                case 2, 3 -> call(lp, SeamcallLeaf.MEM_SEPT_REMOVE, info, tdr.pa);
-                case 4, 5 -> call(lp, SeamcallLeaf.MEM_PAGE_PROMOTE, info, tdr.pa);
-                default -> call(lp, SeamcallLeaf.MEM_RANGE_UNBLOCK, info, tdr.pa);
-            };
-            case null, default -> call(lp, SeamcallLeaf.MEM_SEPT_RD, info, tdr.pa);
-        };
-    }
-
-    private FuzzStep demote(int lp, Tdr tdr, long info) {
-        planned.add(call(lp, SeamcallLeaf.MEM_PAGE_DEMOTE, info, tdr.pa, freePage(), -1L, -1L, -1L).operands);
-        if (oneIn(2)) {
-            planned.add(call(lp, SeamcallLeaf.MEM_RANGE_BLOCK, info, tdr.pa).operands);
-            planned.add(call(lp, SeamcallLeaf.MEM_TRACK, tdr.pa).operands);
-            planned.add(call(lp, SeamcallLeaf.MEM_PAGE_PROMOTE, info, tdr.pa).operands);
-        }
-        return call(lp, SeamcallLeaf.MEM_TRACK, tdr.pa);
-    }
-
-    private FuzzStep free(int lp, Tdr tdr, Tdcs tdcs, long info, int level, boolean runnable) {
-        if (level == 0 && !runnable) {
-            return call(lp, SeamcallLeaf.MEM_PAGE_ADD, info, tdr.pa, freePage(), hostPage());
-        }
-        if (level == 0) {
-            return call(lp, SeamcallLeaf.MEM_PAGE_AUG, info, tdr.pa, freePage());
-        }
-        if (level == 1 && runnable && oneIn(3)) {
-            return call(lp, SeamcallLeaf.MEM_PAGE_AUG, info, tdr.pa, freeLarge());
-        }
-        var add = call(lp, SeamcallLeaf.MEM_SEPT_ADD, info, tdr.pa | below(2), freePage(),
-                tdcs.numL2Vms() > 0 ? freePage() : -1L, -1L, -1L);
-        add.operands[0] |= tdcs.numL2Vms() > 0 ? 1 << 16 : 0;
-        return add;
+        Tdr tdr = machine.module.tdr(tdrPa);
+        return tdr.lifecycleState() == Tdr.KEYS_CONFIGURED && tdr.numTdcx() >= Tdcs.MIN_PAGES && new Tdcs(machine.memory, tdr).debug();
     }
 }

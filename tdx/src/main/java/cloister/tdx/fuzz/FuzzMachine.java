@@ -1,5 +1,6 @@
 package cloister.tdx.fuzz;
 
+import cloister.memory.AccessObserver;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
@@ -12,123 +13,111 @@ import cloister.tdx.core.ModuleState;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
 import cloister.tdx.core.PamtEntry;
-import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.TdParams;
 import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdmr;
 import cloister.tdx.dispatch.SeamCore;
 import cloister.tdx.replay.RecordedProcessor;
 import cloister.tdx.replay.VectorPlatform;
-import com.google.gson.JsonParser;
-import java.io.IOException;
-import java.io.InputStreamReader;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 
-/// The module, brought up on processors without a CPU, and the execution of fuzzed steps on it.
-final class FuzzMachine implements AutoCloseable {
-    static final int FIRST_PRIVATE_KEY = 32;
-    static final int KEYS = 64;
-    static final int GLOBAL_KEY = 32;
-    /// The one TDMR; its upper quarter is reserved.
-    static final long TDMR = 0x4000_0000L;
-    static final long TDMR_BYTES = 0x4000_0000L;
-    static final long RESERVED = 0x3000_0000L;
-    /// What the fuzzer lets the module have: 2 MiB pages, then as many bytes in small pages.
-    static final long POOL = TDMR;
-    static final int LARGE_PAGES = 3;
-    static final long SMALL = POOL + LARGE_PAGES * 0x20_0000L;
-    static final int POOL_FRAMES = (LARGE_PAGES + 1) * 512;
-    /// Pages of the VMM.
-    static final long HOST = 0x20_0000L;
-    static final int HOST_PAGES = 8;
-    private static final long PAMT_1G = 0x1000_0000L;
-    private static final long PAMT_2M = 0x1000_1000L;
-    private static final long PAMT_4K = 0x1001_0000L;
+/// The module on processors without a CPU, and the execution of fuzzed steps on it.
+final class FuzzMachine implements AutoCloseable, AccessObserver {
+    /// Told what happens.
+    interface Watcher {
+        /// A SEAMCALL, TDCALL or VM exit came to its end.
+        void completed(FuzzStep step);
+    }
+
     private static final int INTR_PENDING = 0x9a;
     private static final long RFLAGS_IF = 1 << 9;
     private static final long LONG_MODE = 1 << 10;
     private static final long CODE_64 = 0xa09b;
+    private static final long CODE_32 = 0xc09b;
+    private static final long SECRET = 0x5ec2_e700_0000_0000L;
+    private static final int NEVER = -1;
+    private static final int[] CALL_ORDER = {SeamRegs.RAX, SeamRegs.RCX, SeamRegs.RDX, SeamRegs.R8, SeamRegs.R9, SeamRegs.R10,
+        SeamRegs.R11, SeamRegs.R11 + 1, SeamRegs.R11 + 2};
+    private static final int TDMR_BYTES_SHIFT = 22;
 
+    final FuzzPlatform platform;
     final PhysicalMemory memory;
-    final SeamCore core;
-    final ModuleState module;
-    final FuzzProcessor[] cpus;
-    final boolean[] inGuest;
-    /// LPs with a step in progress.
-    final boolean[] busy;
+    SeamCore core;
+    ModuleState module;
+    final FuzzProcessor[] cpus = new FuzzProcessor[FuzzPlatform.LPS];
+    final boolean[] inGuest = new boolean[FuzzPlatform.LPS];
+    /// What each LP does: a step in progress, or null.
+    final FuzzStep[] doing = new FuzzStep[FuzzPlatform.LPS];
     /// A leaf that the model lacks was called: the sequence ends.
     boolean ended;
-    private final SeamRegs[] regs;
-
+    /// Whether the module was loaded and nothing was called yet.
+    boolean fresh = true;
+    /// Whether MSRs were changed since the module was loaded.
+    private boolean strange;
     final FuzzCoverage coverage;
+    final HostileMemory hostile;
+    private final VectorPlatform silicon;
+    private final RecordedProcessor.Clock clock = new RecordedProcessor.Clock();
+    private final SeamRegs[] regs = new SeamRegs[FuzzPlatform.LPS];
+    private final SeamRegs[] before = new SeamRegs[FuzzPlatform.LPS];
+    private final Lane[] lanes = new Lane[FuzzPlatform.LPS];
+    /// By LP, how many points its step still passes; [#NEVER]: all.
+    private final int[] left = new int[FuzzPlatform.LPS];
+    private final boolean[] fine = new boolean[FuzzPlatform.LPS];
+    /// Whether each LP's step stopped at a write, so that it may have stopped after all that matters.
+    final boolean[] stoppedAtWrites = new boolean[FuzzPlatform.LPS];
+    /// The LP whose module code runs now, or -1.
+    private int running = -1;
+    private Watcher watcher = step -> { };
 
-    FuzzMachine(FuzzCoverage coverage) {
+    FuzzMachine(FuzzPlatform platform, FuzzCoverage coverage) {
+        this.platform = platform;
         this.coverage = coverage;
-        var platform = platform();
-        memory = new PhysicalMemory(platform.memoryBytes, FIRST_PRIVATE_KEY);
-        core = new SeamCore(memory, platform.info);
+        silicon = FuzzPlatform.silicon();
+        memory = new PhysicalMemory(FuzzPlatform.BYTES, FuzzPlatform.FIRST_PRIVATE_KEY);
+        memory.observe(this);
+        hostile = new HostileMemory(memory);
+        clock.tsc = silicon.tscStart;
+        clock.step = silicon.tscStep;
+        powerOn();
+    }
+
+    private void powerOn() {
+        core = new SeamCore(memory, platform.info());
         module = core.module;
-        cpus = new FuzzProcessor[platform.logicalProcessors];
-        inGuest = new boolean[cpus.length];
-        busy = new boolean[cpus.length];
-        regs = new SeamRegs[cpus.length];
-        var clock = new RecordedProcessor.Clock();
-        clock.tsc = platform.tscStart;
-        clock.step = platform.tscStep;
+        fresh = true;
+        strange = false;
+        running = -1;
         for (int i = 0; i < cpus.length; i++) {
-            cpus[i] = new FuzzProcessor(i, clock, platform, memory);
+            int lp = i;
+            if (lanes[i] != null) {
+                lanes[i].close();
+            }
+            lanes[i] = new Lane();
+            cpus[i] = new FuzzProcessor(i, clock, platform, silicon, memory, () -> point(lp));
             cpus[i].seamVmcs().write(VmcsField.HOST_CR0, 0x8005_0033L);
             cpus[i].seamVmcs().write(VmcsField.HOST_CR3, 0x1000);
             cpus[i].seamVmcs().write(VmcsField.HOST_CR4, 0x37_26e0L);
             cpus[i].seamVmcs().write(VmcsField.GUEST_RFLAGS, RFLAGS_IF);
             regs[i] = new SeamRegs();
-        }
-        bringUp();
-    }
-
-    private static VectorPlatform platform() {
-        try (var in = new InputStreamReader(FuzzMachine.class.getResourceAsStream("fuzz-platform.json"),
-                StandardCharsets.UTF_8)) {
-            return new VectorPlatform(JsonParser.parseReader(in).getAsJsonObject());
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
+            before[i] = new SeamRegs();
+            inGuest[i] = false;
+            doing[i] = null;
         }
     }
 
-    private void bringUp() {
-        require(0, SeamcallLeaf.SYS_INIT);
-        for (int lp = 0; lp < cpus.length; lp++) {
-            require(lp, SeamcallLeaf.SYS_LP_INIT);
-        }
-        long[] info = {TDMR, TDMR_BYTES, PAMT_1G, 0x1000, PAMT_2M, 0x2000, PAMT_4K, 0x40_0000, RESERVED, TDMR_BYTES - RESERVED};
-        memory.fill(HOST, 4096, (byte) 0);
-        memory.write(HOST, 8, HOST + 512);
-        for (int i = 0; i < info.length; i++) {
-            memory.write(HOST + 512 + 8L * i, 8, info[i]);
-        }
-        require(0, SeamcallLeaf.SYS_CONFIG, HOST, 1, GLOBAL_KEY);
-        require(0, SeamcallLeaf.SYS_KEY_CONFIG);
-        for (int i = 0; i < TDMR_BYTES >> 22; i++) {
-            require(0, SeamcallLeaf.SYS_TDMR_INIT, TDMR);
-        }
-    }
-
-    private void require(int lp, SeamcallLeaf leaf, long... operands) {
-        var r = new SeamRegs();
-        int[] order = {SeamRegs.RCX, SeamRegs.RDX, SeamRegs.R8};
-        r.set(SeamRegs.RAX, leaf.number());
-        for (int i = 0; i < operands.length; i++) {
-            r.set(order[i], operands[i]);
-        }
-        core.call(cpus[lp], r);
-        if (r.get(SeamRegs.RAX) != 0) {
-            throw new FuzzFinding(String.format("bring-up: %s gives 0x%x", leaf, r.get(SeamRegs.RAX)));
-        }
+    void watch(Watcher added) {
+        watcher = added;
     }
 
     LpState lp(int lp) {
         return core.lp(cpus[lp]);
+    }
+
+    /// The value that an MSR has in the platform's silicon.
+    long usualMsr(int msr) {
+        return silicon.msrs.getOrDefault(msr, 0L);
     }
 
     /// RAX to R15 of the VMM on an LP.
@@ -136,13 +125,38 @@ final class FuzzMachine implements AutoCloseable {
         return regs[lp];
     }
 
-    PamtEntry pamt(long pa, int size) {
-        long base = size == Pamt.SIZE_4K ? PAMT_4K : size == Pamt.SIZE_2M ? PAMT_2M : PAMT_1G;
-        return new PamtEntry(memory, PhysicalMemory.hpa(base + (pa - TDMR >>> 12 + 9 * size) * PamtEntry.BYTES, GLOBAL_KEY));
+    /// The same before the SEAMCALL in progress or just ended.
+    SeamRegs registersBefore(int lp) {
+        return before[lp];
     }
 
-    static boolean inPool(long pa) {
-        return pa >= POOL && pa < POOL + POOL_FRAMES * 4096L;
+    /// Whether no LP is in the middle of a call.
+    boolean quiet() {
+        for (var step : doing) {
+            if (step != null) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    // Pages
+
+    /// The initialised TDMR that covers `pa`, or null.
+    Tdmr tdmr(long pa) {
+        for (var tdmr : module.tdmrs) {
+            long base = tdmr.info.base();
+            if (pa >= base && pa < base + tdmr.info.size() && pa < (tdmr.lastInitialized & -FuzzPlatform.TDMR_BYTES)) {
+                return tdmr;
+            }
+        }
+        return null;
+    }
+
+    PamtEntry pamt(long pa, int size) {
+        var tdmr = tdmr(pa);
+        return new PamtEntry(memory, PhysicalMemory.hpa(tdmr.info.pamtBase()[size]
+                + (pa - tdmr.info.base() >>> 12 + 9 * size) * PamtEntry.BYTES, module.globalKeyId));
     }
 
     /// The page that covers `pa`, whatever its size.
@@ -156,76 +170,196 @@ final class FuzzMachine implements AutoCloseable {
         return pamt(pa, Pamt.SIZE_4K);
     }
 
-    /// Executes a step, with those inside it. A step that the LP's state does not allow does nothing.
+    boolean isFree(long pa) {
+        return tdmr(pa) != null && leafEntry(pa).type() == PageType.NDA;
+    }
+
+    // Steps
+
+    /// Executes a step, or as much of it as it says. A step that the LP's state does not allow does nothing.
     void execute(FuzzStep step) {
         int lp = step.lp;
-        boolean host = step.kind == FuzzStep.Kind.CALL;
-        boolean guest = step.kind == FuzzStep.Kind.EXIT || step.kind == FuzzStep.Kind.ACCESS;
-        if (busy[lp] || ended || host && inGuest[lp] || guest && !inGuest[lp]) {
+        if (ended || lp < 0 || lp >= cpus.length) {
             return;
         }
-        busy[lp] = true;
-        try {
-            switch (step.kind) {
-                case CALL -> call(step);
-                case EXIT -> exit(step);
-                case ACCESS -> access(lp, step.operands[0]);
-                case PARAMS -> params(step.operands);
-                case FILL -> fill(step.operands[0], step.operands[1]);
+        if (step.kind == FuzzStep.Kind.RUN) {
+            if (doing[lp] != null) {
+                stoppedAtWrites[lp] |= step.fine;
+                go(step, lp, lanes[lp]::resume);
             }
+            return;
+        }
+        boolean guest = step.kind == FuzzStep.Kind.EXIT || step.kind == FuzzStep.Kind.ACCESS;
+        if (doing[lp] != null || step.kind == FuzzStep.Kind.CALL && inGuest[lp] || guest && !inGuest[lp]) {
+            return;
+        }
+        switch (step.kind) {
+            case CALL -> begin(step, () -> call(step));
+            case EXIT -> {
+                if (GuestExits.possible(this, step)) {
+                    begin(step, () -> exit(step));
+                }
+            }
+            case ACCESS -> new GuestAccess(this).touch(lp, step.operands[0], (int) step.operands[1]);
+            case BOOT -> boot((int) step.operands[0]);
+            case RESTART -> powerOn();
+            default -> outside(step, lp);
+        }
+    }
+
+    private void begin(FuzzStep step, Runnable body) {
+        int lp = step.lp;
+        doing[lp] = step;
+        stoppedAtWrites[lp] = step.fine;
+        fresh = false;
+        Runnable whole = () -> {
+            guarded(body);
+            doing[lp] = null;
+        };
+        if (step.toTheEnd()) {
+            left[lp] = NEVER;
+            running = lp;
+            try {
+                whole.run();
+            } finally {
+                running = -1;
+            }
+        } else {
+            go(step, lp, () -> lanes[lp].start(whole));
+        }
+    }
+
+    private void go(FuzzStep step, int lp, Runnable flow) {
+        left[lp] = step.toTheEnd() ? NEVER : step.points;
+        fine[lp] = step.fine;
+        running = lp;
+        try {
+            flow.run();
+        } finally {
+            running = -1;
+        }
+    }
+
+    /// A place where the LP's step may stop.
+    private void point(int lp) {
+        if (running == lp && left[lp] != NEVER && left[lp]-- == 0) {
+            lanes[lp].suspend();
+        }
+    }
+
+    @Override public void beforeRead(long pa, long bytes) {
+        if (running >= 0) {
+            hostile.beforeRead(pa, bytes);
+        }
+    }
+
+    @Override public void afterWrite(long pa, long bytes) {
+        if (running >= 0 && fine[running]) {
+            point(running);
+        }
+    }
+
+    private void guarded(Runnable body) {
+        try {
+            body.run();
         } catch (ModuleHalt halt) {
-            if (!halt.getMessage().contains("is not modelled")) {
+            boolean strangePlatform = strange && module.sysState != ModuleState.SysState.READY;
+            if (!strangePlatform && !halt.getMessage().contains("is not modelled")) {
                 throw new FuzzFinding(halt.getMessage(), halt);
             }
-            ended = true;
+            ended = true; // the module stops on a processor that is none, and the model at its limits
         } catch (FuzzFinding finding) {
             throw finding;
-        } catch (RuntimeException e) {
+        } catch (RuntimeException | StackOverflowError e) {
             throw new FuzzFinding("an exception escapes: " + e, e);
-        } finally {
-            busy[lp] = false;
         }
+    }
+
+    private void outside(FuzzStep step, int lp) {
+        long[] o = step.operands;
+        switch (step.kind) {
+            case PARAMS -> params(o);
+            case WRITE -> {
+                if (isVmmMemory(o[0], 64)) {
+                    for (int i = 1; i < o.length; i++) {
+                        memory.write(o[0] + 8L * (i - 1), 8, o[i]);
+                    }
+                }
+            }
+            case FILL -> fill(o[0], o[1]);
+            case HOSTILE -> {
+                if (isVmmMemory(o[0], 4096)) {
+                    hostile.page(o[0], o[1]);
+                }
+            }
+            case MSR -> {
+                strange = true;
+                cpus[lp].msr((int) o[0], o[1]);
+            }
+            case CLOCK -> clock.tsc += o[0];
+            case PCONFIG -> cpus[lp].failNextPconfig((int) o[0]);
+            case ENTROPY -> cpus[lp].failNextRandom();
+            default -> {
+            }
+        }
+    }
+
+    private static boolean isVmmMemory(long pa, int bytes) {
+        return pa >= FuzzPlatform.HOST && pa + bytes <= FuzzPlatform.HOST + FuzzPlatform.HOST_PAGES * 4096L;
     }
 
     private void interrupt(int lp, long pending) {
         cpus[lp].msr(INTR_PENDING, pending);
     }
 
-    /// Whether a shared operand names an address without memory behind it: there the model of memory has no answer.
-    private boolean leadsNowhere(long[] o) {
-        var leaf = SeamcallLeaf.of((int) o[0] & 0xffff);
-        return switch (leaf) {
-            case MEM_PAGE_ADD -> nowhere(o[4]);
-            case MNG_INIT, SYS_RDALL -> nowhere(o[2]);
-            case SYS_INFO, SYS_CONFIG -> nowhere(o[1]) || nowhere(o[3]);
+    /// Whether a result goes to memory that is not the VMM's: as if the VMM itself destroyed a TD.
+    private static boolean destroys(FuzzStep step) {
+        long[] o = step.operands;
+        return switch (step.leaf()) {
+            case SYS_INFO -> isTdMemory(o[1]) || isTdMemory(o[3]);
+            case SYS_RDALL -> isTdMemory(o[2]);
             case null, default -> false;
         };
     }
 
-    private boolean nowhere(long hpa) {
-        return ModuleState.belowMaxPa(hpa) && !memory.contains(PhysicalMemory.pa(hpa), 4096);
+    private static boolean isTdMemory(long hpa) {
+        long pa = PhysicalMemory.pa(hpa);
+        return pa >= FuzzPlatform.PAMTS && pa < FuzzPlatform.BYTES;
     }
 
     private void call(FuzzStep step) {
-        if (leadsNowhere(step.operands)) {
+        if (destroys(step)) {
             return;
         }
-        var r = regs[step.lp];
-        r.clear();
-        int[] order = {SeamRegs.RAX, SeamRegs.RCX, SeamRegs.RDX, SeamRegs.R8, SeamRegs.R9, SeamRegs.R10, SeamRegs.R11};
-        for (int i = 0; i < order.length; i++) {
-            r.set(order[i], step.operands[i]);
+        int lp = step.lp;
+        var r = regs[lp];
+        for (int i = 0; i < SeamRegs.COUNT; i++) {
+            r.set(i, SECRET ^ i);
         }
-        interrupt(step.lp, step.operands[7]);
-        inGuest[step.lp] = core.call(cpus[step.lp], r);
-        status(step.lp);
-        coverage.host(step.operands[0], inGuest[step.lp] || r.get(SeamRegs.RAX) == 0);
+        for (int i = 0; i < CALL_ORDER.length; i++) {
+            r.set(CALL_ORDER[i], step.operands[i]);
+        }
+        for (int i = 0; i < SeamRegs.COUNT; i++) {
+            before[lp].set(i, r.get(i));
+        }
+        interrupt(lp, step.operands[FuzzStep.CALL_INTERRUPT]);
+        new GuestAccess(this).speculate(step);
+        inGuest[lp] = core.call(cpus[lp], r);
+        var status = inGuest[lp] ? TdxStatus.SUCCESS : status(lp);
+        coverage.host(step.operands[0], status);
+        if (!inGuest[lp]) {
+            OutputRules.afterCall(step, before[lp], r);
+        }
+        watcher.completed(step);
     }
 
-    private void status(int lp) {
-        if (!inGuest[lp] && TdxStatus.of(regs[lp].get(SeamRegs.RAX)) == null) {
-            throw new FuzzFinding(String.format("unknown completion status 0x%x", regs[lp].get(SeamRegs.RAX)));
+    private TdxStatus status(int lp) {
+        long rax = regs[lp].get(SeamRegs.RAX);
+        var status = TdxStatus.of(rax);
+        if (status == null) {
+            throw new FuzzFinding(String.format("unknown completion status 0x%x", rax));
         }
+        return status;
     }
 
     private void exit(FuzzStep step) {
@@ -233,78 +367,126 @@ final class FuzzMachine implements AutoCloseable {
         long[] o = step.operands;
         var vmcs = core.vmcs(cpus[lp]);
         vmcs.write(VmcsField.ENTRY_INTERRUPTION_INFO, 0);
-        vmcs.write(VmcsField.IDT_VECTORING_INFO, 0);
         vmcs.write(VmcsField.EXIT_REASON, o[0]);
-        vmcs.write(VmcsField.EXIT_QUALIFICATION, o[1]);
-        vmcs.write(VmcsField.GUEST_PHYSICAL_ADDRESS, o[2]);
-        vmcs.write(VmcsField.EXIT_INTERRUPTION_INFO, o[3]);
-        vmcs.write(VmcsField.GUEST_RIP, vmcs.read(VmcsField.GUEST_RIP) + o[4]);
-        vmcs.write(VmcsField.EXIT_INSTRUCTION_LENGTH, 3);
-        vmcs.write(VmcsField.GUEST_EFER, vmcs.read(VmcsField.GUEST_EFER) | LONG_MODE);
-        vmcs.write(VmcsField.GUEST_CS_ACCESS_RIGHTS, CODE_64);
+        vmcs.write(VmcsField.EXIT_QUALIFICATION, o[FuzzStep.QUALIFICATION]);
+        vmcs.write(VmcsField.GUEST_PHYSICAL_ADDRESS, o[FuzzStep.GPA]);
+        vmcs.write(VmcsField.GUEST_LINEAR_ADDRESS, o[FuzzStep.GLA]);
+        vmcs.write(VmcsField.EXIT_INTERRUPTION_INFO, o[FuzzStep.INFO]);
+        vmcs.write(VmcsField.EXIT_INTERRUPTION_ERROR_CODE, o[FuzzStep.ERROR]);
+        vmcs.write(VmcsField.IDT_VECTORING_INFO, o[FuzzStep.VECTORING]);
+        vmcs.write(VmcsField.IDT_VECTORING_ERROR_CODE, o[FuzzStep.VECTORING_ERROR]);
+        vmcs.write(VmcsField.EXIT_INSTRUCTION_LENGTH, o[FuzzStep.LENGTH]);
+        vmcs.write(VmcsField.EXIT_INSTRUCTION_INFO, o[FuzzStep.INSTRUCTION]);
+        vmcs.write(VmcsField.GUEST_RIP, vmcs.read(VmcsField.GUEST_RIP) + o[FuzzStep.RIP]);
+        boolean long64 = o[FuzzStep.MODE] == 0;
+        vmcs.write(VmcsField.GUEST_EFER, vmcs.read(VmcsField.GUEST_EFER) & ~LONG_MODE | (long64 ? LONG_MODE : 0));
+        vmcs.write(VmcsField.GUEST_CS_ACCESS_RIGHTS, long64 ? CODE_64 : CODE_32);
         long[] r = cpus[lp].registers();
-        int[] order = {SeamRegs.RAX, SeamRegs.RCX, SeamRegs.RDX, SeamRegs.R8, SeamRegs.R9, SeamRegs.R10};
-        for (int i = 0; i < order.length; i++) {
-            r[order[i]] = o[5 + i];
+        for (int i = 0; i < SeamRegs.COUNT; i++) {
+            long value = o[FuzzStep.REGISTERS + i];
+            r[i] = value == 0 && (i == SeamRegs.RBX || i > 4 && i < 8 || i > SeamRegs.R11) ? SECRET ^ 256 ^ i : value;
         }
-        interrupt(lp, o[11]);
-        cpus[lp].msr(TdMsr.FIXED_CTR0, o[12]);
+        interrupt(lp, o[FuzzStep.EXIT_INTERRUPT]);
+        cpus[lp].msr(TdMsr.FIXED_CTR0, o[FuzzStep.RETIRED]);
+        boolean keepRbp = lp(lp).tdcs.configFlag(Tdcs.NO_RBP_MOD);
+        long mask = r[SeamRegs.RCX];
         inGuest[lp] = core.vmExit(cpus[lp]);
-        status(lp);
-        if (o[0] == ExitReason.TDCALL) {
-            coverage.guest(o[5], !inGuest[lp] || r[SeamRegs.RAX] == 0);
+        if (!inGuest[lp]) {
+            var status = status(lp);
+            if (status != TdxStatus.SUCCESS) {
+                coverage.host(SeamcallLeaf.VP_ENTER.number(), status);
+            }
+            OutputRules.afterTdExit(step, before[lp], regs[lp], mask, keepRbp, cpus[lp]);
         }
+        if (o[0] == ExitReason.TDCALL && o[FuzzStep.MODE] == 0) {
+            guestStatus(step, lp, inGuest[lp] ? r[SeamRegs.RAX] : regs[lp].get(SeamRegs.RAX));
+        }
+        watcher.completed(step);
     }
 
-    /// The guest writes a word, by way of the TLB.
-    private void access(int lp, long gpa) {
-        var tdcs = lp(lp).tdcs;
-        int key = lp(lp).tdr.keyId();
-        var walk = cpus[lp].translate(tdcs.eptp(), gpa & SeptEntry.HPA, walk(tdcs, key, gpa));
-        if (walk != null) {
-            memory.write(PhysicalMemory.hpa(walk[walk.length - 1], key), 8, gpa);
+    private void guestStatus(FuzzStep step, int lp, long rax) {
+        long code = step.operands[FuzzStep.REGISTERS];
+        if (inGuest[lp] ? rax == code && rax != 0 : rax >>> 32 == 0 && rax != ExitReason.TDCALL) {
+            return; // a #VE or a TD exit instead of an end, or an interrupted function
         }
-    }
-
-    /// The pages of the walk for a private GPA, or null when it ends at an entry that is not present.
-    long[] walk(Tdcs tdcs, int key, long gpa) {
-        int level = tdcs.rootLevel();
-        var pages = new long[level + 1];
-        long table = PhysicalMemory.pa(tdcs.eptp() & SeptEntry.HPA);
-        for (int i = 0;; i++, level--) {
-            long entry = memory.read(PhysicalMemory.hpa(table, key) + 8 * (gpa >>> 12 + 9 * level & 0x1ff), 8);
-            if (!SeptEntry.isPresent(entry)) {
-                return null;
-            }
-            if (SeptEntry.isLeaf(entry) || level == 0) {
-                pages[i] = SeptEntry.leafPa(entry, gpa, level) & SeptEntry.HPA;
-                return java.util.Arrays.copyOf(pages, i + 1);
-            }
-            table = SeptEntry.pa(entry);
-            pages[i] = table;
+        var status = TdxStatus.of(rax);
+        if (status == null) {
+            throw new FuzzFinding(String.format("unknown completion status 0x%x of a TDCALL", rax));
         }
+        coverage.guest(code, status);
     }
 
     private void params(long[] o) {
         long pa = o[0];
+        if (!isVmmMemory(pa, TdParams.BYTES)) {
+            return;
+        }
         memory.fill(pa, TdParams.BYTES, (byte) 0);
-        memory.write(pa, 8, o[1]);
-        memory.write(pa + 8, 8, o[2]);
-        memory.write(pa + 16, 8, o[3]);
-        memory.write(pa + 24, 8, o[4]);
-        memory.write(pa + 32, 8, o[5]);
-        memory.write(pa + 40, 8, o[6]);
+        for (int i = 0; i < 6; i++) {
+            memory.write(pa + 8 * i, 8, o[i + 1]);
+        }
+        if (o[7] != 0) {
+            memory.write(pa + 256 + 4 * (o[7] >>> 32 & 0xff), 4, o[7]);
+        }
     }
 
     private void fill(long pa, long value) {
-        if (!inPool(pa) || leafEntry(pa).type() == PageType.NDA) {
-            for (int i = 0; i < 4096; i += 64) {
-                memory.write(pa + i, 8, value + i);
+        if ((pa & 0xfff) != 0 || !isVmmMemory(pa, 4096) && !(FuzzPlatform.inPool(pa) && isFree(pa) && quiet())) {
+            return; // not the VMM's, or perhaps just being given to a TD
+        }
+        if (value == 0) {
+            memory.fill(pa, 4096, (byte) 0);
+        }
+        for (int i = 0; i < 4096 && value != 0; i += 64) {
+            memory.write(pa + i, 8, value + i);
+        }
+    }
+
+    // Bring-up
+
+    private void boot(int tdmrs) {
+        if (!fresh) {
+            return;
+        }
+        hostile.clear();
+        memory.fill(FuzzPlatform.HOST, 4096, (byte) 0);
+        for (int i = 0; i < tdmrs; i++) {
+            long at = FuzzPlatform.HOST + 512 * (i + 1);
+            memory.write(FuzzPlatform.HOST + 8 * i, 8, at);
+            long[] info = Bringup.tdmrInfo(i);
+            for (int j = 0; j < info.length; j++) {
+                memory.write(at + 8 * j, 8, info[j]);
+            }
+        }
+        require(0, SeamcallLeaf.SYS_INIT);
+        for (int lp = 0; lp < cpus.length; lp++) {
+            require(lp, SeamcallLeaf.SYS_LP_INIT);
+        }
+        require(0, SeamcallLeaf.SYS_CONFIG, FuzzPlatform.HOST, tdmrs, FuzzPlatform.FIRST_PRIVATE_KEY);
+        for (int i = 0; i < platform.packages(); i++) {
+            require(i * FuzzPlatform.LPS / platform.packages(), SeamcallLeaf.SYS_KEY_CONFIG);
+        }
+        for (int i = 0; i < tdmrs; i++) {
+            for (int n = 0; n < FuzzPlatform.TDMR_BYTES >> TDMR_BYTES_SHIFT; n++) {
+                require(0, SeamcallLeaf.SYS_TDMR_INIT, FuzzPlatform.TDMR + i * FuzzPlatform.TDMR_BYTES);
             }
         }
     }
 
+    private void require(int lp, SeamcallLeaf leaf, long... operands) {
+        var all = new long[1 + operands.length];
+        all[0] = leaf.number();
+        System.arraycopy(operands, 0, all, 1, operands.length);
+        begin(new FuzzStep(lp, FuzzStep.Kind.CALL, all), () -> call(doing[lp]));
+        if (platform.cmrs() == 0 && regs[lp].get(SeamRegs.RAX) != 0) {
+            throw new FuzzFinding(String.format("bring-up: %s gives 0x%x", leaf, regs[lp].get(SeamRegs.RAX)));
+        }
+    }
+
     @Override public void close() {
+        ended = true;
+        running = -1;
+        Arrays.stream(lanes).forEach(Lane::close);
         memory.close();
     }
 }

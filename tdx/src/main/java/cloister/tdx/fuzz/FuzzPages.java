@@ -1,6 +1,6 @@
 package cloister.tdx.fuzz;
 
-import static cloister.tdx.fuzz.FuzzChecker.check;
+import static cloister.tdx.fuzz.FuzzFinding.check;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OpState;
@@ -14,31 +14,45 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Set;
 
 /// A full look at who owns which page: what each TD's structures name, against the PAMT.
 final class FuzzPages {
     private static final int ENTRIES = 512;
+    private static final long UNIT = 0x20_0000L;
 
     private final FuzzMachine machine;
     private final PhysicalMemory memory;
     private final Set<Long> tdvprs;
+    /// 2 MiB units of the second TDMR that were split into small pages at some time.
+    private final Set<Long> splitUnits;
     /// By frame of the pool, the TD whose structures name it.
-    private final long[] claimant = new long[FuzzMachine.POOL_FRAMES];
+    private final long[] claimant = new long[FuzzPlatform.POOL_FRAMES];
+    /// The same by 2 MiB of the second TDMR, and by frame where a unit is split.
+    private final long[] largeClaimant = new long[ENTRIES];
+    private final Map<Long, Long> splitClaimant = new HashMap<>();
     private long children;
 
-    FuzzPages(FuzzMachine machine, Set<Long> tdvprs) {
+    FuzzPages(FuzzMachine machine, Set<Long> tdvprs, Set<Long> splitUnits) {
         this.machine = machine;
         this.memory = machine.memory;
         this.tdvprs = tdvprs;
+        this.splitUnits = splitUnits;
     }
 
     private static int frame(long pa) {
-        return (int) (pa - FuzzMachine.POOL >>> 12);
+        return (int) (pa - FuzzPlatform.POOL >>> 12);
+    }
+
+    private static int unit(long pa) {
+        return (int) ((pa - FuzzPlatform.LARGE_TDMR) / UNIT);
     }
 
     void claimTd(Tdr tdr) {
-        check(memory.ownedWhollyBy(tdr.pa, FuzzMachine.GLOBAL_KEY), "TDR 0x%x is not encrypted with the global KeyID", tdr.pa);
+        check(memory.ownedWhollyBy(tdr.pa, machine.module.globalKeyId), "TDR 0x%x is not encrypted with the global KeyID", tdr.pa);
         hidden(tdr.pa);
         children = 0;
         claimant[frame(tdr.pa)] = tdr.pa;
@@ -51,14 +65,34 @@ final class FuzzPages {
         check(tdr.u64(Tdr.CHLDCNT) == children, "TD 0x%x counts %d pages, it has %d", tdr.pa, tdr.u64(Tdr.CHLDCNT), children);
     }
 
+    private static boolean belongs(PamtEntry entry, Tdr tdr) {
+        return entry.type() > PageType.RSVD && entry.type() != PageType.TDR && entry.ownerPa() == tdr.pa;
+    }
+
     /// The key is gone: only the PAMT tells which pages the TD still has.
     private void countOwned(Tdr tdr) {
-        for (int i = 0; i < FuzzMachine.POOL_FRAMES; i++) {
-            long pa = FuzzMachine.POOL + i * 4096L;
-            var entry = machine.leafEntry(pa);
-            if (entry.type() != PageType.NDA && entry.type() != PageType.TDR && entry.ownerPa() == tdr.pa) {
+        for (int i = 0; i < FuzzPlatform.POOL_FRAMES; i++) {
+            if (belongs(machine.leafEntry(FuzzPlatform.POOL + i * 4096L), tdr)) {
                 claimant[i] = tdr.pa;
                 children++;
+            }
+        }
+        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) == null) {
+            return;
+        }
+        boolean giant = belongs(machine.pamt(FuzzPlatform.LARGE_TDMR, Pamt.SIZE_1G), tdr);
+        for (int i = 0; i < ENTRIES; i++) {
+            long pa = FuzzPlatform.LARGE_TDMR + i * UNIT;
+            if (giant || belongs(machine.pamt(pa, Pamt.SIZE_2M), tdr)) {
+                largeClaimant[i] = tdr.pa;
+                children += ENTRIES;
+            } else if (splitUnits.contains(pa)) {
+                for (long at = pa; at < pa + UNIT; at += 4096) {
+                    if (belongs(machine.pamt(at, Pamt.SIZE_4K), tdr)) {
+                        splitClaimant.put(at, tdr.pa);
+                        children++;
+                    }
+                }
             }
         }
     }
@@ -93,22 +127,43 @@ final class FuzzPages {
     }
 
     private void claim(Tdr tdr, long pa, int type, int size) {
-        check(FuzzMachine.inPool(pa) && (pa & Pamt.bytes(size) - 1) == 0, "TD 0x%x has page 0x%x of size %d", tdr.pa, pa, size);
+        boolean large = FuzzPlatform.inLarge(pa);
+        check((large || FuzzPlatform.inPool(pa)) && (pa & Pamt.bytes(size) - 1) == 0, "TD 0x%x has page 0x%x of size %d", tdr.pa, pa,
+                size);
         var entry = machine.pamt(pa, size);
         check(entry.type() == type && entry.ownerPa() == tdr.pa,
                 "TD 0x%x uses page 0x%x of size %d as type %d, the PAMT says type %d of TD 0x%x", tdr.pa, pa, size, type,
                 entry.type(), entry.ownerPa());
+        children += 1L << 9 * size;
+        if (large) {
+            claimLarge(tdr, pa, size);
+            return;
+        }
         for (long at = pa; at < pa + Pamt.bytes(size); at += 4096) {
             check(claimant[frame(at)] == 0, "page 0x%x belongs to TD 0x%x and TD 0x%x, or twice to it", at, claimant[frame(at)],
                     tdr.pa);
             check(size == 0 || machine.pamt(at, Pamt.SIZE_4K).type() == PageType.NDA,
                     "page 0x%x within a 2 MiB page is not free", at);
             claimant[frame(at)] = tdr.pa;
-            children++;
         }
         if (type != PageType.REG) {
             check(memory.ownedWhollyBy(pa, tdr.keyId()), "page 0x%x of TD 0x%x is not encrypted with its KeyID", pa, tdr.pa);
             hidden(pa);
+        }
+    }
+
+    private void claimLarge(Tdr tdr, long pa, int size) {
+        if (size == Pamt.SIZE_4K) {
+            splitUnits.add(pa & -UNIT);
+            check(splitClaimant.put(pa, tdr.pa) == null && largeClaimant[unit(pa)] == 0, "page 0x%x belongs to two TDs", pa);
+            return;
+        }
+        for (long at = pa; at < pa + Pamt.bytes(size); at += UNIT) {
+            check(largeClaimant[unit(at)] == 0, "page 0x%x belongs to TD 0x%x and TD 0x%x, or twice to it", at,
+                    largeClaimant[unit(at)], tdr.pa);
+            check(size == Pamt.SIZE_2M || machine.pamt(at, Pamt.SIZE_2M).type() == PageType.NDA,
+                    "page 0x%x within a 1 GiB page is not free", at);
+            largeClaimant[unit(at)] = tdr.pa;
         }
     }
 
@@ -149,15 +204,26 @@ final class FuzzPages {
     }
 
     private void leaf(Tdr tdr, Tdcs tdcs, long entry, SeptState state, int level, long gpa) {
-        check(level <= Pamt.SIZE_1G, "a leaf at level %d", level);
+        check(level < 3, "a leaf of GPA 0x%x at level %d", gpa, level);
         long pa = SeptEntry.leafPa(entry, 0, level);
         claim(tdr, pa, PageType.REG, level);
         blockedEpoch(tdcs, state, machine.pamt(pa, level), gpa);
-        check(SeptEntry.isPresent(entry) == state.guestAccessibleLeaf(), "entry 0x%x of GPA 0x%x is %s", entry, gpa, state);
+        boolean accessible = state.guestAccessibleLeaf();
+        check(SeptEntry.isPresent(entry) == accessible, "entry 0x%x of GPA 0x%x is %s", entry, gpa, state);
+        boolean counts = level == 1 && state.guestAcceptable();
+        check(counts || level == 0 || SeptEntry.acceptCounter(entry) == 0, "entry 0x%x of GPA 0x%x, level %d", entry, gpa, level);
         if (state == SeptState.MAPPED || state == SeptState.BLOCKED) {
             for (long at = pa; at < pa + Pamt.bytes(level); at += 4096) {
                 check(memory.ownedWhollyBy(at, tdr.keyId()), "page 0x%x of TD 0x%x is not encrypted with its KeyID", at, tdr.pa);
                 check(memory.read(at, 8) == 0, "the host reads private content at 0x%x", at);
+            }
+        }
+        for (int vm = 1; vm <= 3; vm++) {
+            if (SeptEntry.isAliased(entry, vm)) {
+                check(vm <= tdcs.numL2Vms(), "GPA 0x%x is mapped in L2 VM %d of %d", gpa, vm, tdcs.numL2Vms());
+                var l2 = new Sept(memory, tdr.keyId()).walkL2GuestSide(tdcs.septp(tdr, vm), gpa, level);
+                check(l2.level() == level && SeptEntry.isLeaf(l2.value()), "GPA 0x%x counts as mapped in L2 VM %d, where it has 0x%x",
+                        gpa, vm, l2.value());
             }
         }
     }
@@ -182,6 +248,8 @@ final class FuzzPages {
                 check(below || l1.level() == level && SeptEntry.isAliased(l1.value(), vm)
                         && SeptEntry.leafPa(l1.value(), 0, level) == SeptEntry.leafPa(entry, 0, level),
                         "L2 VM %d maps GPA 0x%x at level %d with entry 0x%x, L1 has 0x%x", vm, at, level, entry, l1.value());
+                check(!SeptEntry.isPresent(entry) || below || SeptEntry.isPresent(l1.value()),
+                        "L2 VM %d can access GPA 0x%x, which L1 cannot: entry 0x%x, L1 0x%x", vm, at, entry, l1.value());
             } else {
                 check(level > 0, "an L2 table below the last level at GPA 0x%x", at);
                 claim(tdr, SeptEntry.pa(entry), PageType.EPT, 0);
@@ -192,13 +260,33 @@ final class FuzzPages {
 
     /// Every page in use has a TD that names it.
     void finish() {
-        for (int i = 0; i < FuzzMachine.POOL_FRAMES; i++) {
-            long pa = FuzzMachine.POOL + i * 4096L;
-            var entry = machine.leafEntry(pa);
-            check(entry.type() == PageType.NDA || claimant[i] != 0 && (entry.type() == PageType.TDR
-                    || entry.ownerPa() == claimant[i]), "page 0x%x has type %d and owner 0x%x, but nothing refers to it", pa,
-                    entry.type(), entry.ownerPa());
-            check(entry.type() != PageType.NDA || claimant[i] == 0, "page 0x%x is free and used by TD 0x%x", pa, claimant[i]);
+        for (int i = 0; i < FuzzPlatform.POOL_FRAMES; i++) {
+            long pa = FuzzPlatform.POOL + i * 4096L;
+            owner(pa, machine.leafEntry(pa), claimant[i]);
         }
+        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) == null) {
+            return;
+        }
+        var giant = machine.pamt(FuzzPlatform.LARGE_TDMR, Pamt.SIZE_1G);
+        for (int i = 0; i < ENTRIES; i++) {
+            long pa = FuzzPlatform.LARGE_TDMR + i * UNIT;
+            owner(pa, giant.type() == PageType.REG ? giant : machine.pamt(pa, Pamt.SIZE_2M), largeClaimant[i]);
+            for (long at = pa; splitUnits.contains(pa) && at < pa + UNIT; at += 4096) {
+                owner(at, machine.pamt(at, Pamt.SIZE_4K), splitClaimant.getOrDefault(at, 0L));
+            }
+        }
+    }
+
+    private static void owner(long pa, PamtEntry entry, long claimant) {
+        int type = entry.type();
+        boolean free = type == PageType.NDA || type == PageType.RSVD;
+        check(free || claimant != 0 && (type == PageType.TDR || entry.ownerPa() == claimant),
+                "page 0x%x has type %d and owner 0x%x, but nothing refers to it", pa, type, entry.ownerPa());
+        check(!free || claimant == 0, "page 0x%x is free and used by TD 0x%x", pa, claimant);
+    }
+
+    /// How many pages the TDs have, to see that a test does not look at nothing.
+    int claimed() {
+        return (int) Arrays.stream(claimant).filter(pa -> pa != 0).count();
     }
 }

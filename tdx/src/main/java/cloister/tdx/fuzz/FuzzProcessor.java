@@ -4,38 +4,49 @@ import cloister.memory.PhysicalMemory;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.replay.RecordedProcessor;
 import cloister.tdx.replay.VectorPlatform;
+import java.util.LinkedHashMap;
 import java.util.HashMap;
 import java.util.Map;
 
-/// A recorded processor with what the fuzzer needs beyond it: a TLB that lives until INVEPT, keys that are lost when
-/// programmed anew, and a hook where another processor may run.
+/// A recorded processor with what the fuzzer needs beyond it: a place in a package, a TLB that lives until INVEPT, keys that are
+/// lost when programmed anew, failures on demand, and a hook where another processor may run.
 final class FuzzProcessor extends RecordedProcessor {
-    private static final int CAPACITY = 12;
+    private static final int CAPACITY = 32;
 
     /// What the LP may still use: by EPT root, for each guest page the physical pages of the walk, root's child first, the
     /// mapped 4 KiB page last.
     final Map<Long, Map<Long, long[]>> tlb = new HashMap<>();
     private final PhysicalMemory memory;
-    private Runnable atSwitchPoint = () -> { };
+    private final int packageIndex;
+    private final Runnable atSwitchPoint;
+    private int nextPconfig;
+    private boolean noEntropy;
 
-    FuzzProcessor(int lp, Clock clock, VectorPlatform platform, PhysicalMemory memory) {
-        super(lp, clock, platform::cpuid, platform.report, platform.msrs);
+    FuzzProcessor(int lp, Clock clock, FuzzPlatform platform, VectorPlatform silicon, PhysicalMemory memory, Runnable atSwitchPoint) {
+        super(lp, clock, (index, leaf, subleaf, out) -> silicon.cpuid(platform.apicId(index), leaf, subleaf, out), silicon.report,
+                silicon.msrs);
         this.memory = memory;
+        this.packageIndex = platform.packageOf(lp);
+        this.atSwitchPoint = atSwitchPoint;
     }
 
-    void atSwitchPoint(Runnable hook) {
-        atSwitchPoint = hook;
+    void failNextPconfig(int code) {
+        nextPconfig = code;
+    }
+
+    void failNextRandom() {
+        noEntropy = true;
     }
 
     /// The translation of a guest page, as cached or as `walked` just now.
     long[] translate(long eptp, long gpa, long[] walked) {
-        var known = tlb.computeIfAbsent(root(eptp), k -> new HashMap<>());
+        var known = tlb.computeIfAbsent(root(eptp), k -> new LinkedHashMap<>());
         var cached = known.get(gpa);
         if (cached != null || walked == null) {
             return cached;
         }
         if (known.size() >= CAPACITY) {
-            known.clear();
+            known.remove(known.keySet().iterator().next());
         }
         known.put(gpa, walked);
         return walked;
@@ -50,8 +61,21 @@ final class FuzzProcessor extends RecordedProcessor {
     }
 
     @Override public int programKey(int keyId) {
-        memory.forgetKey(keyId);
-        return 0;
+        int code = nextPconfig;
+        nextPconfig = 0;
+        if (code == 0 && packageIndex == 0) {
+            memory.forgetKey(keyId); // memory has one key per KeyID, not one per package
+        }
+        return code;
+    }
+
+    @Override public long rdrand() {
+        long number = super.rdrand();
+        if (noEntropy) {
+            noEntropy = false;
+            return 0;
+        }
+        return number;
     }
 
     @Override public void invept(long eptp) {
