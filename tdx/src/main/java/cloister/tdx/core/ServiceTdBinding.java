@@ -53,8 +53,8 @@ public final class ServiceTdBinding {
         return (int) (attributes >>> IGNORED_SHIFT) & IGNORED;
     }
 
-    public Uuid uuid() {
-        return Uuid.of(tdcs, UUID);
+    public Bits256 uuid() {
+        return Bits256.of(tdcs, UUID);
     }
 
     public byte[] infoHash() {
@@ -72,7 +72,7 @@ public final class ServiceTdBinding {
     }
 
     /// Binds the TD with that UUID.
-    public void bind(Uuid uuid) {
+    public void bind(Bits256 uuid) {
         uuid.store(tdcs, UUID);
         state(State.BOUND);
     }

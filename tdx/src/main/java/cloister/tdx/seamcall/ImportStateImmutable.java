@@ -9,12 +9,12 @@ import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
+import cloister.tdx.core.Bits256;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
-import cloister.tdx.core.Uuid;
 
 /// TDH.IMPORT.STATE.IMMUTABLE, leaf 85, as far as it goes before something is decrypted. [TDX-ABI "TDH.IMPORT.STATE.IMMUTABLE"]
 ///
@@ -71,9 +71,9 @@ final class ImportStateImmutable implements HostLeaf {
     }
 
     private static void startSession(LpState lp, Tdcs tdcs, MigrationStream stream) {
-        Uuid.of(tdcs, Tdcs.MIG_ENC_KEY).store(tdcs, Tdcs.MIG_ENC_WORKING_KEY);
-        new Uuid(lp.cpu.rdseed(), lp.cpu.rdseed(), lp.cpu.rdseed(), lp.cpu.rdseed()).store(tdcs, Tdcs.MIG_ENC_KEY);
-        Uuid.of(tdcs, Tdcs.MIG_DEC_KEY).store(tdcs, Tdcs.MIG_DEC_WORKING_KEY);
+        Bits256.of(tdcs, Tdcs.MIG_ENC_KEY).store(tdcs, Tdcs.MIG_ENC_WORKING_KEY);
+        new Bits256(lp.cpu.rdseed(), lp.cpu.rdseed(), lp.cpu.rdseed(), lp.cpu.rdseed()).store(tdcs, Tdcs.MIG_ENC_KEY);
+        Bits256.of(tdcs, Tdcs.MIG_DEC_KEY).store(tdcs, Tdcs.MIG_DEC_WORKING_KEY);
         tdcs.flag(Tdcs.MIG_DEC_KEY_SET, false);
         tdcs.u16(Tdcs.MIG_WORKING_VERSION, tdcs.u16(Tdcs.MIG_VERSION));
         MigrationStream.reset(tdcs);

@@ -9,16 +9,16 @@ import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.core.Bits256;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ServiceTdBinding;
 import cloister.tdx.core.ServiceTdBinding.State;
+import cloister.tdx.core.ServiceTdBinding;
 import cloister.tdx.core.SharexHp;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.TdInfo;
 import cloister.tdx.core.Tdr;
-import cloister.tdx.core.Uuid;
 import java.util.Arrays;
 
 /// TDH.SERVTD.BIND, leaf 48: lets a service TD read and write metadata of a TD. [TDX-ABI "TDH.SERVTD.BIND"]
@@ -30,7 +30,7 @@ final class ServtdBind implements HostLeaf {
         long tdrPa = lp.reg(RCX);
         long servicePa = lp.reg(RDX);
         long attributes = lp.reg(R10);
-        output(lp, 0, new Uuid(0, 0, 0, 0));
+        output(lp, 0, new Bits256(0, 0, 0, 0));
         if (tdrPa == servicePa) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
@@ -52,16 +52,16 @@ final class ServtdBind implements HostLeaf {
                 } else {
                     requireSame(binding, attributes, infoHash);
                 }
-                var serviceUuid = Uuid.of(service.tdr(), Tdr.TD_UUID);
+                var serviceUuid = Bits256.of(service.tdr(), Tdr.TD_UUID);
                 binding.bind(serviceUuid);
-                output(lp, page.pa() + serviceUuid.w0(), Uuid.of(td.tdr(), Tdr.TD_UUID)); // the slot, 0, in bits 11:0
+                output(lp, page.pa() + serviceUuid.w0(), Bits256.of(td.tdr(), Tdr.TD_UUID)); // the slot, 0, in bits 11:0
             } finally {
                 SharexHp.releaseExclusive(binding.lock());
             }
         }
     }
 
-    private static void output(LpState lp, long handle, Uuid uuid) {
+    private static void output(LpState lp, long handle, Bits256 uuid) {
         lp.reg(RCX, handle);
         lp.reg(R10, uuid.w0());
         lp.reg(R11, uuid.w1());

@@ -7,6 +7,7 @@ import static cloister.tdx.core.LpState.RCX;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.core.Bits256;
 import cloister.tdx.core.FieldAccess;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockedPage;
@@ -20,7 +21,6 @@ import cloister.tdx.core.TdInfo;
 import cloister.tdx.core.TdMetadata;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
-import cloister.tdx.core.Uuid;
 import cloister.tdx.exits.TdExit;
 import java.util.Arrays;
 
@@ -111,12 +111,12 @@ final class TargetTd {
     /// A TD that was imported after it was bound has another UUID than the service TD knows; the service TD is told.
     private void requireUuid(TdAccess td) throws LeafFailure {
         var vcpu = lp.vcpu;
-        var known = new Uuid(vcpu.gpr(R10), vcpu.gpr(R10 + 1), vcpu.gpr(R10 + 2), vcpu.gpr(R10 + 3));
-        var actual = Uuid.of(td.tdr(), Tdr.TD_UUID);
+        var known = new Bits256(vcpu.gpr(R10), vcpu.gpr(R10 + 1), vcpu.gpr(R10 + 2), vcpu.gpr(R10 + 3));
+        var actual = Bits256.of(td.tdr(), Tdr.TD_UUID);
         if (known.equals(actual)) {
             return;
         }
-        if (!known.equals(Uuid.of(td.tdcs(), Tdcs.PRE_IMPORT_UUID))) {
+        if (!known.equals(Bits256.of(td.tdcs(), Tdcs.PRE_IMPORT_UUID))) {
             throw new LeafFailure(TdxStatus.TARGET_UUID_MISMATCH);
         }
         vcpu.gpr(R10, actual.w0());
@@ -130,7 +130,7 @@ final class TargetTd {
         if (binding.state() != ServiceTdBinding.State.BOUND) {
             return TdxStatus.SERVTD_NOT_BOUND.with(slot);
         }
-        if (!binding.uuid().equals(Uuid.of(lp.tdr, Tdr.TD_UUID))) {
+        if (!binding.uuid().equals(Bits256.of(lp.tdr, Tdr.TD_UUID))) {
             return TdxStatus.SERVTD_UUID_MISMATCH.code();
         }
         var self = TdInfo.of(lp, lp.tdcs, ServiceTdBinding.ignored(binding.attributes()), true);

@@ -23,13 +23,12 @@ final class VpInvgla implements GuestLeaf {
     private static final long INFO_RESERVED = 7 << 9 | 3L << 62;
     /// GLA_LIST_ENTRY: number of further pages 11:0, page 63:12.
     private static final int FURTHER_PAGES = 0xfff;
-    private static final int LINEAR_ADDRESS_BITS = 57;
 
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         L2Vm.operand(lp, LIST);
         long operand = lp.vcpu.gpr(RDX);
         if ((lp.vcpu.gpr(LpState.RCX) & LIST) == 0) {
-            invalidate(operand);
+            invalidate(lp, operand);
             return Outcome.COMPLETED;
         }
         return list(lp, operand);
@@ -45,7 +44,7 @@ final class VpInvgla implements GuestLeaf {
         long hpa = GuestMemory.operand(lp, list, GuestMemory.READ, true, OperandId.RDX);
         boolean interrupted = false;
         while (left > 0 && !interrupted) {
-            invalidate(lp.tdcs.memory.read(hpa + (long) Long.BYTES * at, Long.BYTES));
+            invalidate(lp, lp.tdcs.memory.read(hpa + (long) Long.BYTES * at, Long.BYTES));
             at++;
             left--;
             interrupted = lp.cpu.interruptPending();
@@ -54,10 +53,12 @@ final class VpInvgla implements GuestLeaf {
         return interrupted ? Outcome.INTERRUPTED : Outcome.COMPLETED;
     }
 
-    private static void invalidate(long entry) throws LeafFailure {
+    /// [SDM Vol. 3 INVVPID]: an address must be canonical for the widest paging that the processor has.
+    private static void invalidate(LpState lp, long entry) throws LeafFailure {
+        int width = lp.module.config.la57 ? 57 : 48;
         long gla = entry & ~FURTHER_PAGES;
         for (int i = 0; i <= (entry & FURTHER_PAGES); i++) {
-            long sign = gla >> LINEAR_ADDRESS_BITS - 1;
+            long sign = gla >> width - 1;
             if (sign != 0 && sign != -1) {
                 throw new LeafFailure(TdxStatus.GLA_NOT_CANONICAL);
             }
