@@ -11,6 +11,7 @@ import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
 import cloister.tdx.core.Transition;
+import cloister.tdx.core.Translations;
 
 /// TD exits: back to the VMM with the guest's state saved and the LP scrubbed. [TDX-BASE "TD Exit"]
 public final class TdExit {
@@ -127,7 +128,7 @@ public final class TdExit {
             if (trap) {
                 Inject.advanceRip(lp);
             }
-            lp.tdcs.addRefcount(vcpu.u64(Tdvps.VCPU_EPOCH), -1);
+            Translations.end(lp.tdcs, vcpu);
         }
         lp.host.restore(lp.tdcs, (lp.attributes & Tdcs.PERFMON) != 0, lp.xfam);
         for (int i = 0; i < 16; i++) {

@@ -16,7 +16,6 @@ import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.ModuleState;
 import cloister.tdx.core.PlatformCheck;
 import cloister.tdx.core.SeptEntry;
-import cloister.tdx.core.Sharex;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
@@ -121,30 +120,9 @@ public final class VpEnter {
                 throw new LeafFailure(TdxStatus.INCORRECT_MSR_VALUE, Msr.IA32_MISC_ENABLE);
             }
             lp.host.takeDsArea();
-            trackTlb(newAssociation);
+            Translations.begin(lp, tdr, tdcs, vcpu, newAssociation);
             zeroStepFilter();
         }
-    }
-
-    private void trackTlb(boolean newAssociation) throws LeafFailure {
-        var lock = tdcs.lock(Tdcs.EPOCH_LOCK);
-        if (!Sharex.tryShared(lp, lock)) {
-            throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.TD_EPOCH);
-        }
-        long epoch = tdcs.epoch();
-        tdcs.addRefcount(epoch, 1);
-        Sharex.releaseShared(lock);
-        if (epoch != vcpu.u64(Tdvps.VCPU_EPOCH)) {
-            if (!newAssociation) {
-                Translations.flush(lp, tdr, tdcs);
-                Translations.forget(tdcs, vcpu);
-            }
-            vcpu.u64(Tdvps.VCPU_EPOCH, epoch);
-        }
-    }
-
-    private void untrackTlb() {
-        tdcs.addRefcount(vcpu.u64(Tdvps.VCPU_EPOCH), -1);
     }
 
     /// Refuses entry while the private pages that the guest faulted on again and again are still not there.
@@ -153,11 +131,11 @@ public final class VpEnter {
         try {
             missing = ZeroStepFilter.atEntry(lp, tdr, tdcs, vcpu);
         } catch (LeafFailure busy) {
-            untrackTlb();
+            Translations.end(tdcs, vcpu);
             throw busy;
         }
         if (missing != ZeroStepFilter.NOTHING_MISSING) {
-            untrackTlb();
+            Translations.end(tdcs, vcpu);
             TdExit.fakeEptViolation(lp, tdcs, vcpu, missing);
             faked = true;
         }

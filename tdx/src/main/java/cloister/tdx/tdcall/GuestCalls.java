@@ -3,12 +3,12 @@ package cloister.tdx.tdcall;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.tdx.TdxStatus;
-import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdvps;
+import cloister.tdx.exits.GuestMode;
 import cloister.tdx.exits.Inject;
 import cloister.tdx.exits.TdExit;
 import cloister.tdx.tdcall.GuestLeaf.Outcome;
@@ -17,22 +17,15 @@ import java.util.Map;
 
 /// TDCALL: the dispatcher of guest-side functions. [TDX-ABI "Guest-Side (TDCALL) Interface Functions"]
 public final class GuestCalls {
-    private static final long EFER_LMA = 1 << 10;
-    private static final long CS_LONG = 1 << 13;
     private static final long RESERVED = ~0xff_ffffL;
     private static final Map<TdcallLeaf, GuestLeaf> LEAVES = leaves();
 
     private GuestCalls() {
     }
 
-    public static boolean in64BitMode(LpState lp) {
-        return (lp.vmcs.read(VmcsField.GUEST_EFER) & EFER_LMA) != 0
-                && (lp.vmcs.read(VmcsField.GUEST_CS_ACCESS_RIGHTS) & CS_LONG) != 0;
-    }
-
     /// @return whether an interrupt stopped the function, so that the guest executes TDCALL again
     public static boolean handle(LpState lp) {
-        if (!in64BitMode(lp)) {
+        if (!GuestMode.is64Bit(lp)) {
             Inject.gp(lp);
             return false;
         }
