@@ -109,6 +109,10 @@ final class FuzzPages {
         if (tdr.numTdcx() < Tdcs.MIN_PAGES) {
             return;
         }
+        var streams = new Tdcs(memory, tdr);
+        for (int i = 0; i < streams.u16(Tdcs.NUM_MIGS); i++) {
+            claim(tdr, streams.u64(Tdcs.MIGSC_LINKS + 8 * i) & 0xf_ffff_ffff_f000L, PageType.TDCX, 0);
+        }
         var tdcs = new Tdcs(memory, tdr);
         if (tdcs.opState() != OpState.UNINITIALIZED) {
             table(tdr, tdcs, PhysicalMemory.pa(tdcs.eptp() & SeptEntry.HPA), tdcs.rootLevel(), 0);
