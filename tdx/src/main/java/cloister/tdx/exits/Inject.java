@@ -124,19 +124,4 @@ public final class Inject {
             vmcs.write(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS, wanted);
         }
     }
-
-    /// Whether the event to be injected is one that a debugger intercepts.
-    public static boolean intercepted(LpState lp) {
-        var vmcs = lp.vmcs;
-        long info = vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO);
-        if ((info & VALID) == 0 || (info >>> 8 & 7) != 3
-                || (vmcs.read(VmcsField.EXCEPTION_BITMAP) >>> (info & 0x1f) & 1) == 0) {
-            return false;
-        }
-        if ((info & 0xff) != 14) {
-            return true;
-        }
-        long code = vmcs.read(VmcsField.EXIT_INTERRUPTION_ERROR_CODE);
-        return (code & vmcs.read(VmcsField.PAGE_FAULT_ERROR_CODE_MASK)) == vmcs.read(VmcsField.PAGE_FAULT_ERROR_CODE_MATCH);
-    }
 }
