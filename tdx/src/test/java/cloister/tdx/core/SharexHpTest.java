@@ -3,7 +3,9 @@ package cloister.tdx.core;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.spec.tdx.TdxStatus;
+import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.replay.RecordedProcessor;
+import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 
@@ -12,7 +14,8 @@ class SharexHpTest {
     private static final long BUSY = TdxStatus.OPERAND_BUSY.code();
     private static final long BACK_OFF = TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
 
-    private final LpState lp = new LpState(null, new RecordedProcessor(0, new RecordedProcessor.Clock(), (i, leaf, sub, out) -> {
+    private final ModuleState module = new ModuleState(null, new PlatformInfo(1, 1, List.of(), List.of()));
+    private final LpState lp = new LpState(module, new RecordedProcessor(0, new RecordedProcessor.Clock(), (i, leaf, sub, out) -> {
     }, null, Map.of()));
     private final LockWord word = new LockWord.Own();
 
