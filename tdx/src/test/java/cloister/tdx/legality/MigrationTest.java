@@ -259,6 +259,21 @@ class MigrationTest {
         }
     }
 
+    @Test void aListThatWasInterruptedGoesOn() {
+        try (var tds = new TdPair()) {
+            long info = list(tds, 0x1000 | 1L << 52, 0, 0);
+            tds.td.machine.cpus[1].wrmsr(0x9a, 2); // an NMI
+            var first = tds.call(EXPORT_RESTORE, info, RUNNING);
+            assertThat(new long[] {first.get(RAX), first.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | 1 << 3);
+            var second = tds.call(EXPORT_RESTORE, first.get(RCX), RUNNING);
+            assertThat(new long[] {second.get(RAX), second.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | 2 << 3);
+            assertThat(entry(tds, 2)).isZero();
+            var last = tds.call(EXPORT_RESTORE, second.get(RCX), RUNNING);
+            assertThat(last.get(RAX)).as("what failed before is not counted again").isZero();
+            assertThat(last.get(RCX)).isEqualTo(info | 3 << 3);
+        }
+    }
+
     @Test void aPageThatIsNotBlockedForWritingIsNotUnblocked() {
         try (var tds = new TdPair()) {
             assertThat(tds.status(EXPORT_UNBLOCKW, 0x1001, RUNNING)).isEqualTo(OPERAND_INVALID | 1);
