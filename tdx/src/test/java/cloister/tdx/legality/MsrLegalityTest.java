@@ -3,12 +3,18 @@ package cloister.tdx.legality;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.tdx.core.Tdcs;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -102,8 +108,12 @@ class MsrLegalityTest {
     }
 
     private static String access(RecordedTd td, long msr, boolean write) {
-        var got = td.replay.access(0, (int) msr, write, 0);
-        return got.equals("pass") ? "native" : got.startsWith("0x") ? "value" : got.equals("ok") ? "done" : got;
+        return word(td.replay.access(0, (int) msr, write, 0));
+    }
+
+    /// Our word for a result of the recordings' format.
+    private static String word(String result) {
+        return result.equals("pass") ? "native" : result.startsWith("0x") ? "value" : result.equals("ok") ? "done" : result;
     }
 
     @ParameterizedTest
@@ -125,6 +135,46 @@ class MsrLegalityTest {
             }
         }
         assertThat(differences).isEmpty();
+    }
+
+    /// The rules are what the recordings' sweeps show, MSR by MSR.
+    @Test void rulesAgreeWithTheRecordings() throws IOException {
+        var rules = rules();
+        var setups = new HashMap<String, Set<String>>();
+        long compared = 0;
+        try (var files = Files.list(Path.of("..", "vectors", "1.5.06", "f"))) {
+            for (var file : files.filter(f -> f.getFileName().toString().matches("msr-(rd|wr)-.*\\.jsonl")).sorted().toList()) {
+                var lines = Files.readAllLines(file).stream().map(l -> JsonParser.parseString(l).getAsJsonObject()).toList();
+                var setup = lines.stream().filter(l -> l.has("file")).findFirst().orElseThrow().get("file").getAsString();
+                var has = setups.computeIfAbsent(setup, name -> {
+                    try (var td = new RecordedTd("{\"op\":\"include\",\"file\":\"" + name + "\"}")) {
+                        return features(td);
+                    }
+                });
+                for (var line : lines) {
+                    if (line.has("acc")) {
+                        compared += agree(line, rules, has, file + ": ");
+                    }
+                }
+            }
+        }
+        assertThat(compared).isGreaterThan(10_000);
+    }
+
+    private static int agree(JsonObject sweep, Map<Long, String[]> rules, Set<String> has, String where) {
+        int write = sweep.get("acc").getAsString().equals("wr") ? 1 : 0;
+        int count = 0;
+        for (var element : sweep.getAsJsonArray("ranges")) {
+            var range = element.getAsJsonArray();
+            long last = Long.decode(range.get(1).getAsString());
+            for (long msr = Long.decode(range.get(0).getAsString()); msr <= last; msr += sweep.get("stride").getAsInt()) {
+                var rule = rules.getOrDefault(msr, new String[] {"ve", "ve"});
+                assertThat(expected(rule[write], has)).as("%s%s of %x", where, sweep.get("acc"), msr)
+                        .isEqualTo(word(range.get(2).getAsString()));
+                count++;
+            }
+        }
+        return count;
     }
 
     /// A TD with all that its parameters can have, and one for each feature that lacks it: only the MSRs of the rules.
