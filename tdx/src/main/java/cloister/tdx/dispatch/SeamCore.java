@@ -1,6 +1,7 @@
 package cloister.tdx.dispatch;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.Poison;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
@@ -56,11 +57,18 @@ public final class SeamCore {
         try {
             entered = dispatch(lp, regs.get(SeamRegs.RAX));
             return entered;
+        } catch (Poison poison) {
+            throw corrupted(poison);
         } finally {
             if (!entered) {
                 leave(lp);
             }
         }
+    }
+
+    /// A machine check in SEAM mode is the end of the platform.
+    private static ModuleHalt corrupted(Poison poison) {
+        return new ModuleHalt("private memory is corrupted: " + poison.getMessage());
     }
 
     private void leave(LpState lp) {
@@ -79,7 +87,12 @@ public final class SeamCore {
     /// @return true to resume the guest; false when TDH.VP.ENTER ended
     public boolean vmExit(Processor cpu) {
         var lp = lp(cpu);
-        boolean resume = VmExit.handle(lp);
+        boolean resume;
+        try {
+            resume = VmExit.handle(lp);
+        } catch (Poison poison) {
+            throw corrupted(poison);
+        }
         if (!resume) {
             leave(lp);
         }
