@@ -3,6 +3,7 @@ package cloister.tdx.fuzz;
 import static cloister.tdx.fuzz.FuzzFinding.check;
 
 import cloister.spec.tdx.OpState;
+import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.tdx.core.KeyOwnership;
 import cloister.tdx.core.LockedPage;
@@ -11,12 +12,14 @@ import cloister.tdx.core.ModuleState;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
 import cloister.tdx.core.PamtEntry;
+import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
 import cloister.tdx.core.Tdvps;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeSet;
 
 /// What must hold of the module. [#always] also while calls are in progress; [#quick], when none is, looks at locks, keys,
@@ -56,7 +59,22 @@ final class FuzzChecker {
             ledger.completed(step);
             if (step.leaf() == SeamcallLeaf.SYS_CONFIG) {
                 configuration();
+            } else if (step.leaf() == SeamcallLeaf.MEM_PAGE_DEMOTE && machine.registers(step.lp).get(SeamRegs.RAX) == 0) {
+                noteSplit(machine.module.tdr(step.operands[2] & SeptEntry.HPA), step.operands[1] & SeptEntry.HPA);
             }
+        }
+    }
+
+    /// The 2 MiB of the second TDMR that had small pages at some time.
+    Set<Long> splitUnits() {
+        return splitUnits;
+    }
+
+    /// Remembers which 2 MiB of the second TDMR have small pages now.
+    private void noteSplit(Tdr tdr, long gpa) {
+        var slot = new Sept(machine.memory, tdr.keyId()).walk(new Tdcs(machine.memory, tdr).eptp(), gpa, 0);
+        if (slot.level() == 0 && FuzzPlatform.inLarge(SeptEntry.pa(slot.value()))) {
+            splitUnits.add(SeptEntry.pa(slot.value()) & -Pamt.bytes(Pamt.SIZE_2M));
         }
     }
 

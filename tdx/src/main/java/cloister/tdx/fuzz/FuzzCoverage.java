@@ -21,6 +21,20 @@ final class FuzzCoverage {
         count(leaf == null ? "no TDCALL leaf" : leaf.specificationName(), status);
     }
 
+    /// Whether it matters at which level of the Secure EPT a function succeeds.
+    static boolean hasLevels(SeamcallLeaf leaf) {
+        return switch (leaf) {
+            case MEM_PAGE_AUG, MEM_PAGE_DEMOTE, MEM_PAGE_PROMOTE, MEM_PAGE_REMOVE, MEM_RANGE_BLOCK, MEM_RANGE_UNBLOCK, MEM_SEPT_REMOVE ->
+                true;
+            default -> false;
+        };
+    }
+
+    /// A memory function succeeded at a level.
+    void level(SeamcallLeaf leaf, int level) {
+        count(leaf.specificationName() + "@" + level, TdxStatus.SUCCESS);
+    }
+
     private void count(String name, TdxStatus status) {
         counts.computeIfAbsent(name, k -> new EnumMap<>(TdxStatus.class)).computeIfAbsent(status, k -> new long[1])[0]++;
     }

@@ -80,7 +80,7 @@ final class FuzzGenerator {
     /// Whether a plan is about a page near.
     boolean isPlanned(long tdrPa, long gpa) {
         for (var plan : plans) {
-            if (plan.tdrPa == tdrPa && (plan.gpa ^ gpa) >>> 21 == 0) {
+            if (plan.tdrPa == tdrPa && plan.covers(gpa)) {
                 return true;
             }
         }
@@ -107,11 +107,19 @@ final class FuzzGenerator {
             bindings.put(step.operands[2], new long[] {r.get(SeamRegs.RCX), r.get(SeamRegs.R10), r.get(SeamRegs.R11),
                 r.get(SeamRegs.R12), r.get(SeamRegs.R13)});
         }
+        if (step.kind == Kind.EXIT) {
+            guest.completed(step);
+        }
         var plan = planOf[step.lp];
         planOf[step.lp] = null;
         if (plan != null && step.kind == Kind.CALL) {
             plan.result(machine.registers(step.lp).get(SeamRegs.RAX));
         }
+    }
+
+    /// Destroys some page.
+    FuzzStep corruption() {
+        return new FuzzStep(0, Kind.CORRUPT, operands.oneIn(2) ? operands.anyPage() : operands.oneIn(2) ? operands.tdr() : operands.vp());
     }
 
     /// The next step.
@@ -133,6 +141,8 @@ final class FuzzGenerator {
             stop(step);
             if (step.kind == Kind.CALL) {
                 operands.focus(step.operands[2] & SeptEntry.HPA, step.operands[1] & SeptEntry.HPA);
+            } else if (step.guestLeaf() != null) {
+                operands.focus(machine.lp(step.lp).tdr.pa, step.operands[FuzzStep.REGISTERS + SeamRegs.RCX] & SeptEntry.HPA);
             }
         }
         return step;
@@ -169,7 +179,7 @@ final class FuzzGenerator {
             return outside(lp);
         }
         plans.removeIf(FuzzPlan::isOver);
-        if (!plans.isEmpty() && operands.oneIn(2)) {
+        if (!plans.isEmpty() && !operands.oneIn(3)) {
             var plan = operands.any(plans);
             if (!Arrays.asList(planOf).contains(plan)) {
                 planOf[lp] = plan;
@@ -199,7 +209,8 @@ final class FuzzGenerator {
         if (operands.oneIn(400)) {
             return call(lp, SeamcallLeaf.SYS_SHUTDOWN, ModuleVersion.HANDOFF);
         }
-        return switch (operands.below(14)) {
+        return switch (operands.below(15)) {
+            case 14 -> new FuzzStep(lp, Kind.FAULT, operands.below(2));
             case 0, 1, 2, 3 -> life.params(lp, operands.oneIn(2));
             case 4, 5, 6 -> new FuzzStep(lp, Kind.FILL, operands.freePage(), operands.oneIn(3) ? 0 : operands.any());
             case 7, 8 -> new FuzzStep(lp, Kind.HOSTILE, operands.hostPage(), operands.oneIn(2) ? 0 : operands.any());

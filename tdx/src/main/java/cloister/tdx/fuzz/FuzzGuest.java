@@ -3,6 +3,7 @@ package cloister.tdx.fuzz;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdcallLeaf;
+import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.tdx.core.Gpa;
 import cloister.tdx.core.LpState;
@@ -24,6 +25,8 @@ final class FuzzGuest {
     private final FuzzMachine machine;
     private final FuzzGenerator general;
     private final FuzzOperands operands;
+    /// By LP, a TDCALL that met a lock: guests try again.
+    private final FuzzStep[] again = new FuzzStep[FuzzPlatform.LPS];
     /// Where a TDREPORT may be.
     private long reportGpa;
 
@@ -57,6 +60,13 @@ final class FuzzGuest {
         return step;
     }
 
+    /// A VM exit was handled.
+    void completed(FuzzStep step) {
+        boolean busy = step.guestLeaf() != null && machine.inGuest[step.lp]
+                && TdxStatus.OPERAND_BUSY.matches(machine.cpus[step.lp].registers()[SeamRegs.RAX]);
+        again[step.lp] = busy ? step : null;
+    }
+
     private FuzzStep interrupt(int lp) {
         boolean nmi = operands.oneIn(8);
         var step = exit(lp, nmi ? ExitReason.EXCEPTION_OR_NMI : ExitReason.EXTERNAL_INTERRUPT, 0);
@@ -71,6 +81,10 @@ final class FuzzGuest {
         }
         if (general.wantsOut(state.tdr.pa) && !operands.oneIn(4)) {
             return interrupt(lp);
+        }
+        if (again[lp] != null && operands.oneIn(2)) {
+            return tdcall(lp, again[lp].operands[FuzzStep.REGISTERS], again[lp].operands[FuzzStep.REGISTERS + SeamRegs.RCX],
+                    again[lp].operands[FuzzStep.REGISTERS + SeamRegs.RDX], again[lp].operands[FuzzStep.REGISTERS + SeamRegs.R8]);
         }
         int kind = operands.below(100);
         if (kind < 20) {

@@ -64,7 +64,9 @@ final class FuzzLedger {
                 if (good) {
                     order(step, o[2]);
                     measure(o[2], "MR.EXTEND", o[1]);
-                    content(o[2], o[1]);
+                    if (!machine.stoppedAtWrites[step.lp]) {
+                        content(o[2], o[1]);
+                    }
                 }
             }
             case MR_FINALIZE -> {

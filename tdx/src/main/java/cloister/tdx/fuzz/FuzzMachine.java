@@ -53,10 +53,13 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     boolean ended;
     /// Whether the module was loaded and nothing was called yet.
     boolean fresh = true;
+    /// Whether private memory was destroyed: invariants are off, the module may halt.
+    boolean corrupted;
     /// Whether MSRs were changed since the module was loaded.
     private boolean strange;
     final FuzzCoverage coverage;
     final HostileMemory hostile;
+    private final GuestSecrets secrets = new GuestSecrets(this);
     private final VectorPlatform silicon;
     private final RecordedProcessor.Clock clock = new RecordedProcessor.Clock();
     private final SeamRegs[] regs = new SeamRegs[FuzzPlatform.LPS];
@@ -88,6 +91,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         module = core.module;
         fresh = true;
         strange = false;
+        secrets.clear();
         running = -1;
         for (int i = 0; i < cpus.length; i++) {
             int lp = i;
@@ -159,15 +163,17 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
                 + (pa - tdmr.info.base() >>> 12 + 9 * size) * PamtEntry.BYTES, module.globalKeyId));
     }
 
-    /// The page that covers `pa`, whatever its size.
+    /// The page that covers `pa`, whatever its size. Entries below a large page are free.
     PamtEntry leafEntry(long pa) {
-        for (int size = Pamt.SIZE_1G; size > Pamt.SIZE_4K; size--) {
+        var small = pamt(pa, Pamt.SIZE_4K);
+        int largest = FuzzPlatform.inLarge(pa) ? Pamt.SIZE_1G : Pamt.SIZE_2M;
+        for (int size = Pamt.SIZE_2M; small.type() == PageType.NDA && size <= largest; size++) {
             var entry = pamt(pa, size);
             if (entry.type() == PageType.REG) {
                 return entry;
             }
         }
-        return pamt(pa, Pamt.SIZE_4K);
+        return small;
     }
 
     boolean isFree(long pa) {
@@ -263,11 +269,11 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         try {
             body.run();
         } catch (ModuleHalt halt) {
-            boolean strangePlatform = strange && module.sysState != ModuleState.SysState.READY;
+            boolean strangePlatform = corrupted || strange && module.sysState != ModuleState.SysState.READY;
             if (!strangePlatform && !halt.getMessage().contains("is not modelled")) {
                 throw new FuzzFinding(halt.getMessage(), halt);
             }
-            ended = true; // the module stops on a processor that is none, and the model at its limits
+            ended = true; // the module stops on broken memory or a strange processor, the model at its limits
         } catch (FuzzFinding finding) {
             throw finding;
         } catch (RuntimeException | StackOverflowError e) {
@@ -299,6 +305,13 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
             case CLOCK -> clock.tsc += o[0];
             case PCONFIG -> cpus[lp].failNextPconfig((int) o[0]);
             case ENTROPY -> cpus[lp].failNextRandom();
+            case FAULT -> cpus[lp].failNextLoad(o[0] != 0);
+            case CORRUPT -> {
+                if (FuzzPlatform.inPool(o[0]) && tdmr(o[0]) != null) {
+                    corrupted = true;
+                    memory.write(o[0], 8, o[0]);
+                }
+            }
             default -> {
             }
         }
@@ -344,9 +357,14 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         }
         interrupt(lp, step.operands[FuzzStep.CALL_INTERRUPT]);
         new GuestAccess(this).speculate(step);
+        secrets.beforeCall(lp);
         inGuest[lp] = core.call(cpus[lp], r);
+        secrets.afterCall(step, lp);
         var status = inGuest[lp] ? TdxStatus.SUCCESS : status(lp);
         coverage.host(step.operands[0], status);
+        if (status == TdxStatus.SUCCESS && step.leaf() != null && FuzzCoverage.hasLevels(step.leaf())) {
+            coverage.level(step.leaf(), (int) step.operands[1] & 7);
+        }
         if (!inGuest[lp]) {
             OutputRules.afterCall(step, before[lp], r);
         }
@@ -388,6 +406,8 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         }
         interrupt(lp, o[FuzzStep.EXIT_INTERRUPT]);
         cpus[lp].msr(TdMsr.FIXED_CTR0, o[FuzzStep.RETIRED]);
+        secrets.beforeExit(lp);
+        cpus[lp].endFaults();
         boolean keepRbp = lp(lp).tdcs.configFlag(Tdcs.NO_RBP_MOD);
         long mask = r[SeamRegs.RCX];
         inGuest[lp] = core.vmExit(cpus[lp]);
@@ -397,6 +417,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
                 coverage.host(SeamcallLeaf.VP_ENTER.number(), status);
             }
             OutputRules.afterTdExit(step, before[lp], regs[lp], mask, keepRbp, cpus[lp]);
+            secrets.afterExit(lp, status);
         }
         if (o[0] == ExitReason.TDCALL && o[FuzzStep.MODE] == 0) {
             guestStatus(step, lp, inGuest[lp] ? r[SeamRegs.RAX] : regs[lp].get(SeamRegs.RAX));
@@ -406,7 +427,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
 
     private void guestStatus(FuzzStep step, int lp, long rax) {
         long code = step.operands[FuzzStep.REGISTERS];
-        if (inGuest[lp] ? rax == code && rax != 0 : rax >>> 32 == 0 && rax != ExitReason.TDCALL) {
+        if (inGuest[lp] ? rax == code && rax != 0 : rax >>> 62 == 1 || rax >>> 32 == 0 && (rax & 0xffff) != ExitReason.TDCALL) {
             return; // a #VE or a TD exit instead of an end, or an interrupted function
         }
         var status = TdxStatus.of(rax);

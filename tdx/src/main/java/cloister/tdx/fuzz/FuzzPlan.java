@@ -24,6 +24,8 @@ final class FuzzPlan {
     private final Deque<Supplier<long[]>> calls = new ArrayDeque<>();
     private final FuzzOperands operands;
     private int tries;
+    /// How many bits of an address tell whether it is where the plan is about.
+    private int span = 21;
     /// Whether guests should leave the TD, so that TLB tracking goes on.
     private boolean waitsForGuests;
 
@@ -35,6 +37,11 @@ final class FuzzPlan {
 
     boolean waitsForGuests() {
         return waitsForGuests;
+    }
+
+    /// Whether a page is among those that the plan changes.
+    boolean covers(long address) {
+        return (gpa ^ address) >>> span == 0;
     }
 
     boolean isOver() {
@@ -160,6 +167,7 @@ final class FuzzPlan {
     /// All 2 MiB pages of the second TDMR become one page of 1 GiB, which is split and merged, and goes.
     static FuzzPlan giant(Tdr tdr, FuzzOperands operands, long gpa) {
         var plan = new FuzzPlan(tdr, operands, gpa);
+        plan.span = 30;
         plan.table(gpa, PML4);
         plan.table(gpa, PDPT);
         for (int i = 0; i < ENTRIES; i++) {

@@ -1,7 +1,9 @@
 package cloister.tdx.fuzz;
 
 import cloister.memory.PhysicalMemory;
+import cloister.spec.x86.Msr;
 import cloister.tdx.core.SeptEntry;
+import cloister.tdx.port.ExtendedState;
 import cloister.tdx.replay.RecordedProcessor;
 import cloister.tdx.replay.VectorPlatform;
 import java.util.LinkedHashMap;
@@ -21,6 +23,8 @@ final class FuzzProcessor extends RecordedProcessor {
     private final Runnable atSwitchPoint;
     private int nextPconfig;
     private boolean noEntropy;
+    private boolean faultingXrstors;
+    private boolean faultingWrmsr;
 
     FuzzProcessor(int lp, Clock clock, FuzzPlatform platform, VectorPlatform silicon, PhysicalMemory memory, Runnable atSwitchPoint) {
         super(lp, clock, (index, leaf, subleaf, out) -> silicon.cpuid(platform.apicId(index), leaf, subleaf, out), silicon.report,
@@ -36,6 +40,29 @@ final class FuzzProcessor extends RecordedProcessor {
 
     void failNextRandom() {
         noEntropy = true;
+    }
+
+    /// Only an entry can fault.
+    void endFaults() {
+        faultingXrstors = false;
+        faultingWrmsr = false;
+    }
+
+    void failNextLoad(boolean wrmsr) {
+        faultingWrmsr = wrmsr;
+        faultingXrstors = !wrmsr;
+    }
+
+    @Override public boolean loadExtendedState(ExtendedState state, long mask) {
+        boolean faults = faultingXrstors;
+        faultingXrstors = false;
+        return !faults && super.loadExtendedState(state, mask);
+    }
+
+    @Override public boolean wrmsr(int msr, long value) {
+        boolean faults = faultingWrmsr && msr == Msr.IA32_LSTAR;
+        faultingWrmsr &= !faults;
+        return !faults && super.wrmsr(msr, value);
     }
 
     /// The translation of a guest page, as cached or as `walked` just now.

@@ -11,11 +11,14 @@ import java.util.function.Consumer;
 /// One sequence on one machine.
 final class FuzzRun implements AutoCloseable {
     private static final int SWEEP_INTERVAL = 250;
+    /// When a sequence nears its end, memory may be destroyed.
+    private static final int LAST_STEPS = 150;
 
     final FuzzMachine machine;
     final FuzzChecker checker;
     private final FuzzGenerator generator;
     private final Entropy random;
+    private final boolean wild;
     private final Consumer<FuzzMachine> saboteur;
     private int sinceSweep;
     private Set<FuzzStep> failures = new HashSet<>();
@@ -26,6 +29,7 @@ final class FuzzRun implements AutoCloseable {
         this.machine = new FuzzMachine(platform, coverage);
         this.checker = new FuzzChecker(machine);
         this.random = random;
+        this.wild = wild;
         this.generator = random == null ? null : new FuzzGenerator(machine, checker, random, wild);
         this.saboteur = saboteur;
         machine.watch(this::completed);
@@ -59,7 +63,13 @@ final class FuzzRun implements AutoCloseable {
     /// Invents steps and executes them, until there are `count` or the machine cannot go on.
     void generate(List<FuzzStep> steps, int count) {
         while (steps.size() < count && !machine.ended) {
-            var step = generator.next();
+            FuzzStep step;
+            try {
+                step = wild && random.nextInt(LAST_STEPS) == 0 && steps.size() > count - LAST_STEPS ? generator.corruption()
+                        : generator.next();
+            } catch (Poison destroyed) {
+                break; // the generator cannot look at the module any more
+            }
             steps.add(step);
             execute(step, SWEEP_INTERVAL);
         }
@@ -100,6 +110,9 @@ final class FuzzRun implements AutoCloseable {
     }
 
     private void check(int sweepInterval) {
+        if (machine.corrupted) {
+            return;
+        }
         sinceSweep++;
         if (!machine.quiet()) {
             checker.always();

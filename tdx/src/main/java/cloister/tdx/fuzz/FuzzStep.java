@@ -40,6 +40,10 @@ final class FuzzStep {
         PCONFIG("code"),
         /// The next random number of the LP is not there.
         ENTROPY("none"),
+        /// The next XRSTORS (0) or WRMSR (1) that brings a VCPU's state to the LP faults.
+        FAULT("wrmsr"),
+        /// The VMM writes to a page that is not its own any more; anything but an end of the module may follow.
+        CORRUPT("pa"),
         /// The whole bring-up of the module, as the VMM should do it.
         BOOT("tdmrs"),
         /// The module is loaded anew; memory stays as it is.

@@ -5,6 +5,7 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.SeptState;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
+import cloister.tdx.core.PamtEntry;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Tdcs;
@@ -76,20 +77,36 @@ final class TdLife {
 
     private FuzzStep reclaim(int lp, Tdr tdr) {
         long pa = tdr.pa;
-        int from = operands.below(FuzzPlatform.POOL_FRAMES);
-        for (int i = 0; tdr.u64(Tdr.CHLDCNT) != 0 && i < FuzzPlatform.POOL_FRAMES; i++) {
-            long at = FuzzPlatform.POOL + (from + i) % FuzzPlatform.POOL_FRAMES * 4096L;
-            var entry = machine.leafEntry(at);
-            if (entry.type() > PageType.RSVD && entry.type() != PageType.TDR && entry.ownerPa() == tdr.pa) {
-                pa = entry.hpa() == machine.pamt(at, Pamt.SIZE_4K).hpa() ? at : at & -Pamt.bytes(Pamt.SIZE_2M);
-                break;
-            }
+        int units = FuzzPlatform.POOL_FRAMES / 512;
+        int from = operands.below(units);
+        for (int i = 0; pa == tdr.pa && tdr.u64(Tdr.CHLDCNT) != 0 && i < units; i++) {
+            pa = owned(tdr, FuzzPlatform.POOL + (from + i) % units * Pamt.bytes(Pamt.SIZE_2M));
         }
         if (pa == tdr.pa && tdr.u64(Tdr.CHLDCNT) != 0) {
             pa = large(tdr);
         }
         general.doom(tdr.pa, false);
         return call(lp, SeamcallLeaf.PHYMEM_PAGE_RECLAIM, pa);
+    }
+
+    private static boolean belongs(PamtEntry entry, Tdr tdr) {
+        int type = entry.type();
+        return type > PageType.RSVD && type != PageType.TDR && entry.ownerPa() == tdr.pa;
+    }
+
+    /// A page of 2 MiB that the TD still has, or its TDR.
+    private long owned(Tdr tdr, long unitPa) {
+        if (belongs(machine.pamt(unitPa, Pamt.SIZE_2M), tdr)) {
+            return unitPa;
+        }
+        int from = operands.below(512);
+        for (int i = 0; i < 512; i++) {
+            long pa = unitPa + (from + i) % 512 * 4096L;
+            if (belongs(machine.pamt(pa, Pamt.SIZE_4K), tdr)) {
+                return pa;
+            }
+        }
+        return tdr.pa;
     }
 
     /// A page of the second TDMR that the TD still has.
@@ -103,10 +120,12 @@ final class TdLife {
                 return pa;
             }
         }
-        for (long pa = FuzzPlatform.LARGE_TDMR; FuzzPlatform.inLarge(pa); pa += 4096) {
-            var entry = machine.pamt(pa, Pamt.SIZE_4K);
-            if (entry.type() == PageType.REG && entry.ownerPa() == tdr.pa) {
-                return pa;
+        for (long unit : checker.splitUnits()) {
+            for (long pa = unit; pa < unit + Pamt.bytes(Pamt.SIZE_2M); pa += 4096) {
+                var entry = machine.pamt(pa, Pamt.SIZE_4K);
+                if (entry.type() == PageType.REG && entry.ownerPa() == tdr.pa) {
+                    return pa;
+                }
             }
         }
         return tdr.pa;
@@ -258,7 +277,7 @@ final class TdLife {
     private void plan(Tdr tdr, Tdcs tdcs, long gpa, Sept.Slot slot) {
         boolean leaf = SeptEntry.isLeaf(slot.value());
         boolean mapped = SeptState.of(slot.value()) == SeptState.MAPPED || SeptState.of(slot.value()) == SeptState.PENDING;
-        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) != null && !operands.scattered && operands.oneIn(12)
+        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) != null && !operands.scattered && operands.oneIn(6)
                 && allFree(FuzzPlatform.LARGE_TDMR)) {
             general.plan(FuzzPlan.giant(tdr, operands, GIANT));
         } else if (mapped && leaf && slot.level() == 1) {
