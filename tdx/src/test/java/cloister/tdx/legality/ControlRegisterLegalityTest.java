@@ -4,7 +4,13 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -163,6 +169,48 @@ class ControlRegisterLegalityTest {
             guest.vmcs.write(VmcsField.GUEST_CR0, guest.vmcs.read(VmcsField.GUEST_CR0) & ~WP | (wp ? WP : 0));
             assertThat(move(guest, 4, CET)).isEqualTo(wanted); // without MCE
         }
+    }
+
+    /// The lists are what the recordings show: the worst that happens to any of the bits that differ.
+    @ParameterizedTest
+    @ValueSource(strings = {"mov-cr0-basic", "mov-cr0-cpuidfull", "mov-cr0-minxfam", "mov-cr0-perfmon", "mov-cr4-debug", "mov-cr4-maxfam",
+        "mov-cr4-minxfam", "mov-cr4-perfmon"})
+    void listsAgreeWithTheRecordings(String name) throws IOException {
+        boolean cr0 = name.startsWith("mov-cr0");
+        var rows = byBit(cr0 ? CR0 : CR4);
+        int compared = 0;
+        try (var guest = new RunningGuest("run-" + name.substring(8) + "-2")) {
+            for (var line : Files.readAllLines(Path.of("..", "vectors", "1.5.06", "f", name + ".jsonl"))) {
+                JsonObject step = JsonParser.parseString(line).getAsJsonObject();
+                if (step.has("res") && step.has("cr")) {
+                    long value = Long.parseUnsignedLong(step.get("value").getAsString().substring(2), 16);
+                    assertThat(worst(rows, value, cr0, guest)).as(line).isEqualTo(step.get("res").getAsString());
+                    compared++;
+                }
+            }
+        }
+        assertThat(compared).isGreaterThan(60);
+    }
+
+    private static String worst(String[] rows, long value, boolean cr0, RunningGuest guest) {
+        var seen = new HashSet<String>();
+        long usual = cr0 ? 0x8000_0031L : 1 << 6;
+        for (int bit = 0; bit < 64; bit++) {
+            if (((value ^ usual) >>> bit & 1) != 0) {
+                seen.add(rule(rows[bit], guest));
+            }
+        }
+        if (cr0 && (value & 1) == 0) { // without paging, leaving protected mode is TDX's business only
+            seen.add((value & 1L << 31) != 0 ? "gp" : "ve");
+            if ((value & 1L << 31) == 0 && (value & 1 << 5) != 0 && value >>> 32 == 0) {
+                seen.remove("gp");
+            }
+        }
+        boolean exits = seen.contains("gp") || seen.contains("ve") || seen.contains("ignored");
+        if (!cr0 && exits && (value & CET) != 0) {
+            return "gp"; // the recordings have CR0.WP = 0
+        }
+        return seen.contains("gp") ? "gp" : seen.contains("ve") ? "ve" : exits ? "ok" : "native";
     }
 
     /// Qualification and what comes of it in a production and a debug TD.
