@@ -16,7 +16,8 @@ final class SingleStepFilter {
     enum Verdict { CONTINUE, RESUME, WRONG_APIC_MODE }
 
     private static final long TSC_THRESHOLD = 4096;
-    private static final int MAX_INSTRUCTION = 15;
+    /// Bytes; one more than an instruction can have, as the module counts.
+    private static final int MAX_INSTRUCTION = 16;
     private static final int LFSR_POLYNOMIAL = 0xb4bc_d35c;
     private static final long APIC_ENABLE = 1 << 11;
     /// CR8 that keeps out all interrupts; CR8 is bits 7:4 of the TPR.
