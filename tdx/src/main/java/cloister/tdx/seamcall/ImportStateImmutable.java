@@ -76,7 +76,6 @@ final class ImportStateImmutable implements HostLeaf {
         Bits256.of(tdcs, Tdcs.MIG_DEC_KEY).store(tdcs, Tdcs.MIG_DEC_WORKING_KEY);
         tdcs.flag(Tdcs.MIG_DEC_KEY_SET, false);
         tdcs.u16(Tdcs.MIG_WORKING_VERSION, tdcs.u16(Tdcs.MIG_VERSION));
-        MigrationStream.reset(tdcs);
         tdcs.u32(Tdcs.MIG_EPOCH, 0);
         tdcs.u64(Tdcs.TOTAL_MB_COUNT, 0);
         stream.initialize();

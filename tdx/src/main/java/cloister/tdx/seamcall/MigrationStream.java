@@ -47,13 +47,6 @@ final class MigrationStream implements AutoCloseable {
         tdcs.u64(offset(index), pa & SeptEntry.HPA);
     }
 
-    /// A new session: no stream is initialised any more.
-    static void reset(Tdcs tdcs) {
-        for (int i = 0; i < tdcs.u16(Tdcs.NUM_MIGS); i++) {
-            tdcs.u64(offset(i), tdcs.u64(offset(i)) & ~INITIALIZED);
-        }
-    }
-
     private long link() {
         return tdcs.u64(at);
     }

@@ -5,10 +5,13 @@ import static cloister.tdx.legality.TdPair.RAX;
 import static cloister.tdx.legality.TdPair.RUNNING;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.util.Arrays;
+import java.util.HashSet;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 import org.junit.jupiter.api.Test;
@@ -87,6 +90,24 @@ class TdReportTest {
             byte[] other = part(report(production), 512, 512);
             assertThat(other[0]).isZero();
             assertThat(part(other, 16, 496)).as("the same but for ATTRIBUTES").isEqualTo(part(info, 16, 496));
+        }
+    }
+
+    @Test void tdInfoHasTheMeasurementsThatTheHostReads() {
+        try (var tds = new TdPair("run-mr-2")) {
+            byte[] info = part(report(tds), 512, 512);
+            long[][] fields = {{0x1310_0003_0000_0000L, 16}, {0x1310_0003_0000_0010L, 64}, {0x1310_0003_0000_0018L, 112},
+                {0x1310_0003_0000_0020L, 160}};
+            var seen = new HashSet<Long>();
+            for (long[] field : fields) {
+                for (int i = 0; i < 6; i++) {
+                    var read = tds.call(11, RUNNING, field[0] + i);
+                    assertThat(read.get(RAX)).isZero();
+                    long word = ByteBuffer.wrap(info).order(ByteOrder.LITTLE_ENDIAN).getLong((int) field[1] + 8 * i);
+                    assertThat(word).as("field 0x%x, element %d", field[0], i).isEqualTo(read.get(8));
+                    assertThat(seen.add(word)).as("words differ").isTrue();
+                }
+            }
         }
     }
 
