@@ -286,6 +286,24 @@ class SeptLegalityTest {
         assertThat(differences).isEmpty();
     }
 
+    @Test void aTreeOfFiveLevelsHasARootThatCoversAllPrivateAddresses() {
+        td.record();
+        td.tdcs().u64(Tdcs.EPTP, td.tdcs().eptp() & ~0x38L | 4 << 3);
+        assertThat(rax(25, 4)).as("the root's first entry").isZero();
+        assertThat(rax(25, 5)).isEqualTo(INVALID_RCX);
+        for (int bit = 12; bit < 48; bit++) {
+            assertThat(rax(25, 4 | 1L << bit)).as("address bit %d", bit).isEqualTo(INVALID_RCX);
+        }
+        assertThat(rax(7, 4)).as("its table is blocked as any other").isZero();
+        assertThat(rax(30, 4)).isEqualTo(TABLE_NOT_FREE);
+        assertThat(rax(39, 4)).isZero();
+        td.takeBack();
+    }
+
+    private static long rax(int leaf, long info) {
+        return td.call(MemoryTd.regs(leaf, 0, info, MemoryTd.TDR)).get(SeamRegs.RAX);
+    }
+
     private static List<Long> operands(Rule rule) {
         var operands = new ArrayList<Long>();
         long gpa = GPA[rule.minLevel];
