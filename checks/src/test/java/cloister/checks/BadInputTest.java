@@ -3,6 +3,8 @@ package cloister.checks;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -91,7 +93,7 @@ class BadInputTest {
 
     private static byte[] bzImage(int bytes) {
         var image = new byte[bytes];
-        var header = java.nio.ByteBuffer.wrap(image).order(java.nio.ByteOrder.LITTLE_ENDIAN);
+        var header = ByteBuffer.wrap(image).order(ByteOrder.LITTLE_ENDIAN);
         header.put(0x1f1, (byte) 4);
         header.putInt(0x1f4, (bytes - 5 * 512) / 16);
         header.putShort(0x1fe, (short) 0xaa55);

@@ -3,6 +3,7 @@ package cloister.checks;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -84,7 +85,7 @@ class BootTest {
         return result;
     }
 
-    private static java.util.List<String> counters(Launcher.Result result) {
+    private static List<String> counters(Launcher.Result result) {
         return result.err().lines().filter(l -> l.startsWith("instructions") || l.startsWith("virtual") || l.startsWith("trace hash"))
                 .toList();
     }

@@ -8,12 +8,15 @@ import java.lang.classfile.Attributes;
 import java.lang.classfile.ClassFile;
 import java.lang.classfile.ClassModel;
 import java.lang.classfile.attribute.CodeAttribute;
+import java.lang.classfile.instruction.LookupSwitchInstruction;
+import java.lang.classfile.instruction.TableSwitchInstruction;
 import java.lang.reflect.AccessFlag;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
@@ -48,7 +51,7 @@ class TidyTest {
             var names = new ArrayList<String>();
             ROOT.relativize(file).forEach(part -> names.add(part.toString().replace(".java", "")));
             return names.stream().flatMap(name -> WORD.matcher(name).results())
-                    .anyMatch(word -> BANNED.contains(word.group().toLowerCase(java.util.Locale.ROOT)));
+                    .anyMatch(word -> BANNED.contains(word.group().toLowerCase(Locale.ROOT)));
         })).as("names of packages or classes that say nothing").isEmpty();
     }
 
@@ -117,8 +120,8 @@ class TidyTest {
 
     /// One dispatching switch with a line per case is a table, however long.
     private static boolean isTabular(ClassModel model, CodeAttribute code) {
-        long switches = code.elementStream().filter(e -> e instanceof java.lang.classfile.instruction.TableSwitchInstruction
-                || e instanceof java.lang.classfile.instruction.LookupSwitchInstruction).count();
+        long switches = code.elementStream().filter(e -> e instanceof TableSwitchInstruction
+                || e instanceof LookupSwitchInstruction).count();
         return switches >= 1;
     }
 

@@ -1,8 +1,10 @@
 package cloister.cli;
 
-import java.io.FileInputStream;
 import java.io.FileDescriptor;
+import java.io.FileInputStream;
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.function.IntConsumer;
 
 /// The user's terminal in raw mode: every key goes to the guest, but for the escape key Ctrl-A, which takes one more:
@@ -77,9 +79,9 @@ final class Terminal implements AutoCloseable {
     /// Runs stty on our own standard input; null when that is not a terminal or there is no stty.
     private static String stty(String... arguments) {
         try {
-            var command = new java.util.ArrayList<String>();
+            var command = new ArrayList<String>();
             command.add("stty");
-            command.addAll(java.util.List.of(arguments));
+            command.addAll(List.of(arguments));
             var process = new ProcessBuilder(command).redirectInput(ProcessBuilder.Redirect.INHERIT)
                     .redirectError(ProcessBuilder.Redirect.DISCARD).start();
             var output = new String(process.getInputStream().readAllBytes()).strip();

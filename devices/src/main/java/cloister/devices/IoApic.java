@@ -1,5 +1,7 @@
 package cloister.devices;
 
+import java.util.Arrays;
+
 /// An I/O APIC with 24 pins that delivers by messages. [Intel 82093AA data sheet]
 public final class IoApic implements MmioDevice {
     /// Where PCs have it.
@@ -38,7 +40,7 @@ public final class IoApic implements MmioDevice {
     /// All pins masked.
     public IoApic(Messages messages) {
         this.messages = messages;
-        java.util.Arrays.fill(entries, MASKED);
+        Arrays.fill(entries, MASKED);
     }
 
     /// The wire into `pin`.

@@ -5,6 +5,7 @@ import cloister.isa.Operand.Gpr;
 import cloister.isa.Operand.Mem;
 import cloister.isa.Operand.Register;
 import cloister.isa.Operand.Target;
+import java.nio.charset.StandardCharsets;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
@@ -116,7 +117,7 @@ public final class Assembler {
 
     /// The characters of `text`, one byte each.
     public Assembler ascii(String text) {
-        return bytes(text.getBytes(java.nio.charset.StandardCharsets.ISO_8859_1));
+        return bytes(text.getBytes(StandardCharsets.ISO_8859_1));
     }
 
     public Assembler dw(int... values) {

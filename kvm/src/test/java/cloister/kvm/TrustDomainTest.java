@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
+import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -18,6 +19,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.function.Consumer;
+import java.util.function.Predicate;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -88,7 +90,7 @@ final class TrustDomainTest {
     }
 
     /// Runs the vCPU on a host thread; `answer` gets each exit, and false ends the run.
-    private List<KvmExit> run(KvmVcpu vcpu, java.util.function.Predicate<KvmExit> answer) {
+    private List<KvmExit> run(KvmVcpu vcpu, Predicate<KvmExit> answer) {
         var exits = new ArrayList<KvmExit>();
         host.scheduler().spawn("vcpu", () -> {
             KvmExit exit;
@@ -482,7 +484,7 @@ final class TrustDomainTest {
         module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
         module.exits.add(regs -> {
             while (!host.processors().getFirst().interruptPending()) {
-                host.scheduler().switchPoint(cloister.sim.SwitchPoint.GUEST_SLICE);
+                host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE);
             }
             regs.set(0, 1); // the kick ends the TD's run as an external interrupt
         });

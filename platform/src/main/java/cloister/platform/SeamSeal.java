@@ -1,6 +1,7 @@
 package cloister.platform;
 
 import cloister.sim.Entropy;
+import java.nio.charset.StandardCharsets;
 import java.security.GeneralSecurityException;
 import java.security.MessageDigest;
 import java.util.Arrays;
@@ -58,7 +59,7 @@ final class SeamSeal {
         info[1] = 1;
         info[TEE_TCB_SVN] = 6;
         info[TEE_TCB_SVN + 1] = 1;
-        byte[] measurement = sha384("Cloister TDX module 1.5.06".getBytes(java.nio.charset.StandardCharsets.US_ASCII));
+        byte[] measurement = sha384("Cloister TDX module 1.5.06".getBytes(StandardCharsets.US_ASCII));
         System.arraycopy(measurement, 0, info, MR_SEAM, measurement.length);
         return info;
     }

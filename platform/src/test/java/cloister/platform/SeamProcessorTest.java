@@ -3,12 +3,14 @@ package cloister.platform;
 import static cloister.isa.Operands.*;
 import static cloister.spec.vmx.VmcsField.*;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Op;
 import cloister.memory.PhysicalMemory;
+import cloister.memory.Poison;
 import cloister.sim.Entropy;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler;
@@ -18,6 +20,7 @@ import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ExceptionVector;
 import cloister.tdx.port.Vmcs;
+import java.util.Arrays;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -209,15 +212,14 @@ class SeamProcessorTest {
     @Test void newKeyMakesOldContentUnreadable() {
         memory.movdir64b(secret(FRAMES), new byte[64], 0);
         port.programKey(HKID);
-        org.assertj.core.api.Assertions.assertThatThrownBy(() -> memory.read(secret(FRAMES), 8))
-                .isInstanceOf(cloister.memory.Poison.class);
+        assertThatThrownBy(() -> memory.read(secret(FRAMES), 8)).isInstanceOf(Poison.class);
         memory.movdir64b(secret(FRAMES), new byte[64], 0);
         assertThat(memory.read(secret(FRAMES), 8)).isZero();
     }
 
     @Test void reportsVerifyAndForgeriesDoNot() {
         byte[] report = port.seamReport(new byte[] {(byte) 0x81, 0, 0, 0}, new byte[64], new byte[48]);
-        byte[] macStruct = java.util.Arrays.copyOf(report, 256);
+        byte[] macStruct = Arrays.copyOf(report, 256);
         assertThat(report).hasSize(512);
         assertThat(port.seamVerifyReport(macStruct)).isZero();
         macStruct[130] ^= 1;

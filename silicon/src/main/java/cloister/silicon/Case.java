@@ -1,6 +1,7 @@
 package cloister.silicon;
 
 import cloister.isa.CodeMode;
+import java.util.HexFormat;
 import java.util.List;
 
 /// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `changes`.
@@ -59,6 +60,6 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> change
     }
 
     @Override public String toString() {
-        return "%s %s slot %d seed %x %s".formatted(mode, java.util.HexFormat.of().formatHex(code), slot, seed, changes);
+        return "%s %s slot %d seed %x %s".formatted(mode, HexFormat.of().formatHex(code), slot, seed, changes);
     }
 }

@@ -2,6 +2,7 @@ package cloister.silicon;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -13,6 +14,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.EnabledOnOs;
+import org.junit.jupiter.api.condition.OS;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -58,7 +61,7 @@ class SiliconVectorsTest {
             seen.add(i.op);
             completed.merge(i.op, vector.outcome().faulted() ? 0 : 1, Integer::sum);
         });
-        for (Template template : Template.all(cloister.isa.CodeMode.BITS64)) {
+        for (Template template : Template.all(CodeMode.BITS64)) {
             assertThat(seen).contains(Op.valueOf(template.form().split(" ")[0]));
         }
         assertThat(completed.values().stream().filter(n -> n > 30).count()).as("operations with many completed cases").isGreaterThan(400);
@@ -86,11 +89,11 @@ class SiliconVectorsTest {
 
     /// Where the oracle is at hand, a few new cases.
     @Test
-    @org.junit.jupiter.api.condition.EnabledOnOs(value = org.junit.jupiter.api.condition.OS.LINUX, architectures = "amd64")
+    @EnabledOnOs(value = OS.LINUX, architectures = "amd64")
     void childRunsCases() throws IOException {
         CaseGenerator generator = new CaseGenerator(42);
         List<Case> cases = new ArrayList<>();
-        for (Template template : Template.all(cloister.isa.CodeMode.BITS64).subList(0, 50)) {
+        for (Template template : Template.all(CodeMode.BITS64).subList(0, 50)) {
             cases.add(generator.next(template)); // the oldest integer instructions: every x86-64 has them
         }
         Model model = new Model();

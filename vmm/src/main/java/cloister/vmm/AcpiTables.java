@@ -8,6 +8,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /// Lays out the ACPI tables of a machine in one block: RSDP first, then FACS, DSDT, FADT, MADT, XSDT.
@@ -114,7 +115,7 @@ final class AcpiTables {
         gas(table, 172, 16, 2, AcpiPm.CONTROL_BLOCK);
         gas(table, 208, 32, 3, AcpiPm.TIMER_BLOCK);
         table.put(268, "Cloister".getBytes(StandardCharsets.US_ASCII));
-        return java.util.Arrays.copyOfRange(table.array(), HEADER, FADT_BYTES);
+        return Arrays.copyOfRange(table.array(), HEADER, FADT_BYTES);
     }
 
     private static void gas(ByteBuffer table, int at, int bits, int accessSize, long address) {

@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 
 /// A Linux bzImage: its setup header, checked, and its protected-mode part. [LINUX Documentation/arch/x86/boot.rst]
 final class BzImage {
@@ -100,12 +101,12 @@ final class BzImage {
 
     /// What is loaded.
     byte[] protectedModePart() {
-        return java.util.Arrays.copyOfRange(image, protectedModeStart, image.length);
+        return Arrays.copyOfRange(image, protectedModeStart, image.length);
     }
 
     /// The setup header's bytes, which start at [#SETUP_HEADER] here and in boot_params.
     byte[] setupHeader() {
         int end = JUMP_LENGTH + 1 + (image[JUMP_LENGTH] & 0xff);
-        return java.util.Arrays.copyOfRange(image, SETUP_HEADER, end);
+        return Arrays.copyOfRange(image, SETUP_HEADER, end);
     }
 }

@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
 
@@ -56,7 +57,7 @@ final class GuestImage {
     /// Adds content, padded with zeros to whole pages.
     void add(String name, long gpa, byte[] content) {
         int padded = content.length + (int) GuestLayout.PAGE - 1 & (int) -GuestLayout.PAGE;
-        chunks.add(new Chunk(name, gpa, java.util.Arrays.copyOf(content, padded)));
+        chunks.add(new Chunk(name, gpa, Arrays.copyOf(content, padded)));
         chunks.sort(Comparator.comparingLong(Chunk::gpa));
     }
 

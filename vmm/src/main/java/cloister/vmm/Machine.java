@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import cloister.devices.IoApic;
 import cloister.devices.SystemControl;
+import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
@@ -93,7 +94,7 @@ public final class Machine implements AutoCloseable {
         TdFirmware.addTo(image, layout);
         config.observer.progress("measuring the initial image");
         TrustDomain.load(vcpus.getFirst(), host.kvm().userMemory(), image);
-        vm.memoryEncryptOp(cloister.kvm.KvmTdxCmd.finalizeVm());
+        vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
     }
 
     /// Runs the guest until it ends. Called once, by an ordinary thread.

@@ -7,6 +7,7 @@ import cloister.kvm.KvmVcpu;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 
 /// The loop of one vCPU's host thread: runs it and answers its exits.
 final class VcpuThread implements Runnable {
@@ -64,7 +65,7 @@ final class VcpuThread implements Runnable {
             case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxGetTdVmCallInfo info -> {
-                java.util.Arrays.fill(vcpu.kvmRun().data, 0, 32, (byte) 0);
+                Arrays.fill(vcpu.kvmRun().data, 0, 32, (byte) 0);
                 vcpu.kvmRun().ret = 0;
             }
             // User-space MSR exits are not enabled, so the guest must see a fault if one comes.

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.ByteArrayInputStream;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.zip.GZIPInputStream;
@@ -47,7 +48,7 @@ final class InitramfsTest {
             int nameSize = field(archive, at, 11);
             String name = new String(archive, at + 110, nameSize - 1, StandardCharsets.US_ASCII);
             int body = at + 110 + nameSize + 3 & ~3;
-            result.put(name, new Entry(mode, java.util.Arrays.copyOfRange(archive, body, body + size)));
+            result.put(name, new Entry(mode, Arrays.copyOfRange(archive, body, body + size)));
             at = body + size + 3 & ~3;
         }
         return result;

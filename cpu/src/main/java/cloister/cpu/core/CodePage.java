@@ -1,5 +1,7 @@
 package cloister.cpu.core;
 
+import java.util.Arrays;
+
 /// What is decoded of one physical page in one code mode.
 final class CodePage {
     /// Position in the cache's list.
@@ -34,7 +36,7 @@ final class CodePage {
 
     void addRun(int from, int to) {
         if (runCount + 2 > runs.length) {
-            runs = java.util.Arrays.copyOf(runs, 2 * runs.length);
+            runs = Arrays.copyOf(runs, 2 * runs.length);
         }
         runs[runCount++] = from;
         runs[runCount++] = to;
@@ -43,7 +45,7 @@ final class CodePage {
     /// Overwrites all code of this page, so that whoever is in it looks again.
     void erase(byte[] ops) {
         for (int i = 0; i < runCount; i += 2) {
-            java.util.Arrays.fill(ops, runs[i], runs[i + 1], (byte) MicroOp.REFETCH);
+            Arrays.fill(ops, runs[i], runs[i + 1], (byte) MicroOp.REFETCH);
         }
     }
 

@@ -1,7 +1,6 @@
 package cloister.cpu.core;
 
 import cloister.memory.PhysicalMemory;
-import cloister.memory.Poison;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;

@@ -3,6 +3,7 @@ package cloister.cpu.fpu;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 
 /// The XSAVE area: layout constants, and saving to and restoring from memory of the host program in standard and compacted
 /// format, as host software does with its own XSAVE, XSAVES, XRSTOR and XRSTORS. The guest's instructions are in
@@ -155,7 +156,7 @@ public final class XsaveArea {
         if ((bv & SSE) != 0) {
             LegacyImage.loadXmm(s, image, registers);
         } else {
-            java.util.Arrays.fill(s.xmm, 0, 2 * registers, 0);
+            Arrays.fill(s.xmm, 0, 2 * registers, 0);
         }
     }
 

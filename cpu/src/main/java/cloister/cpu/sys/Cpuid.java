@@ -1,9 +1,10 @@
 package cloister.cpu.sys;
 
 import cloister.spec.x86.Cr4;
-import java.nio.ByteOrder;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 
 /// What CPUID returns: the identity and the features of our silicon. [SDM Vol. 2 CPUID]
 ///
@@ -166,7 +167,7 @@ public final class Cpuid {
     }
 
     private static byte[] brand(String text) {
-        return java.util.Arrays.copyOf(text.getBytes(StandardCharsets.US_ASCII), 48);
+        return Arrays.copyOf(text.getBytes(StandardCharsets.US_ASCII), 48);
     }
 
     private static int bits(int... numbers) {

@@ -4,6 +4,7 @@ import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
 
@@ -180,7 +181,7 @@ public final class EventDelivery {
     /// @return whether it was redirected to the virtual-8086 program's own handler
     private static boolean virtual8086Interrupt(Cpu cpu, int vector, long returnRip) {
         boolean iopl3 = (cpu.systemFlags & (int) Rflags.IOPL) == (int) Rflags.IOPL;
-        if ((cpu.cr4 & cloister.spec.x86.Cr4.VME) == 0 || redirectionBit(cpu, vector)) {
+        if ((cpu.cr4 & Cr4.VME) == 0 || redirectionBit(cpu, vector)) {
             if (!iopl3) {
                 throw cpu.gp(0);
             }

@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
 import cloister.spec.vmx.Interruption;
+import java.util.Arrays;
 
 /// What waits for an instruction boundary of one logical processor, and what the processor does meanwhile.
 /// [SDM Vol. 3 "Priority Among Concurrent Events", "Guest Non-Register State" activity state]
@@ -56,7 +57,7 @@ public final class PendingEvents {
         nmiPending = false;
         nmiBlocked = false;
         pendingDebug = 0;
-        java.util.Arrays.fill(external, 0);
+        Arrays.fill(external, 0);
     }
 
     /// Makes the run loop look at events at the next instruction boundary.

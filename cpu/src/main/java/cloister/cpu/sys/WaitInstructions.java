@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
 import cloister.isa.Instruction;
+import cloister.isa.Op;
 import cloister.spec.x86.Cr4;
 
 /// HLT, PAUSE, MONITOR/MWAIT and the user wait instructions.
@@ -57,7 +58,7 @@ final class WaitInstructions {
     }
 
     private static void probeMonitored(Cpu cpu, Instruction insn) {
-        int register = insn.op == cloister.isa.Op.UMONITOR ? insn.reg0 : Cpu.RAX;
+        int register = insn.op == Op.UMONITOR ? insn.reg0 : Cpu.RAX;
         long offset = Segments.size(cpu.r[register], insn.addressSize);
         cpu.probeRead(cpu.linear(insn.segment, offset, 1, false), 1);
     }

@@ -13,7 +13,6 @@ import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmInstructionError;
-import cloister.spec.vmx.VmcsField;
 
 /// VM entry, the guest, VM exit: one VMLAUNCH or VMRESUME from beginning to end. [SDM Vol. 3 "VM Entries", "VM Exits"]
 public final class VmxOperation {

@@ -4,15 +4,17 @@ import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.VirtualClock;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.HexFormat;
 import java.util.Map;
+import java.util.Set;
 
 /// A processor in flat 64-bit, 32-bit or 16-bit mode over a few MiB, linear = physical unless a test maps or unmaps pages.
 final class Machine {
     static final long CODE = 0x1000;
     final PhysicalMemory memory = new PhysicalMemory(4 << 20, 32);
     final Map<Long, Long> mapping = new HashMap<>();
-    final java.util.Set<Long> readOnly = new java.util.HashSet<>();
+    final Set<Long> readOnly = new HashSet<>();
     final Cpu cpu = new Cpu(memory, new VirtualClock(1_000_000_000), new Entropy(1), this::walk);
 
     Machine() {

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import cloister.cpu.core.Cpu;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
+import cloister.isa.Condition;
 import cloister.isa.Op;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
@@ -130,7 +131,7 @@ class RunLoopTest {
     void timersFireInTheMiddleOfALoop() {
         code(CODE, a -> {
             var loop = a.label();
-            return a.sti().mov(CX, 0xffff).label(loop).dec(CX).jcc(cloister.isa.Condition.NE, loop).cli().hlt();
+            return a.sti().mov(CX, 0xffff).label(loop).dec(CX).jcc(Condition.NE, loop).cli().hlt();
         });
         long[] when = new long[1];
         clock.schedule(50_000, () -> {

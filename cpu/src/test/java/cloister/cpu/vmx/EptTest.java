@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.isa.Op;
+import cloister.memory.PhysicalMemory;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.ExitQualification;
@@ -165,7 +166,7 @@ class EptTest {
         // The whole guest becomes private: frames and EPT pages of the TD's KeyID, entries without KeyID.
         memory.takeOwnership(VmxGuest.FRAMES, 0x20_0000, hkid);
         memory.takeOwnership(VmxGuest.EPT_ROOT, 0x4000, hkid);
-        memory.write(cloister.memory.PhysicalMemory.hpa(VmxGuest.FRAMES + PAGE, hkid), 4, 0x5ec4e7);
+        memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + PAGE, hkid), 4, 0x5ec4e7);
         memory.takeOwnership(VmxGuest.MSR_BITMAP_PA, 0x1000, hkid);
         // Shared EPT: SHARED is bit 47; a frame outside the guest.
         long root = 0x4_0000;
@@ -177,8 +178,8 @@ class EptTest {
         guest.vmcs.write(SHARED_EPTP, root);
         guest.vmcs.write(GUEST_TD_HKID, hkid);
         // Linear 0x40_0000_0000 maps the shared gigabyte: PML4 entry 0, PDPT entry 256.
-        memory.write(cloister.memory.PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 0x8000 + 0, hkid), 8, 0x87);
-        memory.write(cloister.memory.PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 8, hkid), 8, 1L << 47 | 0x87);
+        memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 0x8000 + 0, hkid), 8, 0x87);
+        memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 8, hkid), 8, 1L << 47 | 0x87);
         guest.lp.gprs()[3] = PAGE;
         guest.lp.gprs()[2] = 0x4000_0000L + 0x1_1000;
         assertThat(guest.run()).isEqualTo(ExitReason.HLT);

@@ -5,6 +5,7 @@ import cloister.kvm.UserMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -94,7 +95,7 @@ public final class AnonymousMemory implements UserMemory {
             int block = page / PAGES_PER_BLOCK;
             if (mapping.block[block] && page % PAGES_PER_BLOCK == 0 && end - page >= PAGES_PER_BLOCK) {
                 frames.freeBlock((long) (mapping.frame[page] - 1) << PhysicalMemory.FRAME_SHIFT);
-                java.util.Arrays.fill(mapping.frame, page, page + PAGES_PER_BLOCK, 0);
+                Arrays.fill(mapping.frame, page, page + PAGES_PER_BLOCK, 0);
                 mapping.block[block] = false;
                 resident -= PAGES_PER_BLOCK;
                 page += PAGES_PER_BLOCK;
@@ -208,7 +209,7 @@ public final class AnonymousMemory implements UserMemory {
             var mapping = find(at);
             int frame = mapping.frame[mapping.page(at)];
             if (frame == 0) {
-                java.util.Arrays.fill(target, offset + done, offset + done + chunk, (byte) 0);
+                Arrays.fill(target, offset + done, offset + done + chunk, (byte) 0);
             } else {
                 memory.read(((long) (frame - 1) << PhysicalMemory.FRAME_SHIFT) + (at & PAGE - 1), target, offset + done, chunk);
             }

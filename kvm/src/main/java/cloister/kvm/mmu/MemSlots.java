@@ -7,6 +7,7 @@ import cloister.kvm.host.GuestMemFile;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import java.util.Arrays;
+import java.util.stream.Stream;
 
 /// The memory slots of a VM. Every change makes a new generation, which ages out cached MMIO SPTEs.
 public final class MemSlots {
@@ -117,7 +118,7 @@ public final class MemSlots {
     public void commit(int id, MemSlot replacement) {
         var kept = Arrays.stream(slots).filter(slot -> slot.id() != id);
         slots = replacement == null ? kept.toArray(MemSlot[]::new)
-                : java.util.stream.Stream.concat(kept, java.util.stream.Stream.of(replacement)).toArray(MemSlot[]::new);
+                : Stream.concat(kept, Stream.of(replacement)).toArray(MemSlot[]::new);
         last = null;
         generation++;
     }

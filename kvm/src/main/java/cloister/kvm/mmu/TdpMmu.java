@@ -7,6 +7,7 @@ import cloister.memory.PhysicalMemory;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
 import cloister.spec.vmx.Ept;
+import java.util.function.LongConsumer;
 
 /// The two-dimensional-paging MMU of one VM: a direct root, and for a TD the mirror root of its Secure EPT. [LINUX
 /// arch/x86/kvm/mmu/tdp_mmu.c]
@@ -265,7 +266,7 @@ public final class TdpMmu {
     /// Unmaps private guest frames `[first, end)`.
     ///
     /// @param lost told the frames that the Secure EPT did not give back
-    public void zapMirror(long first, long end, java.util.function.LongConsumer lost) {
+    public void zapMirror(long first, long end, LongConsumer lost) {
         if (mirror == null) {
             return;
         }

@@ -6,6 +6,7 @@ import cloister.kvm.KvmException;
 import cloister.kvm.MsiRoute;
 import cloister.spec.kvm.Errno;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.BitSet;
 import java.util.List;
 
@@ -108,7 +109,7 @@ final class ApicBus {
                 throw new KvmException(Errno.EINVAL, "reserved bits in the MSI address of GSI " + route.gsi());
             }
         }
-        java.util.Arrays.fill(routes, null);
+        Arrays.fill(routes, null);
         for (var route : table) {
             routes[route.gsi()] = route;
         }

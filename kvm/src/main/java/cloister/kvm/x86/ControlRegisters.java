@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import cloister.cpu.vmx.Vmcs;
 import cloister.kvm.KvmException;
 import cloister.spec.vmx.Controls;
+import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
@@ -184,7 +185,7 @@ final class ControlRegisters {
         if ((cr0() & Cr0.PG) == 0 || (cr4() & Cr4.PAE) == 0 || (efer & Efer.LMA) != 0) {
             return;
         }
-        var fields = new cloister.spec.vmx.VmcsField[] {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+        var fields = new VmcsField[] {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
         for (int i = 0; i < fields.length; i++) {
             try {
                 vmcs.write(fields[i], vcpu.vm.readGuest((cr3() & 0xffff_ffe0L) + 8L * i, 8));

@@ -12,6 +12,7 @@ import cloister.kvm.td.TdxFailure;
 import cloister.kvm.td.TdxSystem;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import java.util.ArrayList;
@@ -38,7 +39,7 @@ public final class KvmModule implements Kvm {
             case MAX_VCPUS, MAX_VCPU_ID -> Vm.MAX_VCPUS;
             case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, PRE_FAULT_MEMORY, X86_APIC_BUS_CYCLES_NS -> 1;
             case X2APIC_API -> 3;
-            case EXIT_HYPERCALL -> 1L << cloister.spec.kvm.KvmAbi.HC_MAP_GPA_RANGE;
+            case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
             case VM_TYPES -> 1L << VmType.DEFAULT.number() | 1L << VmType.TDX.number();
             case MEMORY_ATTRIBUTES, GUEST_MEMFD, X86_USER_SPACE_MSR -> 0;
         };

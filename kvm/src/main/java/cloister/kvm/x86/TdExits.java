@@ -19,6 +19,7 @@ import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Msr;
+import java.util.Arrays;
 
 /// Handles what TDH.VP.ENTER returns. [LINUX tdx_handle_exit]
 final class TdExits {
@@ -359,7 +360,7 @@ final class TdExits {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         run.ret = Tdvmcall.STATUS_SUCCESS;
-        java.util.Arrays.fill(run.data, 0, 32, (byte) 0);
+        Arrays.fill(run.data, 0, 32, (byte) 0);
         vcpu.completion = () -> {
             for (int i = 0; i < 4; i++) {
                 args.set(R11 + i, MmioEmulator.load(run.data, 8 * i, 8));

@@ -9,6 +9,7 @@ import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.MpState;
 import cloister.kvm.host.Host;
 import cloister.kvm.td.KvmSeam;
+import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -20,8 +21,8 @@ import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ApicRegister;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.Msr;
-import cloister.sim.SwitchPoint;
 import java.util.ArrayList;
+import java.util.Arrays;
 
 /// A vCPU of a TD: control pages that the TDX module owns, and a posted-interrupt descriptor. [LINUX
 /// arch/x86/kvm/vmx/tdx.c]
@@ -109,7 +110,7 @@ final class TdVcpu extends Vcpu {
             status = seam.vpAddcx(tdvprPa, pages[i]);
             if (status != 0) {
                 host.frames().free(pages[i]);
-                tdcxPa = java.util.Arrays.copyOf(pages, i);
+                tdcxPa = Arrays.copyOf(pages, i);
                 throw fail("TDH.VP.ADDCX", status);
             }
             vm.counters.tdxPages++;

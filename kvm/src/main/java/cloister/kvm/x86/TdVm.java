@@ -3,16 +3,20 @@ package cloister.kvm.x86;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.host.Host;
+import cloister.kvm.mmu.TdpMmu;
 import cloister.kvm.td.KvmSeam;
 import cloister.kvm.td.TdxSystem;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.TdParams;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.Ept;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.List;
 
 /// A trust domain as KVM knows it. [LINUX arch/x86/kvm/vmx/tdx.c]
@@ -208,10 +212,10 @@ final class TdVm extends Vm {
     }
 
     private byte[] buildParams(KvmTdxCmd.InitVm in, int guestPaBits) {
-        var p = java.nio.ByteBuffer.allocate(TdParams.SIZE).order(java.nio.ByteOrder.LITTLE_ENDIAN);
+        var p = ByteBuffer.allocate(TdParams.SIZE).order(ByteOrder.LITTLE_ENDIAN);
         p.putLong(TdParams.ATTRIBUTES, in.attributes() | tdx.attributesFixed1());
         p.putLong(TdParams.XFAM, in.xfam() | tdx.xfamFixed1());
-        p.putShort(TdParams.MAX_VCPUS, (short) checkExtension(cloister.spec.kvm.KvmCap.MAX_VCPUS));
+        p.putShort(TdParams.MAX_VCPUS, (short) checkExtension(KvmCap.MAX_VCPUS));
         int levels = guestPaBits == 52 ? 5 : 4;
         p.putLong(TdParams.EPTP_CONTROLS, Ept.TYPE_WB | levels - 1 << 3);
         p.putLong(TdParams.CONFIG_FLAGS, TdParams.FLAG_NO_RBP_MOD | (levels == 5 ? TdParams.FLAG_MAX_GPAW : 0));
@@ -399,7 +403,7 @@ final class TdVm extends Vm {
         require(!mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
         sept.pageAddSource(host.userMemory().fault(sourceAddr) & -PhysicalMemory.FRAME_SIZE);
         try {
-            switch (mmu.fault(gpa, cloister.kvm.mmu.TdpMmu.ACCESS_WRITE, true)) {
+            switch (mmu.fault(gpa, TdpMmu.ACCESS_WRITE, true)) {
                 case FIXED -> {
                 }
                 case RETRY -> throw new KvmException(Errno.EAGAIN, "TDH.MEM.PAGE.ADD is busy");

@@ -17,6 +17,7 @@ import cloister.sim.HostThread;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.x86.Msr;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.BitSet;
@@ -74,7 +75,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
         this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR,
                 lp.index());
         this.apic = new LocalApic(this, vm.bus, host.clock(), apicPage);
-        this.msrs = new GuestMsrs(this, apic, cpuid, lp.rdmsr(cloister.spec.x86.Msr.IA32_ARCH_CAPABILITIES));
+        this.msrs = new GuestMsrs(this, apic, cpuid, lp.rdmsr(Msr.IA32_ARCH_CAPABILITIES));
         apic.userspaceIoapic(vm.splitIrqchip);
         apic.busCycleNs(vm.apicBusCycleNs);
         this.mpState = id == 0 ? MpState.RUNNABLE : MpState.UNINITIALIZED;

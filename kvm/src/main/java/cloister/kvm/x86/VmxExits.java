@@ -10,6 +10,7 @@ import cloister.spec.vmx.ExitQualification;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.GuestActivity;
 import cloister.spec.vmx.Interruption;
+import cloister.spec.x86.Cr0;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
 
@@ -172,7 +173,7 @@ final class VmxExits {
                 }
                 yield skip();
             }
-            case ExitQualification.CR_CLTS -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~cloister.spec.x86.Cr0.TS));
+            case ExitQualification.CR_CLTS -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~Cr0.TS));
             // LMSW loads bits 3:0 but cannot clear PE. [SDM Vol. 2 LMSW]
             default -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~0xeL | ExitQualification.lmswSource(qualification) & 0xf));
         };

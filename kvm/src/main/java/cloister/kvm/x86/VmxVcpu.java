@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import cloister.cpu.fpu.FpuState;
 import cloister.cpu.vmx.Vmcs;
 import cloister.cpu.vmx.VmxStatus;
+import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRegs;
 import cloister.kvm.KvmSegment;
@@ -526,7 +527,7 @@ final class VmxVcpu extends Vcpu {
         try {
             apic.writeBaseMsr(s.apicBase, true, true);
         } catch (GuestGp refused) {
-            throw new cloister.kvm.KvmException(Errno.EINVAL, "APIC base 0x" + Long.toHexString(s.apicBase));
+            throw new KvmException(Errno.EINVAL, "APIC base 0x" + Long.toHexString(s.apicBase));
         }
         apic.tpr((int) s.cr8 << 4);
         flushGuestTlb();

@@ -1,5 +1,7 @@
 package cloister.spec.tdx;
 
+import java.util.Arrays;
+
 /// The sixteen general registers that SEAMCALL and TDCALL pass, mutable, indexed in instruction-encoding order
 /// (RAX 0, RCX 1, RDX 2, RBX 3, RSP 4, RBP 5, RSI 6, RDI 7, R8..R15). Reused from call to call.
 public final class SeamRegs {
@@ -35,7 +37,7 @@ public final class SeamRegs {
 
     /// Zeroes all registers.
     public void clear() {
-        java.util.Arrays.fill(values, 0);
+        Arrays.fill(values, 0);
     }
 
     /// The backing array, for bulk transfer.

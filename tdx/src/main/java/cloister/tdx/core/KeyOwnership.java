@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
+import java.util.Arrays;
 
 /// The KeyID ownership table: the state of each private KeyID and the packages whose caches it may still be in.
 /// [TDX-BASE "Key Ownership Table (KOT)"]
@@ -17,7 +18,7 @@ public final class KeyOwnership {
     private final int[] writeBackPackages = new int[MAX_KEY_IDS];
 
     public KeyOwnership() {
-        java.util.Arrays.fill(state, State.FREE);
+        Arrays.fill(state, State.FREE);
     }
 
     /// Holds the table against all others.

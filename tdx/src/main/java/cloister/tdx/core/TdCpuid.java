@@ -3,6 +3,8 @@ package cloister.tdx.core;
 import cloister.spec.tdx.CpuidTable;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
+import cloister.spec.x86.Msr;
+import java.util.Arrays;
 
 /// Computes the CPUID values that a TD sees, from native values, TD_PARAMS, ATTRIBUTES and XFAM. [TDX-BASE "CPUID
 /// Virtualization"]
@@ -77,7 +79,7 @@ public final class TdCpuid {
 
     private static void clear(int[] value, boolean condition) {
         if (condition) {
-            java.util.Arrays.fill(value, 0);
+            Arrays.fill(value, 0);
         }
     }
 
@@ -145,7 +147,7 @@ public final class TdCpuid {
     public static int[] allowedModels(PlatformConfig config) {
         for (int i = 0; i < KNOWN_MODELS.length; i++) {
             if (sameModel(KNOWN_MODELS[i], config.platformFms)) {
-                var models = java.util.Arrays.copyOfRange(KNOWN_MODELS, i, KNOWN_MODELS.length);
+                var models = Arrays.copyOfRange(KNOWN_MODELS, i, KNOWN_MODELS.length);
                 models[0] = config.platformFms;
                 return models;
             }
@@ -166,7 +168,7 @@ public final class TdCpuid {
                     throw invalid(row);
                 }
                 if (hle && (config.archCapabilities & PlatformCheck.ARCH_CAP_TSX_CTRL) == 0) {
-                    throw new LeafFailure(TdxStatus.INCORRECT_MSR_VALUE, cloister.spec.x86.Msr.IA32_ARCH_CAPABILITIES);
+                    throw new LeafFailure(TdxStatus.INCORRECT_MSR_VALUE, Msr.IA32_ARCH_CAPABILITIES);
                 }
                 tdcs.cpuidFlag(Tdcs.TSX, hle);
                 value[ECX] = value[ECX] & ~(PKS | KEY_LOCKER) | (tdcs.hasAttribute(Tdcs.PKS) ? PKS : 0);

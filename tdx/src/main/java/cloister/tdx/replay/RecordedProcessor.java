@@ -4,6 +4,7 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -130,7 +131,7 @@ public class RecordedProcessor implements Processor {
     }
 
     @Override public void resetExtendedState(long mask) {
-        java.util.Arrays.fill(xmm, 0);
+        Arrays.fill(xmm, 0);
     }
 
     @Override public long xmmLow(int index) {

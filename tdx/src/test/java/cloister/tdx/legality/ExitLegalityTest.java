@@ -2,6 +2,7 @@ package cloister.tdx.legality;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdr;
@@ -404,7 +405,7 @@ class ExitLegalityTest {
     }
 
     private static void augment(RunningGuest guest, long gpa) {
-        var regs = new cloister.spec.tdx.SeamRegs();
+        var regs = new SeamRegs();
         regs.set(0, 6);
         regs.set(1, gpa);
         regs.set(2, RecordedTd.TDR);

@@ -7,6 +7,7 @@ import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeptState;
 import cloister.spec.vmx.VmcsField;
+import cloister.tdx.core.Tdcs;
 import cloister.tdx.inspect.Fields;
 import cloister.tdx.inspect.Lock;
 import cloister.tdx.inspect.LpSnapshot;
@@ -15,6 +16,7 @@ import cloister.tdx.inspect.SeptTable;
 import cloister.tdx.inspect.SeptTable.SeptRange;
 import java.util.List;
 import java.util.function.Predicate;
+import org.assertj.core.groups.Tuple;
 import org.junit.jupiter.api.Test;
 
 /// The module seen from outside, on processors without a CPU: states that no guest of ours brings about.
@@ -124,7 +126,7 @@ class InspectionTest {
             var module = look(td);
             assertThat(module.busyLps()).isOne();
             assertThat(module.processors()).extracting(LpSnapshot::lp, LpSnapshot::function, LpSnapshot::tdvpr).contains(
-                    org.assertj.core.groups.Tuple.tuple(0, "TDH.VP.ENTER", RecordedTd.TDVPR));
+                    Tuple.tuple(0, "TDH.VP.ENTER", RecordedTd.TDVPR));
             assertThat(module.processors()).filteredOn(p -> p.lp() > 0).allMatch(p -> p.function().isEmpty() && p.tdvpr() == 0);
             var seen = module.tds().getFirst();
             assertThat(seen.locks().getFirst()).isEqualTo(new Lock("TDR", "shared 1", List.of(0)));
@@ -139,7 +141,7 @@ class InspectionTest {
 
     @Test void aReaderOfTheRtmrLockIsNotTheHostsPriority() {
         try (var td = made("run-basic-3")) {
-            td.tdcs.lock(cloister.tdx.core.Tdcs.RTMR_LOCK).set(4);
+            td.tdcs.lock(Tdcs.RTMR_LOCK).set(4);
             assertThat(look(td).tds().getFirst().locks()).filteredOn(l -> l.name().equals("RTMR_LOCK")).extracting(Lock::state)
                     .containsExactly("shared 1");
         }

@@ -9,6 +9,7 @@ import cloister.tdx.core.PageType;
 import cloister.tdx.core.PamtEntry;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdr;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.HashMap;
@@ -163,7 +164,7 @@ final class MemoryTd implements AutoCloseable {
     }
 
     long children() {
-        return td.tdr.u64(cloister.tdx.core.Tdr.CHLDCNT);
+        return td.tdr.u64(Tdr.CHLDCNT);
     }
 
     // Calls

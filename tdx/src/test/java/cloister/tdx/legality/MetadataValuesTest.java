@@ -7,6 +7,7 @@ import static cloister.tdx.legality.MetadataRules.TD;
 import static cloister.tdx.legality.MetadataRules.VP;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.math.BigInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -192,7 +193,7 @@ class MetadataValuesTest {
             guest.leave();
             long offset = value(guest.as(TD, DEBUG), id(EXECUTION, 0xa));
             long multiplier = value(guest.as(TD, DEBUG), id(EXECUTION, 0xb));
-            var ticks = java.math.BigInteger.valueOf(0x1000 - offset).shiftLeft(48).divide(java.math.BigInteger.valueOf(multiplier));
+            var ticks = BigInteger.valueOf(0x1000 - offset).shiftLeft(48).divide(BigInteger.valueOf(multiplier));
             var debugger = guest.as(VP, DEBUG);
             assertThat(value(debugger, gap)).isEqualTo(ticks.longValueExact());
             assertThat(value(debugger, id(L2_VMCS, 0x4022))).isZero();

@@ -9,6 +9,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.core.Tdvps;
 import org.junit.jupiter.api.Test;
 
 /// What an L1 VMM asks for its L2 VMs: everything up to the point where one would run. [TDX-TDP]
@@ -39,7 +40,7 @@ class PartitioningTest {
         return (long) vm << 52;
     }
 
-    private static cloister.tdx.core.Tdvps vcpu(TdPair tds) {
+    private static Tdvps vcpu(TdPair tds) {
         return tds.td.machine.core.lp(tds.td.machine.cpus[0]).vcpu;
     }
 
