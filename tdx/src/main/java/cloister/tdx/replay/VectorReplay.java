@@ -21,6 +21,12 @@ public final class VectorReplay {
         List<JsonObject> lines(String name) throws IOException;
     }
 
+    /// Sees each step before it is replayed.
+    public interface Observer {
+        /// `step`, and the machine as the steps before left it.
+        void next(JsonObject step, VectorMachine machine);
+    }
+
     private static final Set<String> INCLUDE = Set.of("op", "file");
     private static final Set<String> RESET = Set.of("op", "case");
     private static final Set<String> HOST_MSR = Set.of("op", "lp", "msr", "value");
@@ -30,6 +36,7 @@ public final class VectorReplay {
     private final Files files;
     private final VectorPlatform platform;
     private final RecordedMemory memory;
+    private final Observer observer;
     private VectorMachine machine;
     /// Where the replay is: the step's place, then those of the steps that include its file.
     private final Deque<VectorMismatch.Place> places = new ArrayDeque<>();
@@ -40,9 +47,15 @@ public final class VectorReplay {
 
     /// @param memory of the platform's size; it is powered on here, and no other replay may use it meanwhile
     public VectorReplay(Files files, VectorPlatform platform, RecordedMemory memory) {
+        this(files, platform, memory, (step, machine) -> { });
+    }
+
+    /// A replay that is watched.
+    public VectorReplay(Files files, VectorPlatform platform, RecordedMemory memory, Observer observer) {
         this.files = files;
         this.platform = platform;
         this.memory = memory;
+        this.observer = observer;
         powerOn();
     }
 
@@ -134,6 +147,7 @@ public final class VectorReplay {
                 again();
             }
             default -> {
+                observer.next(step.json(), machine);
                 perform(step);
                 sincePowerOn.add(step);
             }
