@@ -6,9 +6,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 
 /// The platform's physical memory: plain content in one reserved window, and for each cache line the KeyID that wrote
 /// it last.
@@ -33,6 +31,7 @@ public final class PhysicalMemory implements AutoCloseable {
     public static final int KEY_ID_BITS = 6;
     private static final int LINES_PER_FRAME = (int) (FRAME_SIZE / LINE_SIZE);
     private static final char MIXED = 0xffff;
+    private static final int GROUP_SHIFT = 10;
     /// Owner of lines whose key is gone: equal to no KeyID, and private.
     private static final char FORGOTTEN = 0xfffe;
 
@@ -48,7 +47,8 @@ public final class PhysicalMemory implements AutoCloseable {
     private final Arena arena = Arena.ofShared();
     private final MemorySegment window;
     private final char[] owner;
-    private final Map<Long, char[]> mixed = new HashMap<>();
+    /// The owners of each line of frames that several own, by groups of frames: few groups have any.
+    private final char[][][] mixed;
     private final List<OwnerListener> listeners = new ArrayList<>();
     private final byte[] watched;
     /// Frames that may have been written since power-on. The others are zero and have no backing, and not even a look at them is
@@ -72,6 +72,7 @@ public final class PhysicalMemory implements AutoCloseable {
         this.encrypted = encrypted;
         this.window = ReservedWindow.reserve(size, arena);
         this.owner = new char[Math.toIntExact(size >> FRAME_SHIFT)];
+        this.mixed = new char[(owner.length >> GROUP_SHIFT) + 1][][];
         this.watched = new byte[owner.length];
         this.touched = new boolean[owner.length];
     }
@@ -126,7 +127,29 @@ public final class PhysicalMemory implements AutoCloseable {
     /// The KeyID that owns the line at `pa`.
     public int ownerOfLine(long pa) {
         char whole = owner[(int) (pa >> FRAME_SHIFT)];
-        return whole != MIXED ? whole : mixed.get(pa >> FRAME_SHIFT)[lineIndex(pa)];
+        return whole != MIXED ? whole : lines((int) (pa >> FRAME_SHIFT))[lineIndex(pa)];
+    }
+
+    /// The owners of the lines of a frame that several own.
+    private char[] lines(int frame) {
+        return mixed[frame >> GROUP_SHIFT][frame & (1 << GROUP_SHIFT) - 1];
+    }
+
+    private void lines(int frame, char[] owners) {
+        int group = frame >> GROUP_SHIFT;
+        if (mixed[group] == null) {
+            mixed[group] = new char[1 << GROUP_SHIFT][];
+        }
+        mixed[group][frame & (1 << GROUP_SHIFT) - 1] = owners;
+    }
+
+    /// Whether `[pa, pa + bytes)` is within a frame that `keyId` owns wholly, or within one line that it owns.
+    private boolean owns(long pa, int bytes, int keyId) {
+        char whole = owner[(int) (pa >> FRAME_SHIFT)];
+        if (whole == MIXED) {
+            return lines((int) (pa >> FRAME_SHIFT))[lineIndex(pa)] == keyId && (pa & LINE_SIZE - 1) + bytes <= LINE_SIZE;
+        }
+        return whole == keyId && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE;
     }
 
     /// `keyId` gets a new key: nobody can read any more what was written with the old one, until it is written again.
@@ -136,7 +159,7 @@ public final class PhysicalMemory implements AutoCloseable {
                 owner[frame] = FORGOTTEN;
                 tellListeners(frame);
             } else if (owner[frame] == MIXED) {
-                char[] lines = mixed.get((long) frame);
+                char[] lines = lines(frame);
                 for (int i = 0; i < lines.length; i++) {
                     lines[i] = lines[i] == keyId ? FORGOTTEN : lines[i];
                 }
@@ -204,7 +227,7 @@ public final class PhysicalMemory implements AutoCloseable {
         if (observer != null) {
             observer.beforeRead(pa, bytes);
         }
-        if (ownedWhollyBy(pa, key) && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE) {
+        if (owns(pa, bytes, key)) {
             return readPlain(pa, bytes);
         }
         long value = 0;
@@ -220,7 +243,12 @@ public final class PhysicalMemory implements AutoCloseable {
         if (!contains(pa, bytes)) {
             return;
         }
-        takeOwnership(pa, bytes, keyId(hpa));
+        int frame = (int) (pa >> FRAME_SHIFT);
+        if (watched[frame] == 0 && owns(pa, bytes, keyId(hpa))) {
+            touched[frame] = true;
+        } else {
+            takeOwnership(pa, bytes, keyId(hpa));
+        }
         switch (bytes) {
             case 1 -> window.set(ValueLayout.JAVA_BYTE, pa, (byte) value);
             case 2 -> window.set(SHORT, pa, (short) value);
@@ -249,8 +277,9 @@ public final class PhysicalMemory implements AutoCloseable {
             observer.beforeRead(pa, length);
         }
         for (int done = 0; done < length;) {
-            int chunk = (int) Math.min(length - done, FRAME_SIZE - (pa + done & FRAME_SIZE - 1));
-            if (ownedWhollyBy(pa + done, key)) {
+            long unit = owner[(int) (pa + done >> FRAME_SHIFT)] == MIXED ? LINE_SIZE : FRAME_SIZE;
+            int chunk = (int) Math.min(length - done, unit - (pa + done & unit - 1));
+            if (owns(pa + done, chunk, key)) {
                 MemorySegment.copy(window, ValueLayout.JAVA_BYTE, pa + done, target, offset + done, chunk);
             } else {
                 for (int i = 0; i < chunk; i++) {
@@ -330,6 +359,26 @@ public final class PhysicalMemory implements AutoCloseable {
         tellWritten(pa, length);
     }
 
+    /// Copies a whole frame, reading it with the KeyID of `from` and writing its lines as [#movdir64b] would.
+    public void copyFrame(long from, long to) {
+        long source = pa(from);
+        long target = pa(to);
+        if (!contains(source, FRAME_SIZE) || !contains(target, FRAME_SIZE) || !ownedWhollyBy(source, keyId(from))) {
+            var content = new byte[(int) FRAME_SIZE];
+            read(from, content, 0, content.length);
+            movdir64b(to, content, 0, LINES_PER_FRAME);
+            return;
+        }
+        written(target, FRAME_SIZE);
+        setOwner(target, FRAME_SIZE, keyId(to));
+        int frame = (int) (target >> FRAME_SHIFT);
+        // As there: a frame that stays zero stays without backing.
+        if (touched[frame] || MemorySegment.mismatch(window, source, source + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
+            touched[frame] = true;
+            MemorySegment.copy(window, source, window, target, FRAME_SIZE);
+        }
+    }
+
     /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).
     public long readPlain(long pa, int bytes) {
         return switch (bytes) {
@@ -398,11 +447,11 @@ public final class PhysicalMemory implements AutoCloseable {
         char whole = owner[(int) frame];
         char[] lines;
         if (whole == MIXED) {
-            lines = mixed.get(frame);
+            lines = lines((int) frame);
         } else {
             lines = new char[LINES_PER_FRAME];
             Arrays.fill(lines, whole);
-            mixed.put(frame, lines);
+            lines((int) frame, lines);
             owner[(int) frame] = MIXED;
             tellListeners(frame);
         }
@@ -420,7 +469,7 @@ public final class PhysicalMemory implements AutoCloseable {
 
     private void becomeWhole(long frame, int keyId) {
         if (owner[(int) frame] == MIXED) {
-            mixed.remove(frame);
+            lines((int) frame, null);
         }
         owner[(int) frame] = (char) keyId;
         tellListeners(frame);

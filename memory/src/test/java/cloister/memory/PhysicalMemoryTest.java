@@ -72,6 +72,33 @@ class PhysicalMemoryTest {
         }
     }
 
+    @Test void aFrameIsCopiedFromItsOwnerToAnother() {
+        keepSecret();
+        memory.fill(PhysicalMemory.hpa(FRAME, PRIVATE), 4096, (byte) 7);
+        memory.copyFrame(PhysicalMemory.hpa(FRAME, PRIVATE), PhysicalMemory.hpa(0x9000, SHARED));
+        assertThat(memory.ownedWhollyBy(0x9000, SHARED)).isTrue();
+        assertThat(memory.read(PhysicalMemory.hpa(0x9ff8, SHARED), 8)).isEqualTo(0x0707070707070707L);
+        // Who does not own the source copies what it reads.
+        memory.copyFrame(FRAME, 0x9000);
+        assertThat(memory.read(0x9000, 8)).isZero();
+        assertThat(memory.ownedWhollyBy(0x9000, 0)).isTrue();
+        memory.write(0x9000, 8, SECRET);
+        memory.copyFrame(0xa000, 0x9000); // an untouched frame is zero
+        assertThat(memory.read(0x9000, 8)).isZero();
+    }
+
+    @Test void aLineOfAFrameWithSeveralOwnersIsReadAndWrittenByItsOwner() {
+        keepSecret();
+        assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isFalse();
+        memory.write(PhysicalMemory.hpa(FRAME + 8, PRIVATE), 4, 0x55);
+        assertThat(memory.read(PhysicalMemory.hpa(FRAME + 4, PRIVATE), 8)).isEqualTo(0x55L << 32 | SECRET >>> 32);
+        assertThat(memory.ownerOfLine(FRAME + 64)).isZero();
+        assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME + 60, PRIVATE), 8)).isInstanceOf(Poison.class);
+        byte[] lines = new byte[128];
+        memory.read(FRAME, lines, 0, lines.length);
+        assertThat(lines).containsOnly(0);
+    }
+
     @Test void listenersHearWhenAFrameChangesHands() {
         List<Long> heard = new ArrayList<>();
         memory.addOwnerListener(heard::add);

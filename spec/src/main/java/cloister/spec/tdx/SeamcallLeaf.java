@@ -81,9 +81,11 @@ public enum SeamcallLeaf {
     }
 
     private final int number;
+    private final String specificationName;
 
     SeamcallLeaf(int number) {
         this.number = number;
+        this.specificationName = "TDH." + name().replace('_', '.');
     }
 
     /// The leaf number, RAX bits 15:0.
@@ -98,6 +100,6 @@ public enum SeamcallLeaf {
 
     /// The name of the specification, with dots: TDH.MNG.ADDCX.
     public String specificationName() {
-        return "TDH." + name().replace('_', '.');
+        return specificationName;
     }
 }

@@ -33,9 +33,11 @@ public enum TdcallLeaf {
     }
 
     private final int number;
+    private final String specificationName;
 
     TdcallLeaf(int number) {
         this.number = number;
+        this.specificationName = "TDG." + name().replace('_', '.');
     }
 
     /// The leaf number, RAX bits 15:0.
@@ -50,6 +52,6 @@ public enum TdcallLeaf {
 
     /// The name of the specification, with dots: TDG.VP.INFO.
     public String specificationName() {
-        return "TDG." + name().replace('_', '.');
+        return specificationName;
     }
 }

@@ -3,7 +3,7 @@ package cloister.tdx.core;
 import cloister.memory.PhysicalMemory;
 
 /// The 16 bits of a lock: in a control structure, in a PAMT entry, or in the module's own data.
-public sealed interface LockWord {
+public sealed interface LockWord permits LockWord.InMemory, LockWord.Own, PamtEntry {
     int get();
 
     void set(int value);

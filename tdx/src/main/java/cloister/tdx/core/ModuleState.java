@@ -5,7 +5,6 @@ import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.port.PlatformInfo;
 import cloister.tdx.port.Vmcs;
-import java.security.MessageDigest;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -40,7 +39,7 @@ public final class ModuleState {
     public int busyLps;
 
     /// What a TD keeps outside memory: the running hash of its build. Keyed by TDR page.
-    private final Map<Long, MessageDigest> tdDigests = new HashMap<>();
+    private final Map<Long, Measurement> measurements = new HashMap<>();
     /// What a VCPU keeps outside memory: its VMCSs. Keyed by TDVPR page.
     private final Map<Long, VcpuObjects> vcpus = new HashMap<>();
 
@@ -61,12 +60,13 @@ public final class ModuleState {
         return Sharex.hold(lp, globalLock, mode, TdxStatus.SYS_BUSY.code());
     }
 
-    public MessageDigest tdDigest(long tdrPa) {
-        return tdDigests.get(tdrPa);
+    /// The running measurement of a TD that is being built.
+    public Measurement measurement(long tdrPa) {
+        return measurements.get(tdrPa);
     }
 
-    public void tdDigest(long tdrPa, MessageDigest digest) {
-        tdDigests.put(tdrPa, digest);
+    public void measurement(long tdrPa, Measurement measurement) {
+        measurements.put(tdrPa, measurement);
     }
 
     public VcpuObjects vcpu(long tdvprPa) {
@@ -79,7 +79,7 @@ public final class ModuleState {
 
     /// The page left its TD.
     public void forget(long pa) {
-        tdDigests.remove(pa);
+        measurements.remove(pa);
         vcpus.remove(pa);
     }
 
@@ -164,9 +164,7 @@ public final class ModuleState {
 
     /// Copies a page, as MOVDIR64B does.
     public void copyPage(long from, long to) {
-        var content = new byte[(int) PhysicalMemory.FRAME_SIZE];
-        memory.read(from, content, 0, content.length);
-        memory.movdir64b(to, content, 0, content.length / PhysicalMemory.LINE_SIZE);
+        memory.copyFrame(from, to);
     }
 
     public void zeroPage(long hpa) {

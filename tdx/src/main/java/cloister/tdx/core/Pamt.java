@@ -24,7 +24,8 @@ public final class Pamt {
     /// The TDMR whose initialised part covers `pa`, or null.
     private Tdmr covering(long pa) {
         Tdmr found = null;
-        for (var tdmr : module.tdmrs) {
+        for (int i = 0; i < module.tdmrs.size(); i++) {
+            var tdmr = module.tdmrs.get(i);
             if (Long.compareUnsigned(tdmr.info.base(), pa) > 0) {
                 break;
             }
@@ -125,37 +126,44 @@ public final class Pamt {
         if (tdmr == null) {
             throw new LeafFailure(TdxStatus.OPERAND_ADDR_RANGE_ERROR, operand);
         }
-        PamtEntry[] above = new PamtEntry[2];
-        int held = 0;
+        PamtEntry upper = null;
+        PamtEntry middle = null;
         for (int size = SIZE_1G; size > SIZE_4K; size--) {
             var entry = entry(tdmr, pa, size);
             long busy = SharexHp.tryShared(lp, entry.lock(), guest);
             if (busy == 0 && (entry.type() == PageType.REG || stopAtTarget && target == size)) {
                 busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryPromote(lp, entry.lock()) : 0;
                 if (busy == 0) {
-                    return new LockedPage(pa, size, mode, entry, above[0], above[1]);
+                    return new LockedPage(pa, size, mode, entry, upper, middle);
                 }
                 SharexHp.releaseShared(entry.lock());
             }
             if (busy != 0) {
-                release(above, held);
+                release(upper, middle);
                 throw new LeafFailure(busy | operand);
             }
-            above[held++] = entry;
+            if (size == SIZE_1G) {
+                upper = entry;
+            } else {
+                middle = entry;
+            }
         }
         var entry = entry(tdmr, pa, SIZE_4K);
         long busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryExclusive(lp, entry.lock(), false)
                 : SharexHp.tryShared(lp, entry.lock(), guest);
         if (busy != 0) {
-            release(above, held);
+            release(upper, middle);
             throw new LeafFailure(busy | operand);
         }
-        return new LockedPage(pa, SIZE_4K, mode, entry, above[0], above[1]);
+        return new LockedPage(pa, SIZE_4K, mode, entry, upper, middle);
     }
 
-    private static void release(PamtEntry[] entries, int count) {
-        for (int i = 0; i < count; i++) {
-            SharexHp.releaseShared(entries[i].lock());
+    private static void release(PamtEntry upper, PamtEntry middle) {
+        if (upper != null) {
+            SharexHp.releaseShared(upper.lock());
+        }
+        if (middle != null) {
+            SharexHp.releaseShared(middle.lock());
         }
     }
 

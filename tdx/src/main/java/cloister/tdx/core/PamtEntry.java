@@ -3,7 +3,7 @@ package cloister.tdx.core;
 import cloister.memory.PhysicalMemory;
 
 /// A PAMT entry in memory, 16 bytes: lock 15:0, page type 23:16, owner frame 63:24, BEPOCH. [TDX-BASE "PAMT Entry"]
-public record PamtEntry(PhysicalMemory memory, long hpa) {
+public record PamtEntry(PhysicalMemory memory, long hpa) implements LockWord {
     public static final int BYTES = 16;
 
     public int type() {
@@ -31,8 +31,17 @@ public record PamtEntry(PhysicalMemory memory, long hpa) {
         memory.write(hpa + 8, 8, epoch);
     }
 
+    /// The lock, which is the entry's first word: the entry itself, so that a walk makes no objects for it.
     public LockWord lock() {
-        return new LockWord.InMemory(memory, hpa);
+        return this;
+    }
+
+    @Override public int get() {
+        return (int) memory.read(hpa, 2);
+    }
+
+    @Override public void set(int value) {
+        memory.write(hpa, 2, value);
     }
 
     /// Turns the page over to a TD.

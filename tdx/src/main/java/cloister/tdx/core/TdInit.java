@@ -61,7 +61,7 @@ public final class TdInit {
         }
         msrBitmaps();
         VirtualVmx.init(config, tdcs);
-        lp.module.tdDigest(tdr.pa, Measurement.newDigest());
+        lp.module.measurement(tdr.pa, new Measurement());
         for (int i = 0; i < 4 * 6; i++) {
             tdcs.u64(Tdcs.RTMR + 8 * i, 0);
         }

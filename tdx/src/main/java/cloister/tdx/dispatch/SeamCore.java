@@ -21,15 +21,15 @@ import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
 import cloister.tdx.seamcall.HostLeaves;
 import cloister.tdx.seamcall.VpEnter;
-import java.util.HashMap;
-import java.util.Map;
+import java.util.Arrays;
 
 /// The module's two entry points, without the processor between them: a SEAMCALL of the VMM and a VM exit of a TD.
 public final class SeamCore {
     private static final long RESERVED = ~0xff_ffffL;
 
     public final ModuleState module;
-    private final Map<Integer, LpState> lps = new HashMap<>();
+    /// By number; null for one that has not called yet.
+    private LpState[] lps = new LpState[0];
 
     /// The module just loaded.
     public SeamCore(PhysicalMemory memory, PlatformInfo platform) {
@@ -37,12 +37,19 @@ public final class SeamCore {
     }
 
     public LpState lp(Processor cpu) {
-        var known = lps.get(cpu.lp());
-        if (known == null) {
-            known = new LpState(module, cpu);
-            lps.put(cpu.lp(), known);
+        int number = cpu.lp();
+        if (number < lps.length && lps[number] != null) {
+            return lps[number];
         }
-        return known;
+        return firstCall(cpu, number);
+    }
+
+    private synchronized LpState firstCall(Processor cpu, int number) {
+        if (number >= lps.length) {
+            lps = Arrays.copyOf(lps, number + 1);
+        }
+        lps[number] = new LpState(module, cpu);
+        return lps[number];
     }
 
     /// SEAMCALL.
@@ -101,7 +108,7 @@ public final class SeamCore {
 
     /// What the module knows now. Called while no other thread runs the module.
     public ModuleSnapshot inspect() {
-        return Inspection.of(module, lps.values());
+        return Inspection.of(module, Arrays.stream(lps).filter(lp -> lp != null).toList());
     }
 
     /// The lock of a page.

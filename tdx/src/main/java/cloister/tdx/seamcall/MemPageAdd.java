@@ -14,7 +14,6 @@ import cloister.tdx.core.Gpa;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.Measurement;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
@@ -39,7 +38,7 @@ final class MemPageAdd implements HostLeaf {
                 // All checks passed; nothing below may fail.
                 module.copyPage(sourceHpa, td.tdr().withKey(page.pa()));
                 slot.write(SeptEntry.leaf(SeptEntry.RWX, page.pa(), SeptState.MAPPED));
-                Measurement.extend(module.tdDigest(tdrPage.pa()), "MEM.PAGE.ADD", Gpa.gpa(info));
+                module.measurement(tdrPage.pa()).addPage(Gpa.gpa(info));
                 td.tdr().addChildren(1);
                 page.entry().assign(PageType.REG, tdrPage.pa());
                 page.entry().bepoch(0);

@@ -13,7 +13,6 @@ import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.Measurement;
 import cloister.tdx.core.SeptEntry;
-import cloister.tdx.core.Structure;
 import cloister.tdx.core.TdAccess;
 
 /// TDH.MR.EXTEND, leaf 16: measures 256 bytes of a TD page. [TDX-ABI "TDH.MR.EXTEND"]
@@ -26,7 +25,7 @@ final class MrExtend implements HostLeaf {
         lp.reg(RDX, 0);
         try (var tdrPage = module.lockTdr(lp, tdrPa, LockMode.EXCLUSIVE, OperandId.RDX);
                 var td = TdAccess.open(lp, module.tdr(tdrPage.pa()), LockMode.NONE, SeamcallLeaf.MR_EXTEND)) {
-            if ((gpa & Measurement.chunkBytes() - 1) != 0 || !Gpa.isValid(gpa, td.tdcs(), true)) {
+            if ((gpa & Measurement.CHUNK - 1) != 0 || !Gpa.isValid(gpa, td.tdcs(), true)) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             var slot = td.sept().walk(td.tdcs().eptp(), gpa, 0);
@@ -39,9 +38,7 @@ final class MrExtend implements HostLeaf {
             }
             // All checks passed; nothing below may fail.
             long hpa = td.tdr().withKey(SeptEntry.leafPa(slot.value(), gpa, slot.level()));
-            var digest = module.tdDigest(tdrPage.pa());
-            Measurement.extend(digest, "MR.EXTEND", gpa);
-            digest.update(Structure.copy(module.memory, hpa, Measurement.chunkBytes()));
+            module.measurement(tdrPage.pa()).extend(gpa, module.memory, hpa);
         }
     }
 }

@@ -24,7 +24,7 @@ final class MrFinalize implements HostLeaf {
                 throw new LeafFailure(TdxStatus.NO_VCPUS);
             }
             // All checks passed; nothing below may fail.
-            tdcs.bytes(Tdcs.MRTD, module.tdDigest(tdrPage.pa()).digest());
+            tdcs.bytes(Tdcs.MRTD, module.measurement(tdrPage.pa()).finish());
             tdcs.bytes(Tdcs.SERVTD_HASH, new ServiceTdBinding(tdcs).servtdHash());
             tdcs.opState(OpState.RUNNABLE);
         }

@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.memory.PhysicalMemory;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -9,13 +10,31 @@ import java.security.MessageDigest;
 import org.junit.jupiter.api.Test;
 
 class MeasurementTest {
-    @Test void aBlockIsTheNameAndTheGpa() throws Exception {
-        var block = ByteBuffer.allocate(128).order(ByteOrder.LITTLE_ENDIAN);
-        block.put("MEM.PAGE.ADD".getBytes(StandardCharsets.US_ASCII));
-        block.putLong(16, 0x8_1234_5000L);
-        var digest = Measurement.newDigest();
-        Measurement.extend(digest, "MEM.PAGE.ADD", 0x8_1234_5000L);
-        assertThat(digest.digest()).isEqualTo(MessageDigest.getInstance("SHA-384").digest(block.array()));
+    private static final long GPA = 0x8_1234_5000L;
+
+    private static byte[] block(String function, long gpa) {
+        return ByteBuffer.allocate(128).order(ByteOrder.LITTLE_ENDIAN).put(function.getBytes(StandardCharsets.US_ASCII)).putLong(16, gpa)
+                .array();
+    }
+
+    @Test void aBuildIsBlocksWithTheNameAndTheGpaAndTheChunks() throws Exception {
+        var chunk = new byte[256];
+        for (int i = 0; i < chunk.length; i++) {
+            chunk[i] = (byte) (i * 7);
+        }
+        var expected = MessageDigest.getInstance("SHA-384");
+        try (var memory = new PhysicalMemory(1 << 20, 32)) {
+            memory.write(0x3100, chunk, 0, chunk.length);
+            var measurement = new Measurement();
+            for (long gpa : new long[] {GPA, GPA + 0x1000}) { // the second block after the first keeps nothing of it
+                measurement.addPage(gpa);
+                measurement.extend(gpa + 0x100, memory, 0x3100);
+                expected.update(block("MEM.PAGE.ADD", gpa));
+                expected.update(block("MR.EXTEND", gpa + 0x100));
+                expected.update(chunk);
+            }
+            assertThat(measurement.finish()).isEqualTo(expected.digest());
+        }
     }
 
     @Test void partsAreHashedInOrder() {
