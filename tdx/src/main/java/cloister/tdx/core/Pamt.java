@@ -9,7 +9,7 @@ public final class Pamt {
     public static final int SIZE_2M = 1;
     public static final int SIZE_1G = 2;
     private static final long GIB = 1L << 30;
-    private static final byte[] ZERO_LINE = new byte[PhysicalMemory.LINE_SIZE];
+    private static final byte[] ZEROS = new byte[(int) PhysicalMemory.FRAME_SIZE];
 
     private final ModuleState module;
 
@@ -172,11 +172,10 @@ public final class Pamt {
         long from = tdmr.lastInitialized;
         long end = from + pages * bytes(SIZE_4K);
         for (int size = SIZE_4K; size <= SIZE_1G; size++) {
-            for (long pa = from; pa < end; pa += bytes(size)) {
-                long hpa = entry(tdmr, pa, size).hpa();
-                if ((pa & bytes(size) - 1) == 0 && (hpa & PhysicalMemory.LINE_SIZE - 1) == 0) {
-                    module.memory.movdir64b(hpa, ZERO_LINE, 0); // also takes a line that nobody owned yet
-                }
+            long first = from + bytes(size) - 1 & -bytes(size);
+            if (first < end) {
+                long past = end + bytes(size) - 1 & -bytes(size);
+                zeroLines(entry(tdmr, first, size).hpa(), entry(tdmr, past, size).hpa());
             }
         }
         for (int i = 0; i < TdmrInfo.MAX_RESERVED && tdmr.info.rsvdSize()[i] != 0; i++) {
@@ -185,6 +184,16 @@ public final class Pamt {
             for (long pa = first; pa < last; pa += bytes(SIZE_4K)) {
                 entry(tdmr, pa, SIZE_4K).type(PageType.RSVD);
             }
+        }
+    }
+
+    /// Zeroes the lines that begin in a range, which also takes those that nobody owned yet.
+    private void zeroLines(long from, long to) {
+        long line = PhysicalMemory.LINE_SIZE;
+        for (long at = from + line - 1 & -line; at < to;) {
+            long end = Math.min(to + line - 1 & -line, (at & -PhysicalMemory.FRAME_SIZE) + PhysicalMemory.FRAME_SIZE);
+            module.memory.movdir64b(at, ZEROS, 0, (int) ((end - at) / line));
+            at = end;
         }
     }
 
