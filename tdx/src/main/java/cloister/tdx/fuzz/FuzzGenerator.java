@@ -179,7 +179,7 @@ final class FuzzGenerator {
             return outside(lp);
         }
         plans.removeIf(FuzzPlan::isOver);
-        if (!plans.isEmpty() && !operands.oneIn(3)) {
+        if (!plans.isEmpty() && operands.oneIn(2)) {
             var plan = operands.any(plans);
             if (!Arrays.asList(planOf).contains(plan)) {
                 planOf[lp] = plan;
@@ -210,7 +210,8 @@ final class FuzzGenerator {
             return call(lp, SeamcallLeaf.SYS_SHUTDOWN, ModuleVersion.HANDOFF);
         }
         return switch (operands.below(15)) {
-            case 14 -> new FuzzStep(lp, Kind.FAULT, operands.below(2));
+            case 14 -> operands.oneIn(30) ? new FuzzStep(lp, Kind.FAULT, operands.below(2)) // it costs a TD
+                    : new FuzzStep(lp, Kind.CLOCK, operands.below(1 << 20));
             case 0, 1, 2, 3 -> life.params(lp, operands.oneIn(2));
             case 4, 5, 6 -> new FuzzStep(lp, Kind.FILL, operands.freePage(), operands.oneIn(3) ? 0 : operands.any());
             case 7, 8 -> new FuzzStep(lp, Kind.HOSTILE, operands.hostPage(), operands.oneIn(2) ? 0 : operands.any());

@@ -17,6 +17,8 @@ final class FuzzGuest {
         0x560, 0x14ce, 0x309, 0x38d, 0xc1, 0x186, 0x3f1, 0x6a0, 0xe1};
     private static final TdcallLeaf[] CALLS = TdcallLeaf.values();
     private static final int TRIES = 4;
+    /// Ticks longer than a guest waits for a lock that the host wants.
+    private static final long SECONDS = 1L << 33;
     private static final long VALID_INTERRUPT = 0x8000_0000L;
     private static final long WRITE = 0x182;
     private static final long QUALIFICATION_BITS = 0x31ff;
@@ -27,6 +29,8 @@ final class FuzzGuest {
     private final FuzzOperands operands;
     /// By LP, a TDCALL that met a lock: guests try again.
     private final FuzzStep[] again = new FuzzStep[FuzzPlatform.LPS];
+    /// By LP, whether the guest has just made a TDREPORT.
+    private final boolean[] reported = new boolean[FuzzPlatform.LPS];
     /// Where a TDREPORT may be.
     private long reportGpa;
 
@@ -65,6 +69,15 @@ final class FuzzGuest {
         boolean busy = step.guestLeaf() != null && machine.inGuest[step.lp]
                 && TdxStatus.OPERAND_BUSY.matches(machine.cpus[step.lp].registers()[SeamRegs.RAX]);
         again[step.lp] = busy ? step : null;
+        reported[step.lp] = step.guestLeaf() == TdcallLeaf.MR_REPORT && machine.inGuest[step.lp]
+                && machine.cpus[step.lp].registers()[SeamRegs.RAX] == 0;
+    }
+
+    private FuzzStep repeated(FuzzStep step) {
+        var repeated = exit(step.lp, ExitReason.TDCALL, 0);
+        System.arraycopy(step.operands, FuzzStep.REGISTERS, repeated.operands, FuzzStep.REGISTERS, SeamRegs.COUNT);
+        repeated.operands[FuzzStep.MODE] = 0;
+        return repeated;
     }
 
     private FuzzStep interrupt(int lp) {
@@ -82,9 +95,11 @@ final class FuzzGuest {
         if (general.wantsOut(state.tdr.pa) && !operands.oneIn(4)) {
             return interrupt(lp);
         }
-        if (again[lp] != null && operands.oneIn(2)) {
-            return tdcall(lp, again[lp].operands[FuzzStep.REGISTERS], again[lp].operands[FuzzStep.REGISTERS + SeamRegs.RCX],
-                    again[lp].operands[FuzzStep.REGISTERS + SeamRegs.RDX], again[lp].operands[FuzzStep.REGISTERS + SeamRegs.R8]);
+        if (again[lp] != null && !operands.oneIn(8)) {
+            return operands.oneIn(4) ? new FuzzStep(lp, Kind.CLOCK, SECONDS) : repeated(again[lp]);
+        }
+        if (reported[lp] && operands.oneIn(2)) {
+            return tdcall(lp, TdcallLeaf.MR_VERIFYREPORT.number(), reportGpa);
         }
         int kind = operands.below(100);
         if (kind < 20) {

@@ -427,7 +427,9 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
 
     private void guestStatus(FuzzStep step, int lp, long rax) {
         long code = step.operands[FuzzStep.REGISTERS];
-        if (inGuest[lp] ? rax == code && rax != 0 : rax >>> 62 == 1 || rax >>> 32 == 0 && (rax & 0xffff) != ExitReason.TDCALL) {
+        boolean other = rax >>> 62 == 1 || TdxStatus.HOST_PRIORITY_BUSY_TIMEOUT.matches(rax)
+                || rax >>> 32 == 0 && (rax & 0xffff) != ExitReason.TDCALL;
+        if (inGuest[lp] ? rax == code && rax != 0 : other) {
             return; // a #VE or a TD exit instead of an end, or an interrupted function
         }
         var status = TdxStatus.of(rax);

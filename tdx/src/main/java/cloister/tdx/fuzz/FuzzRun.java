@@ -90,8 +90,14 @@ final class FuzzRun implements AutoCloseable {
         for (int lp = 0; lp < machine.cpus.length; lp++) {
             execute(new FuzzStep(lp, FuzzStep.Kind.RUN), Integer.MAX_VALUE);
         }
-        if (!machine.ended) {
-            check(0);
+        if (machine.ended) {
+            return;
+        }
+        check(0);
+        try {
+            machine.core.inspect();
+        } catch (RuntimeException e) {
+            throw new FuzzFinding("the module cannot be inspected: " + e, e);
         }
     }
 

@@ -4,6 +4,7 @@ import static cloister.tdx.fuzz.FuzzFinding.check;
 
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
+import cloister.tdx.core.Tdcs;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -14,11 +15,11 @@ final class GuestSecrets {
     private static final int FIXED_CTR_CTRL = 0x38d;
     /// MSRs that a guest writes without exit and that a TD exit brings to a fixed value.
     private static final int[] SCRUBBED = {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX};
-    /// MSRs of the VMM that a TD exit brings back.
+    /// MSRs of the VMM that a TD exit brings back, the last one unless the TD has performance monitoring.
     private static final int[] PRESERVED = {Msr.IA32_DS_AREA, Msr.IA32_SPEC_CTRL, FIXED_CTR_CTRL};
 
     /// What a guest had when it left.
-    private record Left(long[] msrs, long dr0, boolean debug) {
+    private record Left(long[] msrs, long dr0, boolean debug, boolean perfmon) {
     }
 
     private final FuzzMachine machine;
@@ -80,7 +81,8 @@ final class GuestSecrets {
         cpu.debugRegister(0, SECRET | counter);
         cpu.debugRegister(3, SECRET | counter);
         cpu.xmm(2, SECRET | counter, SECRET);
-        leaving[lp] = new Left(msrs, SECRET | counter, machine.lp(lp).tdcs.debug());
+        leaving[lp] = new Left(msrs, SECRET | counter, machine.lp(lp).tdcs.debug(),
+                machine.lp(lp).tdcs.hasAttribute(Tdcs.PERFMON));
         tdvpr[lp] = machine.lp(lp).vcpu.tdvprPa;
     }
 
@@ -91,7 +93,8 @@ final class GuestSecrets {
             check(cpu.rdmsr(msr) == 0, "MSR 0x%x is the guest's after a TD exit: 0x%x", msr, cpu.rdmsr(msr));
         }
         check(cpu.rdmsr(Msr.IA32_FMASK) == FMASK_RESET, "IA32_FMASK is 0x%x after a TD exit", cpu.rdmsr(Msr.IA32_FMASK));
-        for (int i = 0; i < PRESERVED.length; i++) {
+        int preserved = leaving[lp].perfmon ? PRESERVED.length - 1 : PRESERVED.length;
+        for (int i = 0; i < preserved; i++) {
             check(cpu.rdmsr(PRESERVED[i]) == ofVmm[lp][i], "MSR 0x%x of the VMM is 0x%x after a TD exit, it was 0x%x", PRESERVED[i],
                     cpu.rdmsr(PRESERVED[i]), ofVmm[lp][i]);
         }

@@ -277,7 +277,7 @@ final class TdLife {
     private void plan(Tdr tdr, Tdcs tdcs, long gpa, Sept.Slot slot) {
         boolean leaf = SeptEntry.isLeaf(slot.value());
         boolean mapped = SeptState.of(slot.value()) == SeptState.MAPPED || SeptState.of(slot.value()) == SeptState.PENDING;
-        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) != null && !operands.scattered && operands.oneIn(6)
+        if (machine.tdmr(FuzzPlatform.LARGE_TDMR) != null && !operands.scattered && operands.oneIn(16)
                 && allFree(FuzzPlatform.LARGE_TDMR)) {
             general.plan(FuzzPlan.giant(tdr, operands, GIANT));
         } else if (mapped && leaf && slot.level() == 1) {

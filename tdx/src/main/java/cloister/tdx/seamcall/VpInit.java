@@ -68,20 +68,21 @@ final class VpInit implements HostLeaf {
     /// Takes the next VCPU index. Only too many VCPUs and a bad R8 give it back: the later failures leave the VCPU counted.
     private static void enumerate(LpState lp, int version, Tdcs tdcs, Tdvps vcpu) throws LeafFailure {
         int index = tdcs.u32(Tdcs.NUM_VCPUS);
+        tdcs.u32(Tdcs.NUM_VCPUS, index + 1); // first, as XADD does it: version 0 holds the TDR shared
         if (index >= tdcs.u32(Tdcs.MAX_VCPUS)) {
+            tdcs.u32(Tdcs.NUM_VCPUS, tdcs.u32(Tdcs.NUM_VCPUS) - 1);
             throw new LeafFailure(TdxStatus.MAX_VCPUS_EXCEEDED);
         }
         vcpu.u32(Tdvps.VCPU_INDEX, index);
         if (version == 0) {
-            tdcs.u32(Tdcs.NUM_VCPUS, index + 1);
             tdcs.flag(Tdcs.TOPOLOGY_ENUM_CONFIGURED, false);
             return;
         }
         long id = lp.reg(R8);
         if (id >>> 32 != 0) {
+            tdcs.u32(Tdcs.NUM_VCPUS, tdcs.u32(Tdcs.NUM_VCPUS) - 1);
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.R8);
         }
-        tdcs.u32(Tdcs.NUM_VCPUS, index + 1);
         for (int i = 0; i < index; i++) {
             if (tdcs.u32(Tdcs.X2APIC_IDS + 4 * i) == (int) id) {
                 throw new LeafFailure(TdxStatus.X2APIC_ID_NOT_UNIQUE, id);
