@@ -40,8 +40,8 @@ public final class CpuidTable {
     public record XfamMask(int bit, int[] clear) {
     }
 
-    private static final String XFAM_1 = "2 0,0,30001000,0";
-    private static final String XFAM_7_0 = """
+    private static final List<XfamMask> XFAM_1 = masks("2 0,0,30001000,0");
+    private static final List<XfamMask> XFAM_7_0 = masks("""
             2  0,20,600,0
             5  0,dc230000,5842,80010c
             6  0,dc230000,5842,80010c
@@ -54,14 +54,14 @@ public final class CpuidTable {
             15 0,0,0,80000
             17 0,0,0,3400000
             18 0,0,0,3400000
-            """;
-    private static final String XFAM_7_1 = """
+            """);
+    private static final List<XfamMask> XFAM_7_1 = masks("""
             2 800010,0,0,430
             5 20,0,0,0
             6 20,0,0,0
             7 20,0,0,0
-            """;
-    private static final String XFAM_D_0 = """
+            """);
+    private static final List<XfamMask> XFAM_D_0 = masks("""
             2  4,0,0,0
             5  e0,0,0,0
             6  e0,0,0,0
@@ -69,14 +69,14 @@ public final class CpuidTable {
             9  200,0,0,0
             17 60000,0,0,0
             18 60000,0,0,0
-            """;
-    private static final String XFAM_D_1 = """
+            """);
+    private static final List<XfamMask> XFAM_D_1 = masks("""
             8  0,0,100,0
             11 0,0,1800,0
             12 0,0,1800,0
             14 0,0,4000,0
             15 0,0,8000,0
-            """;
+            """);
 
     private static final List<Row> ROWS = CpuidRows.ROWS.lines().map(CpuidTable::parse).toList();
     private static final Row[] BY_CONFIG = new Row[CONFIGURABLE];
@@ -148,9 +148,9 @@ public final class CpuidTable {
     /// The bits of a row that depend on XFAM.
     public static List<XfamMask> xfamMasks(int leaf, int subleaf) {
         return switch (leaf) {
-            case 1 -> masks(XFAM_1);
-            case 7 -> subleaf == 0 ? masks(XFAM_7_0) : subleaf == 1 ? masks(XFAM_7_1) : List.of();
-            case 0xd -> subleaf == 0 ? masks(XFAM_D_0) : subleaf == 1 ? masks(XFAM_D_1) : List.of();
+            case 1 -> XFAM_1;
+            case 7 -> subleaf == 0 ? XFAM_7_0 : subleaf == 1 ? XFAM_7_1 : List.of();
+            case 0xd -> subleaf == 0 ? XFAM_D_0 : subleaf == 1 ? XFAM_D_1 : List.of();
             default -> List.of();
         };
     }
