@@ -26,7 +26,10 @@ class BootTest {
                 .contains("TDH.PHYMEM.PAGE.RECLAIM").contains("private pages left   0");
         var shown = Launcher.cloister("inspect", dump);
         assertThat(shown.exitCode()).as(shown.err()).isZero();
-        assertThat(shown.out()).contains("TDX module: READY", "TD_KEYS_CONFIGURED, OP_STATE RUNNABLE", "TDVPS", "Secure EPT of TD 0");
+        assertThat(shown.out()).contains("TDX module: READY", "TD_KEYS_CONFIGURED, OP_STATE RUNNABLE", "TD0.VP0.TDVPS.",
+                "TD0.SEPT: root PML4");
+        var trees = Launcher.cloister("inspect", "--json", "--sept", dump);
+        assertThat(trees.exitCode()).as(trees.err()).isZero();
     }
 
     @Test void linuxBootsAsAnOrdinaryVm() {

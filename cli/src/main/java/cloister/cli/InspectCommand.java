@@ -4,7 +4,9 @@ import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.inspect.TdSnapshot;
 import cloister.vmm.UserError;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -22,7 +24,7 @@ final class InspectCommand implements Callable<Integer> {
     @Option(names = "--json", description = "Print JSON instead of text.")
     private boolean json;
 
-    @Option(names = "--sept", description = "Only the Secure EPT.")
+    @Option(names = "--sept", description = "Only the Secure EPTs.")
     private boolean sept;
 
     @Option(names = "--pamt", description = "Only the PAMT.")
@@ -49,14 +51,22 @@ final class InspectCommand implements Callable<Integer> {
         }
     }
 
+    /// The Secure EPTs of a trust domain, by their names in the dump.
+    private static Map<String, Object> trees(TdSnapshot td) {
+        var trees = new LinkedHashMap<String, Object>();
+        trees.put("secureEpt", td.secureEpt());
+        trees.put("l2SecureEpts", td.l2SecureEpts());
+        return trees;
+    }
+
     private String json(ModuleSnapshot module) {
         if (pamt) {
             return SnapshotJson.write(module.pamt());
         }
         List<TdSnapshot> tds = td == null ? module.tds() : List.of(module.tds().get(td));
         if (sept) {
-            var roots = tds.stream().map(TdSnapshot::secureEpt).toList();
-            return SnapshotJson.write(td == null ? roots : roots.getFirst());
+            var trees = tds.stream().map(InspectCommand::trees).toList();
+            return SnapshotJson.write(td == null ? trees : trees.getFirst());
         }
         return SnapshotJson.write(td == null ? module : tds.getFirst());
     }

@@ -66,7 +66,9 @@ class InspectCommandTest {
         assertThat(JsonParser.parseString(inspect("--json", dump).out())).isEqualTo(whole);
         var td = whole.getAsJsonArray("tds").get(0).getAsJsonObject();
         assertThat(JsonParser.parseString(inspect("--json", "--td", "0", dump).out())).isEqualTo(td);
-        assertThat(JsonParser.parseString(inspect("--json", "--td", "0", "--sept", dump).out())).isEqualTo(td.get("secureEpt"));
+        var trees = JsonParser.parseString(inspect("--json", "--td", "0", "--sept", dump).out()).getAsJsonObject();
+        assertThat(trees.keySet()).containsExactly("secureEpt", "l2SecureEpts");
+        assertThat(trees.asMap()).allSatisfy((name, tree) -> assertThat(tree).isEqualTo(td.get(name)));
         assertThat(JsonParser.parseString(inspect("--json", "--pamt", dump).out())).isEqualTo(whole.get("pamt"));
     }
 

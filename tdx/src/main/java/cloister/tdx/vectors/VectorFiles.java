@@ -8,6 +8,7 @@ import com.google.gson.Strictness;
 import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonToken;
 import java.io.BufferedReader;
+import java.io.EOFException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
@@ -101,7 +102,8 @@ final class VectorFiles implements VectorReplay.Files {
         } catch (MalformedVectors e) {
             throw e;
         } catch (IOException e) {
-            throw new MalformedVectors("cannot read " + directory.resolve(name) + " (" + e.getMessage() + ")");
+            throw new MalformedVectors("cannot read " + directory.resolve(name) + " ("
+                    + (e instanceof EOFException ? "it is cut short" : e.getMessage()) + ")");
         }
         if (lines.isEmpty() || lines.getFirst() == null) {
             throw new MalformedVectors(directory.resolve(name) + " is empty, or its first line is");
