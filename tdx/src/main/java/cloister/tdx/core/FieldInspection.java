@@ -9,7 +9,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads metadata fields for a snapshot: all that are stored, whoever may read them.
-public final class FieldInspection {
+final class FieldInspection {
     private static final int LAST_TDR_CLASS = 2;
     /// Rows that stand for a whole VMCS, whose fields have a table of their own.
     private static final String L2_VMCS = "L2_VMCS_";
@@ -24,17 +24,17 @@ public final class FieldInspection {
         long read(Field field, int index, long id) throws LeafFailure;
     }
 
-    public static Fields system(ModuleState module) {
+    static Fields system(ModuleState module) {
         var metadata = new SysMetadata(module, FieldAccess.HOST_READ);
         return read(FieldTable.SYS.fields(), (field, index, id) -> metadata.get(field, id));
     }
 
-    public static Fields tdr(Tdr tdr) {
+    static Fields tdr(Tdr tdr) {
         return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() <= LAST_TDR_CLASS).toList(),
                 (field, index, id) -> raw(tdr, field, index));
     }
 
-    public static Fields tdcs(ModuleState module, Tdr tdr, Tdcs tdcs) {
+    static Fields tdcs(ModuleState module, Tdr tdr, Tdcs tdcs) {
         var metadata = new TdMetadata(module, FieldAccess.HOST_READ, tdr, tdcs);
         // Elements of CPUID_VALUES are named by leaf; here they come in the order of the table.
         return read(FieldTable.TD.fields().stream().filter(f -> f.classCode() > LAST_TDR_CLASS && visible(f, tdcs)).toList(),
@@ -42,14 +42,14 @@ public final class FieldInspection {
                         : metadata.get(field, id));
     }
 
-    public static Fields tdvps(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
+    static Fields tdvps(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
         boolean initialized = observer.module.vcpu(vcpu.tdvprPa) != null;
         var metadata = new VpMetadata(observer, FieldAccess.HOST_READ, tdr, tdcs, vcpu);
         return read(FieldTable.VP.fields().stream().filter(f -> visible(f, vcpu) && !f.name().startsWith(L2_VMCS)).toList(),
                 (field, index, id) -> initialized ? metadata.get(field, id) : raw(vcpu, field, index));
     }
 
-    public static Fields tdVmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
+    static Fields tdVmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu) {
         if (observer.module.vcpu(vcpu.tdvprPa) == null) {
             return new Fields(List.of());
         }
@@ -60,7 +60,7 @@ public final class FieldInspection {
     /// The fields of the VMCS of an L2 VM.
     ///
     /// @param vm from 1
-    public static Fields l2Vmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu, int vm) {
+    static Fields l2Vmcs(LpState observer, Tdr tdr, Tdcs tdcs, Tdvps vcpu, int vm) {
         var metadata = new VpMetadata(observer, FieldAccess.HOST_READ, tdr, tdcs, vcpu);
         int classCode = FieldCursor.FIRST_L2_VMCS_CLASS + FieldCursor.L2_CLASS_STRIDE * (vm - 1);
         return read(FieldTable.L2_VMCS.fields(), (field, index, id) -> metadata.get(field, FieldId.withClass(id, classCode)));

@@ -233,12 +233,12 @@ public final class Inspection {
     }
 
     /// The state of a [Sharex].
-    public static String plainLock(int word) {
+    private static String plainLock(int word) {
         return held((word & 1) != 0, word >>> 1, false);
     }
 
     /// The state of a [SharexHp].
-    public static String hostPriorityLock(int word) {
+    static String hostPriorityLock(int word) {
         return held((word & 1) != 0, word >>> 2, (word & 2) != 0);
     }
 

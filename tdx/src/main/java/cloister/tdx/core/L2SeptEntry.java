@@ -5,10 +5,10 @@ package cloister.tdx.core;
 /// The state is R, IPAT, PS and bit 55 (blocked). A blocked leaf keeps its R, Xs and Xu permissions in the memory-type bits
 /// and W in bit 59.
 public final class L2SeptEntry {
-    public static final long VGP = 1L << 57;
+    private static final long VGP = 1L << 57;
     public static final long PWA = 1L << 58;
-    public static final long SAVED_W = 1L << 59;
-    public static final long SSS = 1L << 60;
+    private static final long SAVED_W = 1L << 59;
+    private static final long SSS = 1L << 60;
     private static final long STATE = SeptEntry.R | SeptEntry.IPAT | SeptEntry.LEAF | SeptEntry.BLOCKED;
     private static final long LEAF_STATE = STATE & ~SeptEntry.R;
     private static final long MAPPED_LEAF = SeptEntry.IPAT | SeptEntry.LEAF;
@@ -31,15 +31,15 @@ public final class L2SeptEntry {
         return (entry & STATE) == 0;
     }
 
-    public static boolean isMapped(long entry) {
+    static boolean isMapped(long entry) {
         return (entry & LEAF_STATE) == MAPPED_LEAF;
     }
 
-    public static boolean isBlockedLeaf(long entry) {
+    private static boolean isBlockedLeaf(long entry) {
         return (entry & LEAF_STATE) == BLOCKED_LEAF;
     }
 
-    public static boolean isBlockedNonLeaf(long entry) {
+    static boolean isBlockedNonLeaf(long entry) {
         return (entry & STATE) == SeptEntry.BLOCKED;
     }
 
@@ -97,7 +97,7 @@ public final class L2SeptEntry {
     }
 
     /// The state number that interface functions report: of a readable leaf none, because the module looks R up as well.
-    public static int architecturalState(long entry) {
+    static int architecturalState(long entry) {
         long state = entry & STATE;
         if (state == 0) {
             return FREE;

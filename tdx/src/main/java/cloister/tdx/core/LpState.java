@@ -97,7 +97,7 @@ public final class LpState {
     }
 
     /// RCX and RDX of a memory function that an entry of an L2 VM's tree stopped.
-    public void reportL2Entry(long entry, int level, int vm, boolean debug) {
+    void reportL2Entry(long entry, int level, int vm, boolean debug) {
         reg(RCX, L2SeptEntry.architectural(entry, debug));
         reg(RDX, level | (long) L2SeptEntry.architecturalState(entry) << 8 | (long) vm << 16);
     }

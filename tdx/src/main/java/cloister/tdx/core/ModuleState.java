@@ -15,7 +15,7 @@ public final class ModuleState {
     /// Module states. [TDX-BASE "Intel TDX Module Lifecycle"]
     public enum SysState { INIT_PENDING, INIT_DONE, CONFIG_DONE, READY, SHUTDOWN }
 
-    public static final int MAX_PACKAGES = 8;
+    static final int MAX_PACKAGES = 8;
     public static final int MAX_PA = 52;
     /// "No physical address".
     public static final long NULL_PA = -1L;
@@ -94,7 +94,7 @@ public final class ModuleState {
         return (int) ((hpa & config.keyIdMask) >>> config.keyIdShift);
     }
 
-    public static boolean belowMaxPa(long pa) {
+    static boolean belowMaxPa(long pa) {
         return pa >>> MAX_PA == 0;
     }
 
@@ -104,7 +104,7 @@ public final class ModuleState {
     }
 
     /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory under any KeyID.
-    public boolean isSharedHpa(long hpa, long bytes) {
+    boolean isSharedHpa(long hpa, long bytes) {
         return belowMaxPa(hpa) && !overlaps(hpa & ~config.keyIdMask, bytes, config.seamrrBase, config.seamrrSize)
                 && Integer.compareUnsigned(keyId(hpa), config.privateKeyIdMin) < 0;
     }

@@ -7,7 +7,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads the PAMT for a snapshot. Reads memory behind the keys: a destroyed entry must not end the observer.
-public final class PamtInspection {
+final class PamtInspection {
     private static final String[] SIZES = {"4K", "2M", "1G"};
 
     private final ModuleState module;
@@ -20,7 +20,7 @@ public final class PamtInspection {
     private long bepoch;
     private int size;
 
-    public PamtInspection(ModuleState module) {
+    PamtInspection(ModuleState module) {
         this.module = module;
     }
 

@@ -27,12 +27,11 @@ public final class PlatformCheck {
     public static final int VMX_TRUE_ENTRY_CTLS = 0x490;
     public static final int VMX_PROCBASED_CTLS3 = 0x492;
 
-    public static final int XCR0_USER_BITS = 0x602ff;
-    public static final int XSS_SUPERVISOR_BITS = 0x1fd00;
+    static final int XCR0_USER_BITS = 0x602ff;
+    static final int XSS_SUPERVISOR_BITS = 0x1fd00;
     public static final int LIMIT_CPUID_MAXVAL = 1 << 22;
     public static final long TSX_CPUID_CLEAR = 2;
     public static final long ARCH_CAP_TSX_CTRL = 1 << 7;
-    private static final int LAST_BASE_LEAF = 0x23;
     private static final int MIN_LAST_BASE_LEAF = 0x1f;
     private static final int LAST_EXTENDED_LEAF = 0x8000_0008;
     private static final int MAX_CMRS = 32;
@@ -483,7 +482,7 @@ public final class PlatformCheck {
         }
     }
 
-    public static boolean hasSmrr2(ModuleState module) {
+    static boolean hasSmrr2(ModuleState module) {
         return !module.platform.smrr2NotSupported() && (module.config.mtrrcap & 1 << 13) != 0;
     }
 

@@ -11,9 +11,9 @@ public final class SeptEntry {
     public static final long W = 1 << 1;
     public static final long X = 1 << 2;
     public static final long RWX = R | W | X;
-    public static final long WRITE_ONLY_MASK = R | W;
+    static final long WRITE_ONLY_MASK = R | W;
     public static final long XU = 1 << 10;
-    public static final long RW_XS_XU = RWX | XU;
+    static final long RW_XS_XU = RWX | XU;
     public static final long MEMORY_TYPE = 7 << 3;
     public static final long WB = 6 << 3;
     public static final long IPAT = 1 << 6;
@@ -59,10 +59,6 @@ public final class SeptEntry {
 
     public static long withoutAlias(long entry, int vm) {
         return entry & ~(1L << 57 + vm);
-    }
-
-    public static boolean isAnyAliased(long entry) {
-        return (entry >>> 58 & 7) != 0;
     }
 
     public static long withState(long entry, SeptState state) {
@@ -134,7 +130,7 @@ public final class SeptEntry {
     }
 
     /// Level and state as interface functions report them.
-    public static long architecturalInfo(long entry, int level) {
+    static long architecturalInfo(long entry, int level) {
         return level | (long) SeptState.of(entry).architectural() << 8;
     }
 }

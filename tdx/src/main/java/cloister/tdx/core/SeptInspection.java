@@ -9,12 +9,12 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// Reads a Secure EPT for a snapshot, behind the keys.
-public final class SeptInspection {
+final class SeptInspection {
     private static final int ENTRIES = 512;
 
     private final PhysicalMemory memory;
 
-    public SeptInspection(PhysicalMemory memory) {
+    SeptInspection(PhysicalMemory memory) {
         this.memory = memory;
     }
 

@@ -52,7 +52,7 @@ public final class SharexHp {
     /// Turns the caller's shared lock into an exclusive one when it is the only reader.
     ///
     /// @return 0, or the busy status without operand
-    public static long tryPromote(LpState lp, LockWord word) {
+    static long tryPromote(LpState lp, LockWord word) {
         lp.cpu.switchPoint();
         int old = word.get();
         if ((old & ~HOST_PRIORITY) == READER) {

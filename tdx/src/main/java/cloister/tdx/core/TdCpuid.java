@@ -8,7 +8,7 @@ import java.util.Arrays;
 
 /// Computes the CPUID values that a TD sees, from native values, TD_PARAMS, ATTRIBUTES and XFAM. [TDX-BASE "CPUID
 /// Virtualization"]
-public final class TdCpuid {
+final class TdCpuid {
     private static final int EAX = 0;
     private static final int EBX = 1;
     private static final int ECX = 2;
@@ -17,7 +17,7 @@ public final class TdCpuid {
     private static final int RTM = 1 << 11;
     private static final int KEY_LOCKER = 1 << 23;
     private static final int PKS = 1 << 31;
-    public static final int MIN_VIRT_MAXPA = 45;
+    static final int MIN_VIRT_MAXPA = 45;
     /// CPUID(1).EAX of the newest stepping of the processors that a migratable TD may pretend to run on, newest model first.
     private static final int[] KNOWN_MODELS = {0xd06d0, 0xa06e0, 0xa06d0, 0xa06f3, 0xc06f2, 0x806f8};
 
@@ -26,7 +26,7 @@ public final class TdCpuid {
     private final TdParams params;
     private final PlatformConfig config;
 
-    public TdCpuid(LpState lp, Tdcs tdcs, TdParams params) {
+    TdCpuid(LpState lp, Tdcs tdcs, TdParams params) {
         this.lp = lp;
         this.tdcs = tdcs;
         this.params = params;
@@ -38,7 +38,7 @@ public final class TdCpuid {
         return new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.CPUID_CONFIG);
     }
 
-    public void run() throws LeafFailure {
+    void run() throws LeafFailure {
         var rows = CpuidTable.rows();
         for (int i = 0; i < rows.size(); i++) {
             var row = rows.get(i);
@@ -144,7 +144,7 @@ public final class TdCpuid {
     }
 
     /// The models that a migratable TD may show here, the platform's own first.
-    public static int[] allowedModels(PlatformConfig config) {
+    static int[] allowedModels(PlatformConfig config) {
         for (int i = 0; i < KNOWN_MODELS.length; i++) {
             if (sameModel(KNOWN_MODELS[i], config.platformFms)) {
                 var models = Arrays.copyOfRange(KNOWN_MODELS, i, KNOWN_MODELS.length);

@@ -117,7 +117,7 @@ public final class TdInit {
         }
     }
 
-    public static boolean attributesAllowed(long attributes, PlatformConfig config) {
+    private static boolean attributesAllowed(long attributes, PlatformConfig config) {
         if ((attributes & ~config.attributesFixed0) != 0) {
             return false;
         }
@@ -128,7 +128,7 @@ public final class TdInit {
         return !perfmon || (attributes & Tdcs.ICSSD) == 0;
     }
 
-    public static boolean xfamAllowed(long xfam, PlatformConfig config) {
+    private static boolean xfamAllowed(long xfam, PlatformConfig config) {
         boolean avx = (xfam >>> 2 & 1) != 0;
         long avx512 = xfam >>> 5 & 7;
         long cet = xfam >>> 11 & 3;

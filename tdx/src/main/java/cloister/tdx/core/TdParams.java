@@ -28,7 +28,7 @@ public record TdParams(PhysicalMemory memory, long hpa) {
     }
 
     /// Bit 0: IA32_ARCH_CAPABILITIES is configured.
-    public int msrConfigControls() {
+    int msrConfigControls() {
         return (int) field(19, 1);
     }
 

@@ -12,8 +12,8 @@ public final class Tdcs extends Structure {
     public static final int MAX_PAGES = 9;
     public static final int MSR_BITMAPS_PAGE = 2;
     public static final int SEPT_ROOT_PAGE = 3;
-    public static final int ZERO_PAGE = 4;
-    public static final int L2_SEPT_ROOT_PAGE = 6;
+    static final int ZERO_PAGE = 4;
+    private static final int L2_SEPT_ROOT_PAGE = 6;
     public static final int MAX_VCPUS_PER_TD = 576;
     public static final int MAX_L2_VMS = 3;
     public static final int RTMRS = 4;
@@ -32,27 +32,27 @@ public final class Tdcs extends Structure {
     public static final int TSC_OFFSET = 0xa8;
     public static final int TSC_MULTIPLIER = 0xb0;
     public static final int TSC_FREQUENCY = 0xb8;
-    public static final int CPUID_FLAGS = 0xba;
+    private static final int CPUID_FLAGS = 0xba;
     public static final int XBUFF_SIZE = 0xdc;
     public static final int NOTIFY_ENABLES = 0xe0;
     public static final int HP_LOCK_TIMEOUT = 0xe8;
     public static final int VM_CTLS = 0xf0;
-    public static final int SPEC_CTRL_MASK = 0x110;
+    static final int SPEC_CTRL_MASK = 0x110;
     public static final int CONFIG_FLAGS = 0x118;
     public static final int TD_CTLS = 0x120;
-    public static final int VIRT_MAXPA = 0x128;
+    static final int VIRT_MAXPA = 0x128;
     public static final int TOPOLOGY_ENUM_CONFIGURED = 0x12c;
-    public static final int CPUID_VALID = 0x134;
+    static final int CPUID_VALID = 0x134;
     public static final int XBUFF_OFFSETS = 0x190;
     public static final int TD_EPOCH = 0x200;
     public static final int REFCOUNT = 0x208;
     public static final int EPOCH_LOCK = 0x210;
     public static final int MRTD = 0x240;
     public static final int MRCONFIGID = 0x270;
-    public static final int MROWNER = 0x2a0;
-    public static final int MROWNERCONFIG = 0x2d0;
+    static final int MROWNER = 0x2a0;
+    static final int MROWNERCONFIG = 0x2d0;
     public static final int RTMR = 0x300;
-    public static final int LAST_TEEINFO_HASH = 0x3c0;
+    static final int LAST_TEEINFO_HASH = 0x3c0;
     public static final int RTMR_LOCK = 0x3f0;
     public static final int LAST_TEEINFO_HASH_VALID = 0x3f2;
     public static final int MIG_DEC_KEY_SET = 0x580;
@@ -87,7 +87,7 @@ public final class Tdcs extends Structure {
     public static final int SERVTD_HASH = 0xd00;
     public static final int SERVTD_NUM = 0xd30;
     public static final int SERVTD_BINDINGS_LOCK = 0xd32;
-    public static final int SERVTD_BINDING = 0xd90;
+    static final int SERVTD_BINDING = 0xd90;
     public static final int MIGSC_LINKS = 0x5000;
     public static final int X2APIC_IDS = 0x1100;
     public static final int MSR_BITMAPS = 0x2000;
@@ -102,8 +102,8 @@ public final class Tdcs extends Structure {
     public static final int PCONFIG = 6;
     public static final int XFD = 7;
     public static final int DDPD = 8;
-    public static final int LA57 = 9;
-    public static final int PERFMON_EXT_LEAF = 11;
+    static final int LA57 = 9;
+    static final int PERFMON_EXT_LEAF = 11;
 
     // ATTRIBUTES [TDX-BASE "TD Attributes"]
     public static final long DEBUG = 1;
@@ -215,7 +215,7 @@ public final class Tdcs extends Structure {
     }
 
     /// Whether no processor can hold a translation from before `bepoch`. [TDX-BASE "TLB Tracking"]
-    public boolean tracked(long bepoch) {
+    boolean tracked(long bepoch) {
         if (bepoch < 0) {
             return false; // bit 63: a migration epoch
         }

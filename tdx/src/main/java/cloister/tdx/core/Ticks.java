@@ -1,12 +1,12 @@
 package cloister.tdx.core;
 
 /// TSC arithmetic with 128-bit intermediate results. [SDM Vol. 3 "Time-Stamp Counter Scaling"]
-public final class Ticks {
+final class Ticks {
     private Ticks() {
     }
 
     /// `value * 2^shift / divisor`, unsigned.
-    public static long scaled(long value, int shift, long divisor) {
+    static long scaled(long value, int shift, long divisor) {
         long high = value >>> 64 - shift;
         long low = value << shift;
         long quotient = 0;
@@ -23,7 +23,7 @@ public final class Ticks {
     }
 
     /// `a * b / 2^48`, unsigned, low 64 bits.
-    public static long product48(long a, long b) {
+    static long product48(long a, long b) {
         return Math.unsignedMultiplyHigh(a, b) << 16 | a * b >>> 48;
     }
 }

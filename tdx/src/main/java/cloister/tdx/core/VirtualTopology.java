@@ -5,7 +5,7 @@ import cloister.spec.tdx.TdxStatus;
 
 /// Checks a TD's CPUID(1FH) and derives CPUID(0BH) from it. All-zero means the platform's topology. [TDX-BASE "CPU Topology
 /// Virtualization"]
-public final class VirtualTopology {
+final class VirtualTopology {
     private static final int LEVELS = 6;
     private static final int SMT = 1;
     private static final int CORE = 2;
@@ -13,7 +13,7 @@ public final class VirtualTopology {
     private final Tdcs tdcs;
     private final PlatformConfig config;
 
-    public VirtualTopology(Tdcs tdcs, PlatformConfig config) {
+    VirtualTopology(Tdcs tdcs, PlatformConfig config) {
         this.tdcs = tdcs;
         this.config = config;
     }
@@ -38,7 +38,7 @@ public final class VirtualTopology {
         return new LeafFailure(TdxStatus.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED);
     }
 
-    public void run() throws LeafFailure {
+    void run() throws LeafFailure {
         boolean useNative = isNull(value(0x1f, 0));
         boolean coreSeen = false;
         int type = 0;

@@ -47,7 +47,7 @@ public final class VirtualVmx {
         return on ? value | bit : value & ~bit;
     }
 
-    public static int procbased(int base, Tdcs tdcs) {
+    static int procbased(int base, Tdcs tdcs) {
         boolean mwait = tdcs.cpuidFlag(Tdcs.MONITOR_MWAIT);
         int value = with(base, VmcsInit.PROC_MWAIT_EXITING, !mwait);
         value = with(value, VmcsInit.PROC_RDPMC_EXITING, !tdcs.hasAttribute(Tdcs.PERFMON));

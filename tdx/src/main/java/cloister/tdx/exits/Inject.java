@@ -100,7 +100,7 @@ public final class Inject {
     }
 
     /// Past the instruction that exited.
-    public static void advanceRip(LpState lp) {
+    static void advanceRip(LpState lp) {
         var vmcs = lp.vmcs;
         vmcs.write(VmcsField.GUEST_RIP, vmcs.read(VmcsField.GUEST_RIP) + vmcs.read(VmcsField.EXIT_INSTRUCTION_LENGTH));
         clearBlocking(lp);
@@ -115,7 +115,7 @@ public final class Inject {
     }
 
     /// The pending debug exception BS says whether the guest single-steps instructions.
-    public static void pendSingleStep(LpState lp) {
+    static void pendSingleStep(LpState lp) {
         var vmcs = lp.vmcs;
         boolean step = (vmcs.read(VmcsField.GUEST_RFLAGS) & TF) != 0 && (vmcs.read(VmcsField.GUEST_DEBUGCTL) & BTF) == 0;
         long pending = vmcs.read(VmcsField.GUEST_PENDING_DEBUG_EXCEPTIONS);

@@ -21,7 +21,7 @@ public final class MsrAccess {
     }
 
     /// Whether a configuration-dependent bit is clear for this TD.
-    public static boolean dynamic(PlatformConfig config, Tdcs tdcs, MsrTable.Bit bit, int msr) {
+    static boolean dynamic(PlatformConfig config, Tdcs tdcs, MsrTable.Bit bit, int msr) {
         boolean perfmon = tdcs.hasAttribute(Tdcs.PERFMON);
         return switch (bit) {
             case PASS, EXIT -> false;

@@ -15,7 +15,7 @@ import cloister.tdx.core.Translations;
 
 /// TD exits: back to the VMM with the guest's state saved and the LP scrubbed. [TDX-BASE "TD Exit"]
 public final class TdExit {
-    public static final TdxStatus NON_ACCESSIBLE = TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE;
+    static final TdxStatus NON_ACCESSIBLE = TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE;
     private static final long FATAL = 1L << 61;
     private static final long HOST_RECOVERABILITY_HINT = 1L << 60;
     /// The VM that exited, in RCX over the exit qualification.

@@ -21,11 +21,6 @@ final class Lane implements AutoCloseable {
     private boolean abandoned;
     private volatile boolean laneRuns;
 
-    /// Whether a task is suspended.
-    boolean suspended() {
-        return task != null;
-    }
-
     /// Runs a task to its end or until it suspends itself.
     void start(Runnable body) {
         task = body;

@@ -34,10 +34,10 @@ public final class VectorPlatform {
     public final int firstPrivateKeyId;
     public final long tscStart;
     public final long tscStep;
-    public final long hostXcr0;
-    public final long hostCr0;
-    public final long hostCr3;
-    public final long hostCr4;
+    final long hostXcr0;
+    final long hostCr0;
+    final long hostCr3;
+    final long hostCr4;
     public final Map<Integer, Long> msrs = new HashMap<>();
     public final RecordedReport report;
     public final PlatformInfo info;
