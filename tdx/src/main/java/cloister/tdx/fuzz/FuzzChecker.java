@@ -72,9 +72,12 @@ final class FuzzChecker {
 
     /// Remembers which 2 MiB of the second TDMR have small pages now.
     private void noteSplit(Tdr tdr, long gpa) {
-        var slot = new Sept(machine.memory, tdr.keyId()).walk(new Tdcs(machine.memory, tdr).eptp(), gpa, 0);
-        if (slot.level() == 0 && FuzzPlatform.inLarge(SeptEntry.pa(slot.value()))) {
-            splitUnits.add(SeptEntry.pa(slot.value()) & -Pamt.bytes(Pamt.SIZE_2M));
+        long eptp = new Tdcs(machine.memory, tdr).eptp();
+        for (long at = gpa; at < gpa + Pamt.bytes(Pamt.SIZE_2M); at += 4096) { // some may have moved away already
+            var slot = new Sept(machine.memory, tdr.keyId()).walk(eptp, at, 0);
+            if (slot.level() == 0 && FuzzPlatform.inLarge(SeptEntry.pa(slot.value()))) {
+                splitUnits.add(SeptEntry.pa(slot.value()) & -Pamt.bytes(Pamt.SIZE_2M));
+            }
         }
     }
 

@@ -59,6 +59,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     private boolean strange;
     final FuzzCoverage coverage;
     final HostileMemory hostile;
+    final GuestContents contents;
     private final GuestSecrets secrets = new GuestSecrets(this);
     private final VectorPlatform silicon;
     private final RecordedProcessor.Clock clock = new RecordedProcessor.Clock();
@@ -81,6 +82,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         memory = new PhysicalMemory(FuzzPlatform.BYTES, FuzzPlatform.FIRST_PRIVATE_KEY);
         memory.observe(this);
         hostile = new HostileMemory(memory);
+        contents = new GuestContents(this);
         clock.tsc = silicon.tscStart;
         clock.step = silicon.tscStep;
         powerOn();
@@ -92,6 +94,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         fresh = true;
         strange = false;
         secrets.clear();
+        contents.clear();
         running = -1;
         for (int i = 0; i < cpus.length; i++) {
             int lp = i;
@@ -360,6 +363,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         secrets.beforeCall(lp);
         inGuest[lp] = core.call(cpus[lp], r);
         secrets.afterCall(step, lp);
+        contents.completed(step);
         var status = inGuest[lp] ? TdxStatus.SUCCESS : status(lp);
         coverage.host(step.operands[0], status);
         if (status == TdxStatus.SUCCESS && step.leaf() != null && FuzzCoverage.hasLevels(step.leaf())) {
@@ -407,10 +411,12 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         interrupt(lp, o[FuzzStep.EXIT_INTERRUPT]);
         cpus[lp].msr(TdMsr.FIXED_CTR0, o[FuzzStep.RETIRED]);
         secrets.beforeExit(lp);
+        long tdrPa = lp(lp).tdr.pa;
         cpus[lp].endFaults();
         boolean keepRbp = lp(lp).tdcs.configFlag(Tdcs.NO_RBP_MOD);
         long mask = r[SeamRegs.RCX];
         inGuest[lp] = core.vmExit(cpus[lp]);
+        contents.completed(step, tdrPa);
         if (!inGuest[lp]) {
             var status = status(lp);
             if (status != TdxStatus.SUCCESS) {

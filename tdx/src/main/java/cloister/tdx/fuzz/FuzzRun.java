@@ -11,6 +11,7 @@ import java.util.function.Consumer;
 /// One sequence on one machine.
 final class FuzzRun implements AutoCloseable {
     private static final int SWEEP_INTERVAL = 250;
+    private static final int INSPECTION_INTERVAL = 997;
     /// When a sequence nears its end, memory may be destroyed.
     private static final int LAST_STEPS = 150;
 
@@ -21,6 +22,7 @@ final class FuzzRun implements AutoCloseable {
     private final boolean wild;
     private final Consumer<FuzzMachine> saboteur;
     private int sinceSweep;
+    private int busyChecks;
     private Set<FuzzStep> failures = new HashSet<>();
 
     /// @param random source of new steps, or null to replay
@@ -94,6 +96,11 @@ final class FuzzRun implements AutoCloseable {
             return;
         }
         check(0);
+        inspect();
+    }
+
+    /// People may look at the module at any time.
+    private void inspect() {
         try {
             machine.core.inspect();
         } catch (RuntimeException e) {
@@ -122,6 +129,9 @@ final class FuzzRun implements AutoCloseable {
         sinceSweep++;
         if (!machine.quiet()) {
             checker.always();
+            if (++busyChecks % INSPECTION_INTERVAL == 0) {
+                inspect();
+            }
             return;
         }
         checker.quick();

@@ -17,14 +17,14 @@ final class GuestAccess {
         this.memory = machine.memory;
     }
 
-    /// The guest on `lp` writes a word of a page.
+    /// The guest on `lp` reads and writes a word of a page.
     void touch(int lp, long gpa, int vm) {
         var state = machine.lp(lp);
         int key = state.tdr.keyId();
         long eptp = state.tdcs.septp(state.tdr, Math.min(vm, state.tdcs.numL2Vms()));
         var walk = machine.cpus[lp].translate(eptp, gpa & SeptEntry.HPA, walk(eptp, key, gpa));
         if (walk != null) {
-            memory.write(PhysicalMemory.hpa(walk[walk.length - 1], key), 8, gpa);
+            machine.contents.access(state.tdr.pa, gpa & SeptEntry.HPA, PhysicalMemory.hpa(walk[walk.length - 1], key));
         }
     }
 

@@ -20,7 +20,7 @@ import java.util.Set;
 /// function must not give.
 final class DeepCoverage {
     private static final Path TABLE = Path.of("src/test/resources/fuzz-statuses.txt");
-    private static final int SUCCESSES = 10;
+    private static final int SUCCESSES = 5;
 
     private DeepCoverage() {
     }

@@ -193,6 +193,25 @@ final class FuzzerTest {
         }
     }
 
+    @Test void lostContentIsSeen() {
+        var finding = new Fuzzer(11, FuzzerTest::changeContent).run(400_000, done -> { });
+        assertThat(finding.message()).contains("where it left");
+        assertThat(Fuzzer.replay(finding.sequence())).as("without the saboteur").isNull();
+    }
+
+    /// Changes a page of a guest, as a relocation that copies too little would.
+    private static void changeContent(FuzzMachine machine) {
+        for (int lp = 0; lp < machine.cpus.length; lp++) {
+            if (machine.inGuest[lp] && machine.quiet()) {
+                int key = machine.lp(lp).tdr.keyId();
+                for (long[] pages : machine.cpus[lp].translations(machine.lp(lp).tdcs.eptp()).values()) {
+                    long hpa = PhysicalMemory.hpa(pages[pages.length - 1], key);
+                    machine.memory.write(hpa, 8, machine.memory.read(hpa, 8) + 1);
+                }
+            }
+        }
+    }
+
     private static List<FuzzStep> generated(int seed) {
         var steps = new ArrayList<FuzzStep>();
         try (var run = new FuzzRun(FuzzPlatform.USUAL, new FuzzCoverage(), new Entropy(seed), false, m -> { })) {
