@@ -25,7 +25,7 @@ public final class GuestMemory {
     /// @param hpa     the translation
     /// @param entry   the last entry read
     /// @param allowed R, W and X of all entries on the way
-    private record Walk(Kind kind, long hpa, long entry, long allowed) {
+    public record Walk(Kind kind, long hpa, long entry, long allowed) {
     }
 
     private GuestMemory() {

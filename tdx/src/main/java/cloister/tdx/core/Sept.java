@@ -30,7 +30,7 @@ public final class Sept {
     }
 
     /// The tree lock, held.
-    record TreeLock(LockWord word, LockMode mode) implements AutoCloseable {
+    public record TreeLock(LockWord word, LockMode mode) implements AutoCloseable {
         @Override public void close() {
             if (mode == LockMode.EXCLUSIVE) {
                 Sharex.releaseExclusive(word);

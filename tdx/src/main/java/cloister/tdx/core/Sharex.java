@@ -10,7 +10,7 @@ public final class Sharex {
     }
 
     /// A lock that is held until it is closed.
-    record Held(LockWord word, LockMode mode) implements AutoCloseable {
+    public record Held(LockWord word, LockMode mode) implements AutoCloseable {
         @Override public void close() {
             if (mode == LockMode.EXCLUSIVE) {
                 releaseExclusive(word);
