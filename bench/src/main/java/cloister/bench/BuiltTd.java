@@ -1,6 +1,5 @@
 package cloister.bench;
 
-import cloister.cpu.LogicalProcessor;
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.host.Host;
 import cloister.kvm.td.KvmSeam;
@@ -16,7 +15,6 @@ import cloister.spec.tdx.TdParams;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
-import java.util.List;
 import java.util.Random;
 
 /// A trust domain on a platform of its own, built by the SEAMCALLs that KVM makes, in KVM's order. Every SEAMCALL goes through a
@@ -39,32 +37,11 @@ final class BuiltTd implements AutoCloseable {
     /// The platform with its module up; no TD yet.
     BuiltTd() {
         platform = new Platform(new PlatformOptions(1, PLATFORM_MEMORY, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
-        host = new Host(new Machine(platform));
+        host = new Host(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
+                platform.freeStartPa(), platform.freeEndPa()));
         host.enableVirtualization();
         system = new TdxSystem(host);
         seam = new KvmSeam(host, new SeamCounters());
-    }
-
-    private record Machine(Platform platform) implements HostEnvironment {
-        @Override public List<LogicalProcessor> processors() {
-            return platform.processors();
-        }
-
-        @Override public PhysicalMemory memory() {
-            return platform.memory();
-        }
-
-        @Override public Scheduler scheduler() {
-            return platform.scheduler();
-        }
-
-        @Override public long freeStartPa() {
-            return platform.freeStartPa();
-        }
-
-        @Override public long freeEndPa() {
-            return platform.freeEndPa();
-        }
     }
 
     private static void check(String leaf, long status) {

@@ -33,7 +33,7 @@ final class RealModeGuestTest {
 
         Guest(int processors) {
             host = new TestHost(processors);
-            kvm = Kvm.open(host);
+            kvm = Kvm.open(host.environment());
             vm = kvm.createVm(VmType.DEFAULT);
             vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
             user = kvm.userMemory().map(MEMORY);

@@ -12,7 +12,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// A small machine: real logical processors, no TDX module.
-public final class TestHost implements HostEnvironment, AutoCloseable {
+public final class TestHost implements AutoCloseable {
     public static final long MEMORY = 64L << 20;
     private final PhysicalMemory memory = new PhysicalMemory(MEMORY, 32);
     private final Scheduler scheduler = new Scheduler(new VirtualClock(1_000_000_000L), new RoundRobin(),
@@ -26,24 +26,21 @@ public final class TestHost implements HostEnvironment, AutoCloseable {
         }
     }
 
-    @Override public List<LogicalProcessor> processors() {
+    public List<LogicalProcessor> processors() {
         return processors;
     }
 
-    @Override public PhysicalMemory memory() {
+    public PhysicalMemory memory() {
         return memory;
     }
 
-    @Override public Scheduler scheduler() {
+    public Scheduler scheduler() {
         return scheduler;
     }
 
-    @Override public long freeStartPa() {
-        return 1L << 20;
-    }
-
-    @Override public long freeEndPa() {
-        return MEMORY;
+    /// What KVM gets of it.
+    public HostEnvironment environment() {
+        return new HostEnvironment(processors, memory, scheduler, 1L << 20, MEMORY);
     }
 
     @Override public void close() {

@@ -47,7 +47,7 @@ final class TrustDomainTest {
     @BeforeEach void aTdWithoutLife() {
         host = new TestHost(2);
         host.processors().forEach(lp -> lp.installSeam(module));
-        kvm = Kvm.open(host);
+        kvm = Kvm.open(host.environment());
         vm = kvm.createVm(VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
         vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);

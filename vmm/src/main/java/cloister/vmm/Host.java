@@ -1,18 +1,14 @@
 package cloister.vmm;
 
-import cloister.cpu.LogicalProcessor;
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
-import cloister.memory.PhysicalMemory;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
-import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
 import cloister.tdx.inspect.ModuleSnapshot;
-import java.util.List;
 
 /// The host below the VMM: the platform with KVM loaded.
-final class Host implements HostEnvironment, AutoCloseable {
+final class Host implements AutoCloseable {
     /// Beside the guest: SEAM range, page tables, images on their way into the guest.
     private static final long HOST_BYTES = 256L << 20;
     /// PAMT, page tables and allocation slack grow with the guest: one 64th is plenty.
@@ -27,31 +23,12 @@ final class Host implements HostEnvironment, AutoCloseable {
         platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
         recorder = new RunRecorder(config.observer);
         platform.observer(recorder);
-        kvm = Kvm.open(this);
+        kvm = Kvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
+                platform.freeStartPa(), platform.freeEndPa()));
     }
 
     static Host create(MachineConfig config) {
         return new Host(config);
-    }
-
-    @Override public List<LogicalProcessor> processors() {
-        return platform.processors();
-    }
-
-    @Override public PhysicalMemory memory() {
-        return platform.memory();
-    }
-
-    @Override public Scheduler scheduler() {
-        return platform.scheduler();
-    }
-
-    @Override public long freeStartPa() {
-        return platform.freeStartPa();
-    }
-
-    @Override public long freeEndPa() {
-        return platform.freeEndPa();
     }
 
     VirtualClock clock() {

@@ -12,4 +12,18 @@ public final class PageType {
 
     private PageType() {
     }
+
+    /// The specification's name of a type, or its number.
+    public static String name(long type) {
+        return switch ((int) type) {
+            case NDA -> "PT_NDA";
+            case RSVD -> "PT_RSVD";
+            case REG -> "PT_REG";
+            case TDR -> "PT_TDR";
+            case TDCX -> "PT_TDCX";
+            case TDVPR -> "PT_TDVPR";
+            case EPT -> "PT_EPT";
+            default -> "PT_" + type;
+        };
+    }
 }

@@ -88,7 +88,7 @@ final class PamtInspection {
 
     private void flush() {
         if (start != end) {
-            ranges.add(new PamtRange(start, end, name(type(word)), SIZES[size], word >>> 24 << 12,
+            ranges.add(new PamtRange(start, end, PageType.name(type(word)), SIZES[size], word >>> 24 << 12,
                     bepoch, Inspection.hostPriorityLock((int) word & 0xffff)));
         }
         start = end;
@@ -96,18 +96,5 @@ final class PamtInspection {
 
     private static int type(long entry) {
         return (int) (entry >>> 16) & 0xff;
-    }
-
-    private static String name(int type) {
-        return switch (type) {
-            case PageType.NDA -> "PT_NDA";
-            case PageType.RSVD -> "PT_RSVD";
-            case PageType.REG -> "PT_REG";
-            case PageType.TDR -> "PT_TDR";
-            case PageType.TDCX -> "PT_TDCX";
-            case PageType.TDVPR -> "PT_TDVPR";
-            case PageType.EPT -> "PT_EPT";
-            default -> "PT_" + type;
-        };
     }
 }

@@ -150,7 +150,7 @@ final class VectorWords {
             case "entry" -> entry(value);
             case "info" -> entryInfo(value);
             case "field" -> field(value);
-            case "pagetype" -> pageType(value);
+            case "pagetype" -> PageType.name(value);
             case "reason" -> ExitReason.name((int) value & 0xffff);
             case "interruption" -> event(value);
             default -> kind;
@@ -175,19 +175,6 @@ final class VectorWords {
         var field = fields.get(index);
         int element = field.stride() == 0 ? 0 : (FieldId.code(id) - field.code()) / field.stride();
         return CONTEXTS.get(context) + " field " + field.name() + (field.count() * field.elements() > 1 ? "[" + element + "]" : "");
-    }
-
-    private static String pageType(long type) {
-        return switch ((int) type) {
-            case PageType.NDA -> "PT_NDA";
-            case PageType.RSVD -> "PT_RSVD";
-            case PageType.REG -> "PT_REG";
-            case PageType.TDR -> "PT_TDR";
-            case PageType.TDCX -> "PT_TDCX";
-            case PageType.TDVPR -> "PT_TDVPR";
-            case PageType.EPT -> "PT_EPT";
-            default -> "page type " + type;
-        };
     }
 
     /// A Secure EPT entry: rights, page, and what else its bits say.

@@ -1,9 +1,6 @@
 package cloister.tdx.seamcall;
 
-import static cloister.tdx.core.LpState.R10;
-import static cloister.tdx.core.LpState.R11;
 import static cloister.tdx.core.LpState.R8;
-import static cloister.tdx.core.LpState.R9;
 import static cloister.tdx.core.LpState.RCX;
 import static cloister.tdx.core.LpState.RDX;
 
@@ -16,8 +13,6 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LockedPages;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ModuleState;
-import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
@@ -27,23 +22,12 @@ import cloister.tdx.core.Tdcs;
 /// TDH.MEM.PAGE.PROMOTE, leaf 23: 512 pages that lie behind one another become one. [TDX-ABI TDH.MEM.PAGE.PROMOTE]
 final class MemPagePromote implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
-    private static final int FIRST_VERSION_WITH_L2 = 1;
     private static final int ENTRIES = 512;
 
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);
         long tdrPa = lp.reg(RDX);
-        boolean reportL2 = version >= FIRST_VERSION_WITH_L2;
-        lp.reg(RCX, 0);
-        lp.reg(RDX, 0);
-        if (reportL2) {
-            lp.reg(R9, ModuleState.NULL_PA);
-            lp.reg(R10, ModuleState.NULL_PA);
-            lp.reg(R11, ModuleState.NULL_PA);
-        }
-        if (version > FIRST_VERSION_WITH_L2) {
-            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
-        }
+        boolean reportL2 = FreedTables.outputs(lp, version);
         try (var target = SeptTarget.open(lp, SeamcallLeaf.MEM_PAGE_PROMOTE, info, tdrPa, SeptTarget.PD, SeptTarget.PDPT,
                 LockMode.SHARED); var tables = new LockedPages()) {
             target.requireState();
@@ -101,23 +85,18 @@ final class MemPagePromote implements HostLeaf {
         var tdr = target.td.tdr();
         long tablePa = SeptEntry.pa(target.entry);
         target.replace(lp.module.memory.read(tdr.withKey(tablePa), 8));
-        release(target, tables, 0);
+        FreedTables.release(target, tables, 0);
         lp.reg(RCX, tablePa);
         for (int vm = 1; vm < VMS; vm++) {
             if (tables.has(vm)) {
                 long l2TablePa = SeptEntry.pa(l2[vm].value());
                 l2[vm].write(lp.module.memory.read(tdr.withKey(l2TablePa), 8));
-                release(target, tables, vm);
+                FreedTables.release(target, tables, vm);
                 if (reportL2) {
                     lp.reg(R8 + vm, l2TablePa);
                 }
             }
         }
-    }
-
-    private static void release(SeptTarget target, LockedPages tables, int vm) {
-        target.td.tdr().addChildren(-1);
-        tables.entry(vm).type(PageType.NDA);
     }
 
     /// The entries of the L1 table, which are locked one by one.

@@ -1,9 +1,6 @@
 package cloister.tdx.seamcall;
 
-import static cloister.tdx.core.LpState.R10;
-import static cloister.tdx.core.LpState.R11;
 import static cloister.tdx.core.LpState.R8;
-import static cloister.tdx.core.LpState.R9;
 import static cloister.tdx.core.LpState.RCX;
 import static cloister.tdx.core.LpState.RDX;
 
@@ -14,8 +11,6 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LockedPages;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ModuleState;
-import cloister.tdx.core.PageType;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
@@ -25,23 +20,12 @@ import cloister.tdx.core.Tdcs;
 /// [TDX-ABI TDH.MEM.SEPT.REMOVE]
 final class MemSeptRemove implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
-    private static final int FIRST_VERSION_WITH_L2 = 1;
     private static final int ENTRIES = 512;
 
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);
         long tdrPa = lp.reg(RDX);
-        boolean reportL2 = version >= FIRST_VERSION_WITH_L2;
-        lp.reg(RCX, 0);
-        lp.reg(RDX, 0);
-        if (reportL2) {
-            lp.reg(R9, ModuleState.NULL_PA);
-            lp.reg(R10, ModuleState.NULL_PA);
-            lp.reg(R11, ModuleState.NULL_PA);
-        }
-        if (version > FIRST_VERSION_WITH_L2) {
-            throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
-        }
+        boolean reportL2 = FreedTables.outputs(lp, version);
         try (var target = SeptTarget.open(lp, SeamcallLeaf.MEM_SEPT_REMOVE, info, tdrPa, SeptTarget.PD, SeptTarget.ROOT,
                 LockMode.EXCLUSIVE); var tables = new LockedPages()) {
             target.requireState();
@@ -59,14 +43,14 @@ final class MemSeptRemove implements HostLeaf {
             for (int vm = VMS - 1; vm > 0; vm--) {
                 if (tables.has(vm)) {
                     l2[vm].write(SeptEntry.L2_INIT);
-                    release(target, tables, vm);
+                    FreedTables.release(target, tables, vm);
                     if (reportL2) {
                         lp.reg(R8 + vm, SeptEntry.pa(l2[vm].value()));
                     }
                 }
             }
             target.replace(SeptEntry.INIT);
-            release(target, tables, 0);
+            FreedTables.release(target, tables, 0);
             lp.reg(RCX, SeptEntry.pa(target.entry));
         }
     }
@@ -78,10 +62,5 @@ final class MemSeptRemove implements HostLeaf {
                 throw target.fail(TdxStatus.EPT_PAGE_NOT_FREE);
             }
         }
-    }
-
-    private static void release(SeptTarget target, LockedPages tables, int vm) {
-        target.td.tdr().addChildren(-1);
-        tables.entry(vm).type(PageType.NDA);
     }
 }
