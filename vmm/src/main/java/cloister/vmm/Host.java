@@ -4,6 +4,7 @@ import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
+import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
 import cloister.tdx.inspect.ModuleSnapshot;
 
@@ -29,6 +30,10 @@ final class Host implements AutoCloseable {
 
     static Host create(MachineConfig config) {
         return new Host(config);
+    }
+
+    Scheduler scheduler() {
+        return platform.scheduler();
     }
 
     VirtualClock clock() {
