@@ -21,8 +21,8 @@ final class CallSteps {
     private static final int TDCALL_REASON = 77;
     private static final int TDCALL_BYTES = 4;
     private static final int FIXED_CTR0 = 0x309;
-    /// Exits at which the counter of retired instructions matters: exception or NMI, interrupt, INIT, SMI, MTF.
-    private static final List<Integer> COUNTING_EXITS = List.of(0, 1, 3, 5, 6, 37);
+    /// Exits at which the counter of retired instructions matters: exception or NMI, interrupt, INIT, other SMI, MTF.
+    private static final List<Integer> COUNTING_EXITS = List.of(0, 1, 3, 6, 37);
     private static final long VALID = 1L << 31;
     private static final long ERROR_CODE = 1L << 11;
     private static final VmcsField[] EXIT_INFORMATION = {VmcsField.EXIT_REASON, VmcsField.EXIT_QUALIFICATION,
