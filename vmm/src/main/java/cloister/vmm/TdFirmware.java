@@ -48,7 +48,7 @@ import java.util.List;
 /// All vCPUs start at 0xFFFFFFF0 in flat 32-bit protected mode. They enter long mode on the firmware's own identity
 /// map; vCPU 0 accepts the memory that the parameter page lists and enters the kernel; the others wait for the
 /// kernel at the mailbox of ACPI's multiprocessor wake-up structure. docs/td-firmware.md shows the layout.
-/// [TDX-MODULE "TD VCPU Initial State"; ACPI "Multiprocessor Wakeup Structure"]
+/// [TDX-BASE "TD VCPU Initial State"; ACPI "Multiprocessor Wakeup Structure"]
 final class TdFirmware {
     static final long BASE_GPA = 0xffff0000L;
     static final int BYTES = 0x10000;

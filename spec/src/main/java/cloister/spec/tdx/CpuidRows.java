@@ -1,6 +1,7 @@
 package cloister.spec.tdx;
 
-/// How CPUID of a TD is virtualised and what of the platform's CPUID is checked (table). [TDX-CPUID] Columns: leaf, sub-leaf,
+/// How CPUID of a TD is virtualised and what of the platform's CPUID is checked (table). [TDX-ABI "CPUID Virtualization"]
+/// Columns: leaf, sub-leaf,
 /// kind (v valid, f always #VE, x unused slot), index among the configurable entries, then EAX,EBX,ECX,EDX of: fixed-1 bits, fixed-0 or
 /// dynamic bits, directly configurable bits, bits that the host may allow, mask and value checked at TDH.SYS.INIT, bits that
 /// must be equal on all processors. "-": all zero; a line of "-": unused slot. The position of a row is its index.

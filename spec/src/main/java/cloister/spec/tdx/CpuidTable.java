@@ -3,7 +3,7 @@ package cloister.spec.tdx;
 import java.util.ArrayList;
 import java.util.List;
 
-/// CPUID virtualisation and platform checks, one row per leaf and sub-leaf. [TDX-CPUID]
+/// CPUID virtualisation and platform checks, one row per leaf and sub-leaf. [TDX-ABI "CPUID Virtualization"]
 public final class CpuidTable {
     /// The sub-leaf of a leaf that has none.
     public static final int ANY = -1;

@@ -1,6 +1,6 @@
 package cloister.spec.tdx;
 
-/// Sub-functions and status codes of TDG.VP.VMCALL. [TDX-GHCI "TDG.VP.VMCALL Interface"]
+/// Sub-functions and status codes of TDG.VP.VMCALL. [GHCI "TDG.VP.VMCALL Interface"]
 public final class Tdvmcall {
     /// R11 values beyond the exit reasons of instructions.
     public static final long GET_TD_VM_CALL_INFO = 0x10000;

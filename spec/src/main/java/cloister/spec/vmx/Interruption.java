@@ -18,14 +18,17 @@ public final class Interruption {
     private Interruption() {
     }
 
+    /// The vector, bits 7:0.
     public static int vector(int info) {
         return info & 0xff;
     }
 
+    /// The type of event, bits 10:8.
     public static int type(int info) {
         return info >>> 8 & 7;
     }
 
+    /// Whether there is an event.
     public static boolean valid(int info) {
         return info < 0;
     }

@@ -5,7 +5,7 @@ import cloister.spec.x86.Msr;
 import cloister.tdx.port.Processor;
 
 /// The VMM's state that a TD entry replaces and VMX does not switch: some of it comes back with the TD exit, the rest is
-/// scrubbed to its INIT values. [TDX-ABI TDH.VP.ENTER]
+/// scrubbed to its INIT values. [TDX-ABI "TDH.VP.ENTER"]
 public final class HostContext {
     private static final long FMASK_RESET = 0x20200;
     private static final long DR6_RESET = 0xffff_0ff0L;

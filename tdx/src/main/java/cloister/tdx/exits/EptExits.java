@@ -7,7 +7,7 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Transition;
 
-/// TD exits that tell the VMM of an EPT violation, by the guest or by a leaf function on its behalf. [TDX-ABI TDH.VP.ENTER]
+/// TD exits that tell the VMM of an EPT violation, by the guest or by a leaf function on its behalf. [TDX-ABI "TDH.VP.ENTER"]
 public final class EptExits {
     private static final long READ_ACCESS = 1;
     private static final long WRITE_ACCESS = 2;

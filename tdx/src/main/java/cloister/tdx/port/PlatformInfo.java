@@ -2,7 +2,7 @@ package cloister.tdx.port;
 
 import java.util.List;
 
-/// What the SEAM loader tells the module about the platform: its SYSINFO_TABLE. [TDX-LOADER "SYSINFO_TABLE"]
+/// What the SEAM loader tells the module about the platform: its SYSINFO_TABLE. [TDX-CPU "SEAM loader"]
 ///
 /// @param logicalProcessors total number of LPs
 /// @param packages          total number of packages

@@ -37,14 +37,16 @@ public interface Processor {
     /// 4 (RSP) is not the module's business (it is a VMCS field).
     long[] registers();
 
-    /// CR2, and its setter.
+    /// CR2.
     long cr2();
 
+    /// Loads CR2.
     void cr2(long value);
 
     /// Debug register `index` (0-3 or 6).
     long debugRegister(int index);
 
+    /// Loads debug register `index`.
     void debugRegister(int index, long value);
 
     /// XCR0.

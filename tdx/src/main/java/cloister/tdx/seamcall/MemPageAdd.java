@@ -21,7 +21,7 @@ import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.TdAccess;
 
 /// TDH.MEM.PAGE.ADD, leaf 2: a measured page of a TD that is being built. The exclusive TDR lock covers the Secure EPT.
-/// [TDX-ABI TDH.MEM.PAGE.ADD]
+/// [TDX-ABI "TDH.MEM.PAGE.ADD"]
 final class MemPageAdd implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         var module = lp.module;

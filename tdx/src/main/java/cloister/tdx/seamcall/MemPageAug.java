@@ -14,7 +14,7 @@ import cloister.tdx.core.PageType;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 
-/// TDH.MEM.PAGE.AUG, leaf 6: a 4 KiB or 2 MiB page that the guest must accept. [TDX-ABI TDH.MEM.PAGE.AUG]
+/// TDH.MEM.PAGE.AUG, leaf 6: a 4 KiB or 2 MiB page that the guest must accept. [TDX-ABI "TDH.MEM.PAGE.AUG"]
 final class MemPageAug implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);

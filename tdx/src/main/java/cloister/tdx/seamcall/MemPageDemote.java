@@ -27,7 +27,7 @@ import cloister.tdx.core.Tdcs;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
-/// TDH.MEM.PAGE.DEMOTE, leaf 15: one large page becomes 512. [TDX-ABI TDH.MEM.PAGE.DEMOTE]
+/// TDH.MEM.PAGE.DEMOTE, leaf 15: one large page becomes 512. [TDX-ABI "TDH.MEM.PAGE.DEMOTE"]
 final class MemPageDemote implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
     private static final int ENTRIES = 512;

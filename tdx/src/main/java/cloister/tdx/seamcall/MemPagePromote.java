@@ -19,7 +19,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.PAGE.PROMOTE, leaf 23: 512 pages that lie behind one another become one. [TDX-ABI TDH.MEM.PAGE.PROMOTE]
+/// TDH.MEM.PAGE.PROMOTE, leaf 23: 512 pages that lie behind one another become one. [TDX-ABI "TDH.MEM.PAGE.PROMOTE"]
 final class MemPagePromote implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
     private static final int ENTRIES = 512;

@@ -20,7 +20,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.PAGE.RELOCATE, leaf 5: a 4 KiB page moves to another physical page and is unblocked. [TDX-ABI TDH.MEM.PAGE.RELOCATE]
+/// TDH.MEM.PAGE.RELOCATE, leaf 5: a 4 KiB page moves to another physical page and is unblocked. [TDX-ABI "TDH.MEM.PAGE.RELOCATE"]
 final class MemPageRelocate implements HostLeaf {
     private static final long HPA_BITS = (1L << ModuleState.MAX_PA) - 1;
 

@@ -13,7 +13,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.PAGE.REMOVE, leaf 29: a page of any size, with its L2 mappings. [TDX-ABI TDH.MEM.PAGE.REMOVE]
+/// TDH.MEM.PAGE.REMOVE, leaf 29: a page of any size, with its L2 mappings. [TDX-ABI "TDH.MEM.PAGE.REMOVE"]
 final class MemPageRemove implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);

@@ -14,7 +14,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.RANGE.BLOCK, leaf 7: no new translations of a page, or of all that a table maps. [TDX-ABI TDH.MEM.RANGE.BLOCK]
+/// TDH.MEM.RANGE.BLOCK, leaf 7: no new translations of a page, or of all that a table maps. [TDX-ABI "TDH.MEM.RANGE.BLOCK"]
 final class MemRangeBlock implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);

@@ -13,7 +13,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.RANGE.UNBLOCK, leaf 39. [TDX-ABI TDH.MEM.RANGE.UNBLOCK]
+/// TDH.MEM.RANGE.UNBLOCK, leaf 39. [TDX-ABI "TDH.MEM.RANGE.UNBLOCK"]
 final class MemRangeUnblock implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long info = lp.reg(RCX);

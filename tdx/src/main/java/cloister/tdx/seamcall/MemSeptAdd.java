@@ -23,7 +23,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.SEPT.ADD, leaf 3: a table for the L1 tree and, in version 1, tables for L2 trees. [TDX-ABI TDH.MEM.SEPT.ADD]
+/// TDH.MEM.SEPT.ADD, leaf 3: a table for the L1 tree and, in version 1, tables for L2 trees. [TDX-ABI "TDH.MEM.SEPT.ADD"]
 final class MemSeptAdd implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
     private static final int FIRST_VERSION_WITH_L2 = 1;

@@ -16,7 +16,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDH.MEM.SEPT.RD, leaf 25; of a debug TD also how L2 VMs may use the page. [TDX-ABI TDH.MEM.SEPT.RD]
+/// TDH.MEM.SEPT.RD, leaf 25; of a debug TD also how L2 VMs may use the page. [TDX-ABI "TDH.MEM.SEPT.RD"]
 final class MemSeptRd implements HostLeaf {
     private static final long READ_L2_ATTRIBUTES = 1;
 

@@ -17,7 +17,7 @@ import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
 /// TDH.MEM.SEPT.REMOVE, leaf 30: an empty table of the L1 tree, with those of L2 trees for the same range.
-/// [TDX-ABI TDH.MEM.SEPT.REMOVE]
+/// [TDX-ABI "TDH.MEM.SEPT.REMOVE"]
 final class MemSeptRemove implements HostLeaf {
     private static final int VMS = Tdcs.MAX_L2_VMS + 1;
     private static final int ENTRIES = 512;

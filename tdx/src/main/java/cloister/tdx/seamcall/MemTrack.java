@@ -13,7 +13,7 @@ import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
 
 /// TDH.MEM.TRACK, leaf 38: the next TLB epoch begins, once no processor is left in the one before this.
-/// [TDX-ABI TDH.MEM.TRACK]
+/// [TDX-ABI "TDH.MEM.TRACK"]
 final class MemTrack implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         var module = lp.module;

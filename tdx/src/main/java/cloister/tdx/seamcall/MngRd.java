@@ -11,7 +11,7 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.TdMetadata;
 
-/// TDH.MNG.RD, leaf 11: reads a field of a TD; version 1 also names the next field. [TDX-ABI "TDH.MNG.RD Leaf"]
+/// TDH.MNG.RD, leaf 11: reads a field of a TD; version 1 also names the next field. [TDX-ABI "TDH.MNG.RD"]
 final class MngRd implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         var read = new FieldRead(lp, version);

@@ -14,7 +14,7 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.TdMetadata;
 
-/// TDH.MNG.WR, leaf 13: writes bits of a field of a TD. [TDX-ABI "TDH.MNG.WR Leaf"]
+/// TDH.MNG.WR, leaf 13: writes bits of a field of a TD. [TDX-ABI "TDH.MNG.WR"]
 final class MngWr implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long value = lp.reg(R8);

@@ -10,7 +10,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SysMetadata;
 
-/// TDH.SYS.RD, leaf 34: reads a field of the module. [TDX-ABI "TDH.SYS.RD Leaf"]
+/// TDH.SYS.RD, leaf 34: reads a field of the module. [TDX-ABI "TDH.SYS.RD"]
 final class SysRd implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long id = lp.reg(RDX);

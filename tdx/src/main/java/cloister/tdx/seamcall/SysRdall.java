@@ -12,7 +12,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SysMetadata;
 
-/// TDH.SYS.RDALL, leaf 37: lists the fields of the module in a page of the host. [TDX-ABI "TDH.SYS.RDALL Leaf"]
+/// TDH.SYS.RDALL, leaf 37: lists the fields of the module in a page of the host. [TDX-ABI "TDH.SYS.RDALL"]
 final class SysRdall implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long listHpa = lp.reg(RDX);

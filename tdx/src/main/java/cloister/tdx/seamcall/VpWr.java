@@ -9,7 +9,7 @@ import cloister.tdx.core.FieldAccess;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 
-/// TDH.VP.WR, leaf 43: writes bits of a field of a VCPU. [TDX-ABI "TDH.VP.WR Leaf"]
+/// TDH.VP.WR, leaf 43: writes bits of a field of a VCPU. [TDX-ABI "TDH.VP.WR"]
 final class VpWr implements HostLeaf {
     @Override public void call(LpState lp, int version) throws LeafFailure {
         long value = lp.reg(R8);

@@ -15,7 +15,7 @@ import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 
-/// TDG.MEM.PAGE.ACCEPT, leaf 6: a pending page is zeroed and becomes the guest's. [TDX-ABI TDG.MEM.PAGE.ACCEPT]
+/// TDG.MEM.PAGE.ACCEPT, leaf 6: a pending page is zeroed and becomes the guest's. [TDX-ABI "TDG.MEM.PAGE.ACCEPT"]
 final class MemPageAccept implements GuestLeaf {
     /// Extended exit qualification type.
     private static final int ACCEPT = 1;

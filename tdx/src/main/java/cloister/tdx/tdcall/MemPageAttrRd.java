@@ -17,7 +17,7 @@ import cloister.tdx.core.SeptTarget;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.exits.EptExits;
 
-/// TDG.MEM.PAGE.ATTR.RD, leaf 23: the size of the page at a GPA and how the L2 VMs may use it. [TDX-ABI TDG.MEM.PAGE.ATTR.RD]
+/// TDG.MEM.PAGE.ATTR.RD, leaf 23: the size of the page at a GPA and how the L2 VMs may use it. [TDX-ABI "TDG.MEM.PAGE.ATTR.RD"]
 final class MemPageAttrRd implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         try {

@@ -20,7 +20,7 @@ import cloister.tdx.core.Tdcs;
 import cloister.tdx.exits.EptExits;
 
 /// TDG.MEM.PAGE.ATTR.WR, leaf 24: how the L2 VMs may use a page. Aliases of the page in their trees come and go with it.
-/// [TDX-ABI TDG.MEM.PAGE.ATTR.WR]
+/// [TDX-ABI "TDG.MEM.PAGE.ATTR.WR"]
 final class MemPageAttrWr implements GuestLeaf {
     /// Extended exit qualification types.
     private static final int GPA_DETAILS = 2;

@@ -9,7 +9,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SysMetadata;
 
-/// TDG.SYS.RD, leaf 11: reads a field of the module. [TDX-ABI "TDG.SYS.RD Leaf"]
+/// TDG.SYS.RD, leaf 11: reads a field of the module. [TDX-ABI "TDG.SYS.RD"]
 final class SysRd implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         var vcpu = lp.vcpu;

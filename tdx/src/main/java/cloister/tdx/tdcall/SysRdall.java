@@ -13,7 +13,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SysMetadata;
 
-/// TDG.SYS.RDALL, leaf 12: lists the fields of the module in a private page of the TD. [TDX-ABI "TDG.SYS.RDALL Leaf"]
+/// TDG.SYS.RDALL, leaf 12: lists the fields of the module in a private page of the TD. [TDX-ABI "TDG.SYS.RDALL"]
 ///
 /// A page that is not there ends the call by a TD exit or a #VE with R8 already overwritten: executed again, it lists from the
 /// first field on.

@@ -12,7 +12,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdMetadata;
 
-/// TDG.VM.RD, leaf 7: reads a field of the TD; version 1 also names the next field. [TDX-ABI "TDG.VM.RD Leaf"]
+/// TDG.VM.RD, leaf 7: reads a field of the TD; version 1 also names the next field. [TDX-ABI "TDG.VM.RD"]
 final class VmRd implements GuestLeaf {
     private static final int LAST_VERSION = 1;
 

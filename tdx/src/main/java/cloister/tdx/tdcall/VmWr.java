@@ -12,7 +12,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdMetadata;
 
-/// TDG.VM.WR, leaf 8: writes bits of a field of the TD. [TDX-ABI "TDG.VM.WR Leaf"]
+/// TDG.VM.WR, leaf 8: writes bits of a field of the TD. [TDX-ABI "TDG.VM.WR"]
 final class VmWr implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         var vcpu = lp.vcpu;

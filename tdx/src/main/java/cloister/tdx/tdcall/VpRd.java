@@ -12,7 +12,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.VpMetadata;
 
-/// TDG.VP.RD, leaf 9: reads a field of the VCPU and names the next one. [TDX-ABI "TDG.VP.RD Leaf"]
+/// TDG.VP.RD, leaf 9: reads a field of the VCPU and names the next one. [TDX-ABI "TDG.VP.RD"]
 final class VpRd implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         var vcpu = lp.vcpu;

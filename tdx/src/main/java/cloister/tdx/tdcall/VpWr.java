@@ -12,7 +12,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.VpMetadata;
 
-/// TDG.VP.WR, leaf 10: writes bits of a field of the VCPU. [TDX-ABI "TDG.VP.WR Leaf"]
+/// TDG.VP.WR, leaf 10: writes bits of a field of the VCPU. [TDX-ABI "TDG.VP.WR"]
 final class VpWr implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         var vcpu = lp.vcpu;

@@ -8,7 +8,7 @@ import java.util.Set;
 import java.util.stream.IntStream;
 
 /// What the specification says of each CPUID bit that a TD sees, written bit by bit and not as the product's masks.
-/// [TDX-CPUID "CPUID Virtualization"]
+/// [TDX-ABI "CPUID Virtualization"]
 ///
 /// Classes: "0" and "1" fixed; "native" the platform's; "host" what TD_PARAMS says; "allow" native, if TD_PARAMS says so; "lass" and
 /// "pks" from ATTRIBUTES; "own" computed, see [ExpectedCpuid]. "x+feature" is x only if XFAM has the feature. Bits that a row does not

@@ -17,7 +17,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/// Which check of TDH.VP.ENTER comes first, what a refused entry leaves, and the zero-step defence. [TDX-ABI TDH.VP.ENTER]
+/// Which check of TDH.VP.ENTER comes first, what a refused entry leaves, and the zero-step defence. [TDX-ABI "TDH.VP.ENTER"]
 class EntryLegalityTest {
     private static final long RESUME_L1 = 1L << 53;
     private static final long HOST_HINT = 1L << 52;
