@@ -166,8 +166,4 @@ public final class ModuleState {
     public void copyPage(long from, long to) {
         memory.copyFrame(from, to);
     }
-
-    public void zeroPage(long hpa) {
-        memory.fill(hpa, PhysicalMemory.FRAME_SIZE, (byte) 0);
-    }
 }

@@ -123,7 +123,7 @@ public final class SeamCore {
             if (leaf == SeamcallLeaf.VP_ENTER) {
                 return VpEnter.run(lp);
             }
-            run(lp, leaf, version);
+            HostLeaves.of(leaf).call(lp, version);
             lp.reg(LpState.RAX, 0);
         } catch (LeafFailure failure) {
             lp.reg(LpState.RAX, failure.status());
@@ -163,13 +163,5 @@ public final class SeamCore {
                     SYS_UPDATE -> true;
             case null, default -> false;
         };
-    }
-
-    private static void run(LpState lp, SeamcallLeaf leaf, int version) throws LeafFailure {
-        var function = HostLeaves.of(leaf);
-        if (function == null) {
-            throw new ModuleHalt("SEAMCALL leaf " + leaf.specificationName() + " is not modelled");
-        }
-        function.call(lp, version);
     }
 }

@@ -132,11 +132,6 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         return regs[lp];
     }
 
-    /// The same before the SEAMCALL in progress or just ended.
-    SeamRegs registersBefore(int lp) {
-        return before[lp];
-    }
-
     /// Whether no LP is in the middle of a call.
     boolean quiet() {
         for (var step : doing) {

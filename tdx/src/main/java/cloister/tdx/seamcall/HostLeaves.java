@@ -14,7 +14,7 @@ public final class HostLeaves {
     private HostLeaves() {
     }
 
-    /// The function `leaf`, or null when it is not modelled.
+    /// The function `leaf`: there is one for each but TDH.VP.ENTER.
     public static HostLeaf of(SeamcallLeaf leaf) {
         return LEAVES.get(leaf);
     }
