@@ -35,7 +35,7 @@ final class FieldCursor {
         index = FieldId.isNone(id) ? -1 : find();
     }
 
-    static boolean isL2Vmcs(int classCode) {
+    private static boolean isL2Vmcs(int classCode) {
         return classCode >= FIRST_L2_VMCS_CLASS && (classCode - FIRST_L2_VMCS_CLASS) % L2_CLASS_STRIDE == 0
                 && classCode < FIRST_L2_VMCS_CLASS + MAX_L2_VMS * L2_CLASS_STRIDE;
     }

@@ -1,5 +1,6 @@
 package cloister.tdx.core;
 
+import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.MsrTable;
 import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.OperandId;
@@ -157,7 +158,7 @@ public final class TdInit {
             throw invalid(OperandId.EPTP_CONTROLS);
         }
         tdcs.flag(Tdcs.GPAW, gpaw);
-        tdcs.u64(Tdcs.EPTP, eptp | cloister.memory.PhysicalMemory.pa(tdr.tdcxHpa(Tdcs.SEPT_ROOT_PAGE)));
+        tdcs.u64(Tdcs.EPTP, eptp | PhysicalMemory.pa(tdr.tdcxHpa(Tdcs.SEPT_ROOT_PAGE)));
     }
 
     private void tsc() throws LeafFailure {

@@ -58,7 +58,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     /// Whether MSRs were changed since the module was loaded.
     private boolean strange;
     final FuzzCoverage coverage;
-    final HostileMemory hostile;
+    private final HostileMemory hostile;
     final GuestContents contents;
     private final GuestSecrets secrets = new GuestSecrets(this);
     private final VectorPlatform silicon;

@@ -41,7 +41,7 @@ record FuzzPlatform(int packages, long cmrs) {
     static final int HOST_PAGES = 8;
     /// The PAMTs of TDMR i begin here, 16 MiB apart: of 1 GiB, 2 MiB and 4 KiB pages.
     static final long PAMTS = 0x1000_0000L;
-    static final long PAMT_STRIDE = 0x100_0000L;
+    private static final long PAMT_STRIDE = 0x100_0000L;
     private static final long PAMT_2M = 0x1000;
     private static final long PAMT_4K = 0x1_0000;
     private static final long CONVERTIBLE = 0x10_0000L;

@@ -47,7 +47,7 @@ public final class Fuzzer {
     }
 
     /// Lanes are virtual threads; changing from one to another is cheapest when the driver is one, too.
-    static <T> T onVirtualThread(Supplier<T> work) {
+    private static <T> T onVirtualThread(Supplier<T> work) {
         var result = new AtomicReference<T>();
         var failure = new AtomicReference<Throwable>();
         var thread = Thread.ofVirtual().start(() -> {

@@ -5,7 +5,7 @@ final class PageAttributes {
     static final int R = 1;
     static final int W = 1 << 1;
     /// R, W, Xs or Xu: the VM maps the page.
-    static final int PRESENT = 0xf;
+    private static final int PRESENT = 0xf;
     static final int PWA = 1 << 5;
     static final int SUPPRESS_VE = 1 << 7;
     static final int RESERVED = 0x7f00;

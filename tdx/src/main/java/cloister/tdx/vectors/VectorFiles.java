@@ -26,7 +26,7 @@ import java.util.zip.GZIPInputStream;
 
 /// The files of a directory of vectors. Setups are kept once read: many scenarios begin with them.
 final class VectorFiles implements VectorReplay.Files {
-    static final String COMPRESSED = ".gz";
+    private static final String COMPRESSED = ".gz";
     private static final String SETUP = "setup/";
     /// What a file may hold, in characters: a compressed one can pretend to be endless.
     private static final long MAX_CHARACTERS = 1L << 28;
