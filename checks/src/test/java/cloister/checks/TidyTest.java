@@ -156,6 +156,9 @@ class TidyTest {
                 .as("the hypervisor never sees the TDX module's classes").isEmpty();
         assertThat(offending(moduleSources("tdx"), imports("cloister.cpu", "cloister.platform", "cloister.kvm")))
                 .as("the TDX module sees the processor through its own port only").isEmpty();
+        assertThat(offending(moduleSources("tdx").stream().filter(f -> f.getParent().endsWith("core")).toList(),
+                imports("cloister.tdx.seamcall", "cloister.tdx.tdcall", "cloister.tdx.exits", "cloister.tdx.dispatch")))
+                .as("the TDX module's core does not know who uses it").isEmpty();
         assertThat(offending(moduleSources("devices"), imports("cloister.cpu", "cloister.kvm", "cloister.tdx")))
                 .as("devices know the bus only").isEmpty();
     }

@@ -104,7 +104,7 @@ public final class ModuleState {
     }
 
     /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory under any KeyID.
-    boolean isSharedHpa(long hpa, long bytes) {
+    public boolean isSharedHpa(long hpa, long bytes) {
         return belowMaxPa(hpa) && !overlaps(hpa & ~config.keyIdMask, bytes, config.seamrrBase, config.seamrrSize)
                 && Integer.compareUnsigned(keyId(hpa), config.privateKeyIdMin) < 0;
     }

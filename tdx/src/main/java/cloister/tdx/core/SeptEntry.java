@@ -11,7 +11,7 @@ public final class SeptEntry {
     public static final long W = 1 << 1;
     public static final long X = 1 << 2;
     public static final long RWX = R | W | X;
-    static final long WRITE_ONLY_MASK = R | W;
+    public static final long WRITE_ONLY_MASK = R | W;
     public static final long XU = 1 << 10;
     static final long RW_XS_XU = RWX | XU;
     public static final long MEMORY_TYPE = 7 << 3;

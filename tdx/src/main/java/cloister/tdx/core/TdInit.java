@@ -6,7 +6,6 @@ import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
-import cloister.tdx.exits.MsrAccess;
 
 /// TDH.MNG.INIT: checks TD_PARAMS and fills TDCS, field by field in the module's order. Fields before a bad one stay
 /// written; the TD stays uninitialised. [TDX-BASE "TD Configuration"]

@@ -7,7 +7,6 @@ import cloister.spec.tdx.FieldId;
 import cloister.spec.tdx.FieldTable.Field;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.VmcsField;
-import cloister.tdx.exits.SpecCtrl;
 import cloister.tdx.port.Vmcs;
 
 /// The fields of a VCPU: TDVPS and its VMCSs. [TDX-ABI "TDVPS Metadata Fields"]

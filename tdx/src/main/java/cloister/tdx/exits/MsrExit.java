@@ -5,6 +5,7 @@ import static cloister.spec.x86.Msr.*;
 import cloister.spec.tdx.MsrTable;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.core.MsrAccess;
 import cloister.tdx.core.Tdcs;
 
 /// RDMSR and WRMSR of a TD that exit: emulated, or #GP or #VE as the table says. [TDX-BASE "MSR Handling"]

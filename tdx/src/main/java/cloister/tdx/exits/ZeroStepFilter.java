@@ -5,7 +5,6 @@ import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Gpa;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SeptEntry;

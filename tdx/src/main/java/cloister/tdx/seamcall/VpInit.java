@@ -15,6 +15,7 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleState;
+import cloister.tdx.core.SpecCtrl;
 import cloister.tdx.core.TdAccess;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdvps;
@@ -22,7 +23,6 @@ import cloister.tdx.core.VirtualVmx;
 import cloister.tdx.core.VmcsInit;
 import cloister.tdx.core.VmcsSetup;
 import cloister.tdx.core.Xbuff;
-import cloister.tdx.exits.SpecCtrl;
 import cloister.tdx.port.Vmcs;
 
 /// TDH.VP.INIT, leaf 22: the initial state of a VCPU. [TDX-ABI "TDH.VP.INIT"]

@@ -6,11 +6,11 @@ import static cloister.tdx.core.LpState.RDX;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.TdInfo;
 import cloister.tdx.core.Tdcs;
+import cloister.tdx.exits.GuestMemory;
 
 /// TDG.MR.REPORT, leaf 4: a TDREPORT_STRUCT of the TD for 64 bytes of the guest's choice. [TDX-ABI "TDG.MR.REPORT"]
 final class MrReport implements GuestLeaf {

@@ -5,12 +5,12 @@ import static cloister.tdx.core.LpState.RDX;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.Measurement;
 import cloister.tdx.core.SharexHp;
 import cloister.tdx.core.Tdcs;
+import cloister.tdx.exits.GuestMemory;
 
 /// TDG.MR.RTMR.EXTEND, leaf 2: a run-time measurement register becomes the hash of itself and 48 bytes.
 /// [TDX-ABI "TDG.MR.RTMR.EXTEND"]

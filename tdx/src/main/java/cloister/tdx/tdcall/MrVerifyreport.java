@@ -4,10 +4,10 @@ import static cloister.tdx.core.LpState.RCX;
 
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.exits.GuestMemory;
 
 /// TDG.MR.VERIFYREPORT, leaf 22: whether this platform made a REPORTMACSTRUCT. [TDX-ABI "TDG.MR.VERIFYREPORT"]
 ///

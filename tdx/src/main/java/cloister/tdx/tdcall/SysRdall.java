@@ -8,10 +8,10 @@ import cloister.spec.tdx.FieldId;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.FieldAccess;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SysMetadata;
+import cloister.tdx.exits.GuestMemory;
 
 /// TDG.SYS.RDALL, leaf 12: lists the fields of the module in a private page of the TD. [TDX-ABI "TDG.SYS.RDALL"]
 ///

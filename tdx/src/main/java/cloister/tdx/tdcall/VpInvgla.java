@@ -5,10 +5,10 @@ import static cloister.tdx.core.LpState.RDX;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
-import cloister.tdx.core.GuestMemory;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.SeptEntry;
+import cloister.tdx.exits.GuestMemory;
 
 /// TDG.VP.INVGLA, leaf 27: INVVPID for guest-linear addresses of an L2 VM. [TDX-ABI "TDG.VP.INVGLA"]
 ///

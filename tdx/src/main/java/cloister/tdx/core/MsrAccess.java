@@ -1,10 +1,7 @@
-package cloister.tdx.exits;
+package cloister.tdx.core;
 
 import cloister.spec.tdx.MsrTable;
 import cloister.spec.x86.Msr;
-import cloister.tdx.core.PlatformConfig;
-import cloister.tdx.core.TdMsr;
-import cloister.tdx.core.Tdcs;
 
 /// Which MSR accesses of a TD are native, depending on its configuration. [TDX-BASE "MSR Handling"]
 public final class MsrAccess {
@@ -21,7 +18,7 @@ public final class MsrAccess {
     }
 
     /// Whether a configuration-dependent bit is clear for this TD.
-    static boolean dynamic(PlatformConfig config, Tdcs tdcs, MsrTable.Bit bit, int msr) {
+    public static boolean dynamic(PlatformConfig config, Tdcs tdcs, MsrTable.Bit bit, int msr) {
         boolean perfmon = tdcs.hasAttribute(Tdcs.PERFMON);
         return switch (bit) {
             case PASS, EXIT -> false;

@@ -1,7 +1,4 @@
-package cloister.tdx.exits;
-
-import cloister.tdx.core.PlatformConfig;
-import cloister.tdx.core.Tdcs;
+package cloister.tdx.core;
 
 /// IA32_SPEC_CTRL of a TD that does not know of a bit that the module keeps set. [TDX-BASE "IA32_SPEC_CTRL"]
 public final class SpecCtrl {

@@ -1,15 +1,18 @@
-package cloister.tdx.core;
+package cloister.tdx.exits;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeptState;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
-import cloister.tdx.exits.Debugger;
-import cloister.tdx.exits.EptExits;
-import cloister.tdx.exits.Inject;
-import cloister.tdx.exits.TdExit;
-import cloister.tdx.exits.VmExit;
+import cloister.tdx.core.Gpa;
+import cloister.tdx.core.LeafFailure;
+import cloister.tdx.core.LpState;
+import cloister.tdx.core.ModuleState;
+import cloister.tdx.core.SeptEntry;
+import cloister.tdx.core.Tdcs;
+import cloister.tdx.core.Tdr;
+import cloister.tdx.core.Transition;
 
 /// Memory operands of guest-side functions: the module walks the EPT as the processor would. [TDX-BASE "Guest-Side
 /// Function Memory Operands"]
