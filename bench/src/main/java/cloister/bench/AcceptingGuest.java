@@ -44,8 +44,8 @@ final class AcceptingGuest {
     /// One of its pages.
     static byte[] page(int index, int pagesToAccept) {
         return switch (index) {
-            case 0 -> table(0, BASE + 0x1000 | TABLE);
-            case 1 -> table(LAST_GIB, BASE + 0x2000 | TABLE);
+            case 0 -> table(0, (BASE + 0x1000) | TABLE);
+            case 1 -> table(LAST_GIB, (BASE + 0x2000) | TABLE);
             case 2 -> table(LAST_ENTRY, LARGE_PAGE);
             default -> code(pagesToAccept);
         };

@@ -88,7 +88,7 @@ final class BuiltTd implements AutoCloseable {
         memory.write(params + TdParams.ATTRIBUTES, 8, system.attributesFixed1());
         memory.write(params + TdParams.XFAM, 8, 3 | system.xfamFixed1());
         memory.write(params + TdParams.MAX_VCPUS, 2, 1);
-        memory.write(params + TdParams.EPTP_CONTROLS, 8, Ept.TYPE_WB | 3 << 3);
+        memory.write(params + TdParams.EPTP_CONTROLS, 8, Ept.TYPE_WB | (3 << 3));
         memory.write(params + TdParams.CONFIG_FLAGS, 8, TdParams.FLAG_NO_RBP_MOD);
         memory.write(params + TdParams.TSC_FREQUENCY, 2, Platform.TSC_HZ / TdParams.TSC_UNIT_HZ);
         check("TDH.MNG.INIT", seam.mngInit(tdr, params, out));

@@ -48,7 +48,7 @@ class SpecificationTest {
             }
             String method = namesClass ? named.group(3) : quoted.group(1);
             var methods = tests.get(testClass);
-            if (methods == null || method != null && !methods.contains(method)) {
+            if (methods == null || (method != null && !methods.contains(method))) {
                 missing.add(quoted.group(1));
             }
         }

@@ -215,14 +215,7 @@ class TidyTest {
     }
 
     private static List<Path> walk(Predicate<Path> wanted) {
-        try (var all = Files.walk(ROOT)) {
-            var files = all.filter(Files::isRegularFile).filter(f -> !f.startsWith(ROOT.resolve(".git")))
-                    .filter(wanted).sorted().toList();
-            assertThat(files).as("files under " + ROOT).isNotEmpty();
-            return files;
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
+        return Sources.walk(ROOT, wanted);
     }
 
     private static List<String> lines(Path file) {

@@ -57,7 +57,7 @@ final class FieldWords {
     private static String bits(Map<Integer, String> names, long value) {
         var words = new ArrayList<String>();
         for (int bit = 0; bit < Long.SIZE; bit++) {
-            if ((value >>> bit & 1) != 0) {
+            if (((value >>> bit) & 1) != 0) {
                 words.add(names.getOrDefault(bit, "bit " + bit));
             }
         }
@@ -67,7 +67,7 @@ final class FieldWords {
     private static String components(long value) {
         var words = new ArrayList<String>();
         for (int bit = 0; bit < Long.SIZE; bit++) {
-            if ((value >>> bit & 1) != 0) {
+            if (((value >>> bit) & 1) != 0) {
                 words.add(bit < COMPONENTS.length ? COMPONENTS[bit] : "" + bit);
             }
         }

@@ -106,7 +106,7 @@ final class SnapshotText {
     }
 
     private static String packages(int bitmap) {
-        return IntStream.range(0, Integer.SIZE).filter(i -> (bitmap >>> i & 1) != 0).mapToObj(String::valueOf)
+        return IntStream.range(0, Integer.SIZE).filter(i -> ((bitmap >>> i) & 1) != 0).mapToObj(String::valueOf)
                 .collect(Collectors.joining(" "));
     }
 

@@ -238,8 +238,8 @@ public final class LogicalProcessor {
     /// INVVPID of type `Ept.INVVPID_*`.
     public VmxStatus invvpid(int type, int vpid, long linear) {
         boolean all = type == Ept.INVVPID_ALL_CONTEXTS;
-        if (type < Ept.INVVPID_ADDRESS || type > Ept.INVVPID_RETAINING_GLOBALS || !all && vpid == 0
-                || type == Ept.INVVPID_ADDRESS && !Msrs.canonical(linear)) {
+        if (type < Ept.INVVPID_ADDRESS || type > Ept.INVVPID_RETAINING_GLOBALS || (!all && vpid == 0)
+                || (type == Ept.INVVPID_ADDRESS && !Msrs.canonical(linear))) {
             return fail(VmInstructionError.INVALID_INVEPT_INVVPID_OPERAND);
         }
         if (type == Ept.INVVPID_ADDRESS) {
@@ -272,7 +272,7 @@ public final class LogicalProcessor {
     }
 
     private boolean validRegion(long hpa) {
-        return (hpa & PhysicalMemory.FRAME_SIZE - 1) == 0 && hpa >= 0 && hpa < MAX_PHYSICAL
+        return (hpa & (PhysicalMemory.FRAME_SIZE - 1)) == 0 && hpa >= 0 && hpa < MAX_PHYSICAL
                 && cpu.memory.contains(PhysicalMemory.pa(hpa), PhysicalMemory.FRAME_SIZE);
     }
 

@@ -48,14 +48,14 @@ public final class AcpiPm implements PortDevice {
     @Override public int readPort(int port, int size) {
         int register = port & ~1;
         int value = switch (register) {
-            case EVENT_BLOCK -> status | enable << 16;
+            case EVENT_BLOCK -> status | (enable << 16);
             case ENABLE_REGISTER -> enable;
             case CONTROL_BLOCK -> SCI_ENABLED;
             case TIMER_BLOCK -> timer();
             case TIMER_BLOCK + 2 -> timer() >>> 16;
             default -> 0;
         };
-        return value >>> 8 * (port & 1);
+        return value >>> (8 * (port & 1));
     }
 
     @Override public void writePort(int port, int size, int value) {
@@ -72,9 +72,9 @@ public final class AcpiPm implements PortDevice {
     private void writeWord(int port, int value, int mask) {
         switch (port) {
             case EVENT_BLOCK -> status &= ~value;
-            case ENABLE_REGISTER -> enable = enable & ~mask | value & mask;
+            case ENABLE_REGISTER -> enable = (enable & ~mask) | (value & mask);
             case CONTROL_BLOCK -> {
-                if ((value & SLEEP_ENABLE) != 0 && (value >>> 10 & 7) == S5_SLEEP_TYPE) {
+                if ((value & SLEEP_ENABLE) != 0 && ((value >>> 10) & 7) == S5_SLEEP_TYPE) {
                     system.powerOff();
                 }
             }

@@ -149,11 +149,11 @@ public final class CmosRtc implements PortDevice {
     }
 
     private byte encode(int value) {
-        return (byte) ((ram[B] & B_BINARY) != 0 ? value : value / 10 << 4 | value % 10);
+        return (byte) ((ram[B] & B_BINARY) != 0 ? value : ((value / 10) << 4) | (value % 10));
     }
 
     private int decode(int value) {
-        return (ram[B] & B_BINARY) != 0 ? value & 0xff : (value >>> 4 & 0xf) * 10 + (value & 0xf);
+        return (ram[B] & B_BINARY) != 0 ? value & 0xff : ((value >>> 4) & 0xf) * 10 + (value & 0xf);
     }
 
     private byte encodeHour(int hour) {

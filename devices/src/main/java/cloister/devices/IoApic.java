@@ -17,7 +17,7 @@ public final class IoApic implements MmioDevice {
     private static final long MASKED = 1L << 16;
     private static final long LEVEL = 1L << 15;
     private static final long REMOTE_IRR = 1L << 14;
-    private static final long READ_ONLY = REMOTE_IRR | 1L << 12;
+    private static final long READ_ONLY = REMOTE_IRR | (1L << 12);
     private static final long MSI_BASE = 0xfee00000L;
 
     /// Where its messages go.
@@ -74,29 +74,29 @@ public final class IoApic implements MmioDevice {
     private int readRegister() {
         return switch (select) {
             case 0, 2 -> id << 24;
-            case 1 -> VERSION | PINS - 1 << 16;
+            case 1 -> VERSION | ((PINS - 1) << 16);
             default -> {
-                int pin = select - 0x10 >> 1;
-                yield select < 0x10 || pin >= PINS ? 0 : (int) (entries[pin] >>> 32 * (select & 1));
+                int pin = (select - 0x10) >> 1;
+                yield select < 0x10 || pin >= PINS ? 0 : (int) (entries[pin] >>> (32 * (select & 1)));
             }
         };
     }
 
     private void writeRegister(int value) {
         if (select == 0) {
-            id = value >>> 24 & 0xf;
+            id = (value >>> 24) & 0xf;
             return;
         }
-        int pin = select - 0x10 >> 1;
+        int pin = (select - 0x10) >> 1;
         if (select < 0x10 || pin >= PINS) {
             return;
         }
         long old = entries[pin];
         long changed;
         if ((select & 1) != 0) {
-            changed = old & 0xffff_ffffL | (long) value << 32;
+            changed = (old & 0xffff_ffffL) | ((long) value << 32);
         } else {
-            changed = old & (0xffff_ffffL << 32 | READ_ONLY) | value & 0x1ffffL & ~READ_ONLY;
+            changed = (old & ((0xffff_ffffL << 32) | READ_ONLY)) | (value & 0x1ffffL & ~READ_ONLY);
         }
         if ((changed & LEVEL) == 0) {
             changed &= ~REMOTE_IRR;
@@ -109,8 +109,8 @@ public final class IoApic implements MmioDevice {
     }
 
     private void drive(int pin, boolean level) {
-        boolean was = (asserted >>> pin & 1) != 0;
-        asserted = level ? asserted | 1 << pin : asserted & ~(1 << pin);
+        boolean was = ((asserted >>> pin) & 1) != 0;
+        asserted = level ? asserted | (1 << pin) : asserted & ~(1 << pin);
         long entry = entries[pin];
         if ((entry & LEVEL) != 0) {
             serviceLevel(pin);
@@ -121,7 +121,7 @@ public final class IoApic implements MmioDevice {
 
     private void serviceLevel(int pin) {
         long entry = entries[pin];
-        boolean high = (asserted >>> pin & 1) != 0;
+        boolean high = ((asserted >>> pin) & 1) != 0;
         if ((entry & LEVEL) != 0 && high && (entry & (MASKED | REMOTE_IRR)) == 0) {
             entries[pin] |= REMOTE_IRR;
             messages.send(pin, address(entry), data(entry));
@@ -130,12 +130,12 @@ public final class IoApic implements MmioDevice {
 
     private static long address(long entry) {
         long destination = entry >>> 56;
-        long logical = entry >>> 11 & 1;
-        return MSI_BASE | destination << 12 | logical << 2;
+        long logical = (entry >>> 11) & 1;
+        return MSI_BASE | (destination << 12) | (logical << 2);
     }
 
     private static int data(long entry) {
-        int level = (int) (entry >>> 15 & 1);
-        return (int) entry & 0xff | (int) (entry >>> 8 & 7) << 8 | level << 14 | level << 15;
+        int level = (int) ((entry >>> 15) & 1);
+        return ((int) entry & 0xff) | ((int) ((entry >>> 8) & 7) << 8) | (level << 14) | (level << 15);
     }
 }

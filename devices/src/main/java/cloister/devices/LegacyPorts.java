@@ -36,7 +36,7 @@ public final class LegacyPorts implements PortDevice {
 
     @Override public int readPort(int port, int size) {
         return switch (port) {
-            case PORT_B -> portB | (int) (clock.nanos() / REFRESH_NANOS & 1) << 4;
+            case PORT_B -> portB | ((int) ((clock.nanos() / REFRESH_NANOS) & 1) << 4);
             case POST -> post;
             case PORT_A -> portA;
             default -> 0xff;

@@ -23,7 +23,7 @@ public final class MmioBus {
 
     /// Reads `size` (1, 2, 4 or 8) bytes, zero-extended.
     public long read(long gpa, int size) {
-        long mask = size == 8 ? -1 : (1L << 8 * size) - 1;
+        long mask = size == 8 ? -1 : (1L << (8 * size)) - 1;
         var claim = find(gpa);
         return claim == null ? mask : claim.getValue().device().readMmio(gpa - claim.getKey(), size) & mask;
     }

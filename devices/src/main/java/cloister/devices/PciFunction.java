@@ -13,7 +13,7 @@ public final class PciFunction {
     public PciFunction(int vendor, int device, int classCode, int revision) {
         put(0, 2, vendor);
         put(2, 2, device);
-        put(8, 4, classCode << 8 | revision);
+        put(8, 4, (classCode << 8) | revision);
         put(0x2c, 2, vendor);
         allowWrites(4, 2, 0x0547); // command: I/O, memory, bus master, parity, SERR#, INTx disable
         allowWrites(0x0c, 1, 0xff);
@@ -23,29 +23,29 @@ public final class PciFunction {
     /// Sets read-only content.
     public void put(int offset, int size, int value) {
         for (int i = 0; i < size; i++) {
-            content[offset + i] = (byte) (value >>> 8 * i);
+            content[offset + i] = (byte) (value >>> (8 * i));
         }
     }
 
     /// Declares bits that the guest can change.
     public void allowWrites(int offset, int size, int mask) {
         for (int i = 0; i < size; i++) {
-            writable[offset + i] = (byte) (mask >>> 8 * i);
+            writable[offset + i] = (byte) (mask >>> (8 * i));
         }
     }
 
     int read(int offset, int size) {
         int value = 0;
         for (int i = 0; i < size; i++) {
-            value |= (content[offset + i & BYTES - 1] & 0xff) << 8 * i;
+            value |= (content[(offset + i) & (BYTES - 1)] & 0xff) << (8 * i);
         }
         return value;
     }
 
     void write(int offset, int size, int value) {
         for (int i = 0; i < size; i++) {
-            int at = offset + i & BYTES - 1;
-            content[at] = (byte) (content[at] & ~writable[at] | value >>> 8 * i & writable[at]);
+            int at = (offset + i) & (BYTES - 1);
+            content[at] = (byte) ((content[at] & ~writable[at]) | ((value >>> (8 * i)) & writable[at]));
         }
     }
 }

@@ -31,7 +31,7 @@ public final class PciHost implements PortDevice {
 
     /// Puts a function on bus 0.
     public void add(int device, int function, PciFunction configuration) {
-        functions.put(device << 3 | function, configuration);
+        functions.put((device << 3) | function, configuration);
     }
 
     @Override public boolean takesWide() {
@@ -41,7 +41,7 @@ public final class PciHost implements PortDevice {
     @Override public int readPort(int port, int size) {
         if (port >= DATA) {
             var function = selected();
-            return function == null ? -1 : function.read(address & 0xfc | port & 3, size);
+            return function == null ? -1 : function.read((address & 0xfc) | (port & 3), size);
         }
         if (port == BASE && size == 4) {
             return address;
@@ -53,7 +53,7 @@ public final class PciHost implements PortDevice {
         if (port >= DATA) {
             var function = selected();
             if (function != null) {
-                function.write(address & 0xfc | port & 3, size, value);
+                function.write((address & 0xfc) | (port & 3), size, value);
             }
         } else if (port == BASE && size == 4) {
             address = value & 0x80fffffc;
@@ -66,7 +66,7 @@ public final class PciHost implements PortDevice {
     }
 
     private PciFunction selected() {
-        boolean busZero = (address >>> 16 & 0xff) == 0;
-        return (address & ENABLE) != 0 && busZero ? functions.get(address >>> 8 & 0xff) : null;
+        boolean busZero = ((address >>> 16) & 0xff) == 0;
+        return (address & ENABLE) != 0 && busZero ? functions.get((address >>> 8) & 0xff) : null;
     }
 }

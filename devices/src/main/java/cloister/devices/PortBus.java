@@ -21,13 +21,13 @@ public final class PortBus {
     /// Reads `size` (1, 2 or 4) bytes, zero-extended.
     public int read(int port, int size) {
         var device = claims[port];
-        int mask = size == 4 ? -1 : (1 << 8 * size) - 1;
+        int mask = size == 4 ? -1 : (1 << (8 * size)) - 1;
         if (size == 1 || wholly(device, port, size)) {
             return device == null ? mask : device.readPort(port, size) & mask;
         }
         int value = 0;
         for (int i = 0; i < size; i++) {
-            value |= read(port + i & PORTS - 1, 1) << 8 * i;
+            value |= read((port + i) & (PORTS - 1), 1) << (8 * i);
         }
         return value;
     }
@@ -37,18 +37,18 @@ public final class PortBus {
         var device = claims[port];
         if (size == 1 || wholly(device, port, size)) {
             if (device != null) {
-                device.writePort(port, size, size == 4 ? value : value & (1 << 8 * size) - 1);
+                device.writePort(port, size, size == 4 ? value : value & ((1 << (8 * size)) - 1));
             }
             return;
         }
         for (int i = 0; i < size; i++) {
-            write(port + i & PORTS - 1, 1, value >>> 8 * i & 0xff);
+            write((port + i) & (PORTS - 1), 1, (value >>> (8 * i)) & 0xff);
         }
     }
 
     private boolean wholly(PortDevice device, int port, int size) {
         for (int i = 1; i < size; i++) {
-            if (claims[port + i & PORTS - 1] != device) {
+            if (claims[(port + i) & (PORTS - 1)] != device) {
                 return false;
             }
         }

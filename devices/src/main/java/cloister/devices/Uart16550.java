@@ -86,14 +86,14 @@ public final class Uart16550 implements PortDevice {
         switch (port - base) {
             case 0 -> {
                 if (dlab()) {
-                    divisor = divisor & 0xff00 | value;
+                    divisor = (divisor & 0xff00) | value;
                 } else {
                     transmit(value);
                 }
             }
             case 1 -> {
                 if (dlab()) {
-                    divisor = divisor & 0xff | value << 8;
+                    divisor = (divisor & 0xff) | (value << 8);
                 } else {
                     writeInterruptEnable(value & 0xf);
                 }
@@ -175,11 +175,11 @@ public final class Uart16550 implements PortDevice {
         mcr = value;
         int inputs = MSR_CTS_DSR_DCD;
         if (loop()) {
-            inputs = (mcr & 1) << 5 | (mcr & 2) << 3 | (mcr & 4) << 4 | (mcr & 8) << 4;
+            inputs = ((mcr & 1) << 5) | ((mcr & 2) << 3) | ((mcr & 4) << 4) | ((mcr & 8) << 4);
         }
         int changed = inputs ^ modemInputs;
         int trailingRing = modemInputs & ~inputs & 0x40;
-        msrDelta |= (changed & 0xb0 | trailingRing) >>> 4;
+        msrDelta |= ((changed & 0xb0) | trailingRing) >>> 4;
         modemInputs = inputs;
         refill();
         update();

@@ -70,9 +70,9 @@ final class BoardDevicesTest {
 
     @Test void softOffNeedsTheRightSleepType() {
         assertThat(bus.read(0x604, 2)).as("ACPI mode").isEqualTo(1);
-        bus.write(0x604, 2, 1 << 13 | 3 << 10);
+        bus.write(0x604, 2, (1 << 13) | (3 << 10));
         assertThat(requests).isEmpty();
-        bus.write(0x604, 2, 1 << 13 | AcpiPm.S5_SLEEP_TYPE << 10);
+        bus.write(0x604, 2, (1 << 13) | (AcpiPm.S5_SLEEP_TYPE << 10));
         assertThat(requests).containsExactly("off");
     }
 

@@ -58,7 +58,7 @@ final class Uart16550Test {
         out(LCR, 0x80);
         out(0, 0x34);
         out(1, 0x12);
-        assertThat(in(0) | in(1) << 8).isEqualTo(0x1234);
+        assertThat(in(0) | (in(1) << 8)).isEqualTo(0x1234);
         out(LCR, 3);
         assertThat(in(1)).as("the divisor is hidden again").isZero();
     }

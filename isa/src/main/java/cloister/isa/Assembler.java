@@ -198,7 +198,7 @@ public final class Assembler {
             for (int size : SIZES[mode.ordinal()]) {
                 size = size == 4 && mode == CodeMode.BITS64 && (form.default64 || form.force64) ? 8
                     : size == 8 && (form.default64 || form.force64) ? 4 : size;
-                if (operandSize != 0 && size != operandSize || branch && size != natural) {
+                if ((operandSize != 0 && size != operandSize) || (branch && size != natural)) {
                     continue;
                 }
                 Encoder attempt = new Encoder(mode, form, size, operands, shortTarget);

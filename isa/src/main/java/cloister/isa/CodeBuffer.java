@@ -45,7 +45,7 @@ final class CodeBuffer {
 
     void put(long value, int size) {
         for (int i = 0; i < size; i++) {
-            put((int) (value >> 8 * i));
+            put((int) (value >> (8 * i)));
         }
     }
 
@@ -73,7 +73,7 @@ final class CodeBuffer {
                 throw new IllegalStateException("label address 0x%x does not fit in %d bytes".formatted(value, fixup.size));
             }
             for (int i = 0; i < fixup.size; i++) {
-                result[fixup.offset + i] = (byte) (value >> 8 * i);
+                result[fixup.offset + i] = (byte) (value >> (8 * i));
             }
         }
         return result;
@@ -83,7 +83,7 @@ final class CodeBuffer {
         if (size == 8) {
             return true;
         }
-        long high = 1L << 8 * size;
+        long high = 1L << (8 * size);
         return value >= -(high >> 1) && value < (signed ? high >> 1 : high);
     }
 }

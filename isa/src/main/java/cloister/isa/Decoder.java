@@ -143,8 +143,8 @@ public final class Decoder {
             int b = next();
             switch (b) {
                 case 0xF0 -> f.prefixes |= Instruction.PREFIX_LOCK;
-                case 0xF2 -> f.prefixes = f.prefixes & ~Instruction.PREFIX_REP | Instruction.PREFIX_REPNE;
-                case 0xF3 -> f.prefixes = f.prefixes & ~Instruction.PREFIX_REPNE | Instruction.PREFIX_REP;
+                case 0xF2 -> f.prefixes = (f.prefixes & ~Instruction.PREFIX_REP) | Instruction.PREFIX_REPNE;
+                case 0xF3 -> f.prefixes = (f.prefixes & ~Instruction.PREFIX_REPNE) | Instruction.PREFIX_REP;
                 case 0x66 -> f.prefixes |= Instruction.PREFIX_OPERAND_SIZE;
                 case 0x67 -> {
                     f.prefixes |= Instruction.PREFIX_ADDRESS_SIZE;
@@ -152,7 +152,7 @@ public final class Decoder {
                 }
                 case 0x26, 0x2E, 0x36, 0x3E -> {
                     if (mode != CodeMode.BITS64) {
-                        segment = b >> 3 & 3;
+                        segment = (b >> 3) & 3;
                     }
                 }
                 case 0x64, 0x65 -> segment = b - 0x60;
@@ -199,7 +199,7 @@ public final class Decoder {
         vex = true;
         vvvv = b2;
         if (long64) {
-            rex = ~b1 >> 5 & 7 | b2 >> 4 & 8;
+            rex = ((~b1 >> 5) & 7) | ((b2 >> 4) & 8);
             f.prefixes |= (rex & 8) != 0 ? Instruction.PREFIX_REX_W : 0;
         }
         return switch (b1 & 0x1F) {
@@ -227,8 +227,8 @@ public final class Decoder {
                 operand(i, operands[i]);
             }
         }
-        if (has(Instruction.PREFIX_LOCK) && !(form.lockable && f.kind[0] == OperandKind.MEM)
-            || vex && !form.usesVvvv && (vvvv & 0x78) != 0x78) {
+        if ((has(Instruction.PREFIX_LOCK) && !(form.lockable && f.kind[0] == OperandKind.MEM))
+            || (vex && !form.usesVvvv && (vvvv & 0x78) != 0x78)) {
             invalid = true;
         }
         if (f.op == Op.MOV_SREG && f.kind[0] == OperandKind.SREG && f.reg[0] == 1) {
@@ -257,7 +257,7 @@ public final class Decoder {
             memoryOperand();
             return;
         }
-        int number = modRm & 7 | (rex & 1) << 3;
+        int number = (modRm & 7) | ((rex & 1) << 3);
         f.size[i] = form.type().bytes(f.operandSize, f.addressSize);
         switch (form.method()) {
             case RM_XMM_OR_MEM, RM_XMM -> register(i, OperandKind.XMM, number);
@@ -279,8 +279,8 @@ public final class Decoder {
 
     private void operand(int i, OperandForm form) {
         int size = form.type().bytes(f.operandSize, f.addressSize);
-        int reg = modRm >> 3 & 7;
-        int extendedReg = reg | (rex & 4) << 1;
+        int reg = (modRm >> 3) & 7;
+        int extendedReg = reg | ((rex & 4) << 1);
         f.size[i] = size;
         switch (form.method()) {
             case FIXED_GPR -> register(i, OperandKind.GPR, form.fixed());
@@ -288,8 +288,8 @@ public final class Decoder {
             case FIXED_ST -> register(i, OperandKind.ST, 0);
             case FIXED_XMM -> register(i, OperandKind.XMM, form.fixed());
             case ONE -> immediate(i, 1);
-            case OPCODE_GPR -> generalRegister(i, opcode & 7 | (rex & 1) << 3);
-            case VEX_GPR -> register(i, OperandKind.GPR, ~vvvv >> 3 & (mode == CodeMode.BITS64 ? 15 : 7));
+            case OPCODE_GPR -> generalRegister(i, (opcode & 7) | ((rex & 1) << 3));
+            case VEX_GPR -> register(i, OperandKind.GPR, (~vvvv >> 3) & (mode == CodeMode.BITS64 ? 15 : 7));
             case REG_GPR -> generalRegister(i, extendedReg);
             case REG_XMM -> register(i, OperandKind.XMM, extendedReg);
             case REG_MMX -> register(i, OperandKind.MMX, reg);
@@ -349,7 +349,7 @@ public final class Decoder {
     private long unsigned(int size) {
         long value = 0;
         for (int i = 0; i < size; i++) {
-            value |= (long) next() << 8 * i;
+            value |= (long) next() << (8 * i);
         }
         return value;
     }
@@ -390,7 +390,7 @@ public final class Decoder {
         boolean noBase = false;
         if (rm == 4) {
             int sib = next();
-            int index = sib >> 3 & 7 | (rex & 2) << 2;
+            int index = ((sib >> 3) & 7) | ((rex & 2) << 2);
             f.index = index == 4 ? Instruction.NO_REGISTER : index;
             f.scale = sib >> 6;
             rm = sib & 7;
@@ -400,7 +400,7 @@ public final class Decoder {
             f.disp = signed(4);
             return;
         }
-        f.base = noBase ? Instruction.NO_REGISTER : rm | (rex & 1) << 3;
+        f.base = noBase ? Instruction.NO_REGISTER : rm | ((rex & 1) << 3);
         f.disp = noBase || mod == 2 ? signed(4) : mod == 1 ? signed(1) : 0;
     }
 }

@@ -89,7 +89,7 @@ public final class Disassembler {
                 case SETCC -> "set" + CC[i.cc];
                 case CMOVCC -> "cmov" + CC[i.cc];
                 case JCXZ -> i.addressSize == 8 ? "jrcxz" : i.addressSize == 4 ? "jecxz" : "jcxz";
-                case MOV -> i.kind1 == OperandKind.IMM && i.length >= 10 && i.kind0 == OperandKind.GPR
+                case MOV -> (i.kind1 == OperandKind.IMM && i.length >= 10 && i.kind0 == OperandKind.GPR)
                     || isOffset64() ? "movabs" : "mov";
                 case MOV_SREG, MOV_CR, MOV_DR -> "mov";
                 case PUSH_SREG -> "push";
@@ -129,7 +129,7 @@ public final class Disassembler {
                 return "pclmulqdq";
             }
             immediateSuppressed = true;
-            return "pclmul" + CARRYLESS[(int) (i.imm & 1 | i.imm >> 3 & 2)] + "dq";
+            return "pclmul" + CARRYLESS[(int) ((i.imm & 1) | ((i.imm >> 3) & 2))] + "dq";
         }
 
         /// Operands that the syntax shows and decoding leaves out.
@@ -156,7 +156,7 @@ public final class Disassembler {
         }
 
         private void operand(OperandKind kind, int reg, int size, int position) {
-            if (kind == OperandKind.NONE || kind == OperandKind.IMM && immediateSuppressed) {
+            if (kind == OperandKind.NONE || (kind == OperandKind.IMM && immediateSuppressed)) {
                 return;
             }
             out.append(operands++ == 0 ? ' ' : ',');
@@ -181,7 +181,7 @@ public final class Disassembler {
 
 
         private void hex(long value, int size) {
-            long shown = size >= 8 ? value : value & (1L << 8 * size) - 1;
+            long shown = size >= 8 ? value : value & ((1L << (8 * size)) - 1);
             boolean shiftByOne = shown == 1 && switch (i.op) {
                 case ROL, ROR, RCL, RCR, SHL, SHR, SAR -> true;
                 default -> false;
@@ -233,7 +233,7 @@ public final class Disassembler {
         }
 
         private void hexAddress(long value) {
-            long shown = i.addressSize == 8 ? value : value & (1L << 8 * i.addressSize) - 1;
+            long shown = i.addressSize == 8 ? value : value & ((1L << (8 * i.addressSize)) - 1);
             out.append("0x").append(Long.toHexString(shown));
         }
     }

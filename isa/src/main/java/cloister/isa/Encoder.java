@@ -93,7 +93,7 @@ final class Encoder {
 
     /// Tries; true if the row takes these operands.
     boolean encode(int condition, boolean lock, int repeat) {
-        if (form.operands.length != operands.length || form.longMode != InstructionForm.ANY && form.longMode != (long64() ? 1 : 0)
+        if (form.operands.length != operands.length || (form.longMode != InstructionForm.ANY && form.longMode != (long64() ? 1 : 0))
             || !admitsOperandSize()) {
             return false;
         }
@@ -104,13 +104,13 @@ final class Encoder {
             }
         }
         if (form.modRmFirst != InstructionForm.ANY) {
-            modRm = modRm < 0 ? form.modRmFirst : form.modRmFirst | modRm & 7;
+            modRm = modRm < 0 ? form.modRmFirst : form.modRmFirst | (modRm & 7);
         } else if (modRm >= 0) {
-            modRm |= reg << 3 & 0x38;
+            modRm |= (reg << 3) & 0x38;
         }
         boolean wide = operandSize == 8 && !form.default64 && !form.force64;
         rex |= wide ? 8 : 0;
-        if (rexForbidden && (rex != 0 || rexNeeded) || !long64() && (rex != 0 || rexNeeded)) {
+        if ((rexForbidden && (rex != 0 || rexNeeded)) || (!long64() && (rex != 0 || rexNeeded))) {
             return false;
         }
         write(condition, lock, repeat);
@@ -120,10 +120,10 @@ final class Encoder {
 
     private boolean admitsOperandSize() {
         boolean prefix66 = needs66();
-        if (form.byteOperation != (operandSize == 1) || operandSize == 8 && !long64() || operandSize == 8 && form.atMost32) {
+        if (form.byteOperation != (operandSize == 1) || (operandSize == 8 && !long64()) || (operandSize == 8 && form.atMost32)) {
             return false;
         }
-        if (long64() && form.force64 != (operandSize == 8) && form.force64 || long64() && form.default64 && operandSize == 4) {
+        if ((long64() && form.force64 != (operandSize == 8) && form.force64) || (long64() && form.default64 && operandSize == 4)) {
             return false;
         }
         if (prefix66 && (form.prefix == InstructionForm.PREFIX_NONE || form.prefix == InstructionForm.PREFIX_66)) {
@@ -177,11 +177,11 @@ final class Encoder {
 
     private void register(int number) {
         reg = number & 7;
-        rex |= number >> 1 & 4;
+        rex |= (number >> 1) & 4;
     }
 
     private void rm(int number) {
-        modRm = 0xC0 | number & 7;
+        modRm = 0xC0 | (number & 7);
         rex |= number >> 3;
     }
 
@@ -226,7 +226,7 @@ final class Encoder {
             }
         }
         if (immediate.label() != null) {
-            if (size == 1 || size == 4 && operandSize == 8 && form.op == Op.MOV) {
+            if (size == 1 || (size == 4 && operandSize == 8 && form.op == Op.MOV)) {
                 return false;
             }
         } else if (!fits(immediate.value(), size, extended ? operandSize : size)) {
@@ -245,7 +245,7 @@ final class Encoder {
     /// Whether `value`, as an operand of `width` bytes, comes out of a field of `size` bytes by sign extension.
     private static boolean fits(long value, int size, int width) {
         long bits = 64 - 8L * width;
-        boolean inWidth = width == 8 || value >= -(1L << 8 * width - 1) && value < 1L << 8 * width;
+        boolean inWidth = width == 8 || (value >= -(1L << (8 * width - 1)) && value < 1L << (8 * width));
         long shift = 64 - 8L * size;
         long truncated = value << shift >> shift;
         return inWidth && (width == size || truncated << bits == value << bits);
@@ -275,7 +275,7 @@ final class Encoder {
             default -> false;
         };
         int size = f.memoryType().bytes(operandSize, addressSize);
-        if (!admitted || mem.size() != 0 && size != 0 && mem.size() != size) {
+        if (!admitted || (mem.size() != 0 && size != 0 && mem.size() != size)) {
             return false;
         }
         if (addressSize == 2) {
@@ -290,15 +290,15 @@ final class Encoder {
         }
         int base = mem.base() == null ? -1 : mem.base().number();
         int index = mem.index() == null ? -1 : mem.index().number();
-        int rm = switch (base << 8 | index & 0xFF) {
-            case 3 << 8 | 6 -> 0;
-            case 3 << 8 | 7 -> 1;
-            case 5 << 8 | 6 -> 2;
-            case 5 << 8 | 7 -> 3;
-            case 6 << 8 | 0xFF -> 4;
-            case 7 << 8 | 0xFF -> 5;
-            case 5 << 8 | 0xFF -> 6;
-            case 3 << 8 | 0xFF -> 7;
+        int rm = switch ((base << 8) | (index & 0xFF)) {
+            case (3 << 8) | 6 -> 0;
+            case (3 << 8) | 7 -> 1;
+            case (5 << 8) | 6 -> 2;
+            case (5 << 8) | 7 -> 3;
+            case (6 << 8) | 0xFF -> 4;
+            case (7 << 8) | 0xFF -> 5;
+            case (5 << 8) | 0xFF -> 6;
+            case (3 << 8) | 0xFF -> 7;
             case -1 -> 8;
             default -> throw new IllegalArgumentException("no 16-bit addressing form for " + mem);
         };
@@ -324,7 +324,7 @@ final class Encoder {
         if (disp != (int) disp && !(addressSize == 4 && disp >>> 32 == 0)) {
             throw new IllegalArgumentException("displacement does not fit: " + mem);
         }
-        if (mem.ripRelative() || mem.base() == null && mem.index() == null && !long64()) {
+        if (mem.ripRelative() || (mem.base() == null && mem.index() == null && !long64())) {
             modRm = 5;
             dispSize = 4;
             return true;
@@ -345,9 +345,9 @@ final class Encoder {
             mod = 1;
             dispSize = 1;
         }
-        modRm = mod << 6 | base & 7;
+        modRm = (mod << 6) | (base & 7);
         if (mem.index() != null || (base & 7) == 4) {
-            modRm = mod << 6 | 4;
+            modRm = (mod << 6) | 4;
             sib(mem, base & 7);
         }
         return true;
@@ -358,8 +358,8 @@ final class Encoder {
         if (mem.index() != null && index == 4) {
             throw new IllegalArgumentException("the stack pointer cannot be an index");
         }
-        rex |= index >> 2 & 2;
-        sib = Integer.numberOfTrailingZeros(mem.scale()) << 6 | (index & 7) << 3 | base;
+        rex |= (index >> 2) & 2;
+        sib = (Integer.numberOfTrailingZeros(mem.scale()) << 6) | ((index & 7) << 3) | base;
     }
 
     private void write(int condition, boolean lock, int repeat) {
@@ -382,8 +382,8 @@ final class Encoder {
         }
         if (vex) {
             out.write(0xC4);
-            out.write((~rex & 7) << 5 | (form.map == InstructionForm.MAP_VEX_0F38 ? 2 : 3));
-            out.write((rex & 8) << 4 | (~vvvv & 15) << 3 | form.prefix);
+            out.write(((~rex & 7) << 5) | (form.map == InstructionForm.MAP_VEX_0F38 ? 2 : 3));
+            out.write(((rex & 8) << 4) | ((~vvvv & 15) << 3) | form.prefix);
         } else {
             legacyOpcode(out);
         }
@@ -426,7 +426,7 @@ final class Encoder {
 
     private static void field(ByteArrayOutputStream out, long value, int size) {
         for (int i = 0; i < size; i++) {
-            out.write((int) (value >> 8 * i));
+            out.write((int) (value >> (8 * i)));
         }
     }
 

@@ -68,7 +68,7 @@ final class InstructionForm {
         if (!attributes.isEmpty()) {
             throw new IllegalArgumentException("attributes " + attributes);
         }
-        byteOperation = byteAttribute || operands.length > 0 && operands[0].isByteDestination();
+        byteOperation = byteAttribute || (operands.length > 0 && operands[0].isByteDestination());
         boolean usesModRm = digit != ANY || modRmFirst != ANY;
         boolean vvvv = false;
         boolean memory = false;
@@ -94,7 +94,7 @@ final class InstructionForm {
             case PREFIX_F2 -> Instruction.PREFIX_REPNE;
             default -> 0;
         };
-        if (memoryOnly && (registerOnly || modRmFirst != ANY) || operands.length > 4) {
+        if ((memoryOnly && (registerOnly || modRmFirst != ANY)) || operands.length > 4) {
             throw new IllegalArgumentException("operands");
         }
     }
@@ -192,7 +192,7 @@ final class InstructionForm {
     boolean admits(DecodeNode.Selector selector, int value) {
         return switch (selector) {
             case MODE -> longMode == ANY || longMode == value;
-            case PREFIX -> prefix == ANY || prefix == value || prefix == PREFIX_NFX && value <= PREFIX_66;
+            case PREFIX -> prefix == ANY || prefix == value || (prefix == PREFIX_NFX && value <= PREFIX_66);
             case MODRM -> admitsModRm(value);
             case OPERAND_SIZE -> operandSize == ANY || operandSize == value;
             case REX_B -> !rexBClear || value == 0;
@@ -201,7 +201,7 @@ final class InstructionForm {
 
     private boolean admitsModRm(int value) {
         boolean register = value >= 0xC0;
-        return (digit == ANY || digit == (value >> 3 & 7)) && (modRmFirst == ANY || value >= modRmFirst && value <= modRmLast)
+        return (digit == ANY || digit == ((value >> 3) & 7)) && (modRmFirst == ANY || (value >= modRmFirst && value <= modRmLast))
             && !(memoryOnly && register) && !(registerOnly && !register);
     }
 

@@ -16,7 +16,7 @@ final class OpcodeTable {
 
     /// The tree of `opcode` in `map` (MAP_ constants of [InstructionForm]).
     static DecodeNode tree(int map, int opcode) {
-        return TREES[map << 8 | opcode];
+        return TREES[(map << 8) | opcode];
     }
 
     /// All rows of the manual's tables.
@@ -43,7 +43,7 @@ final class OpcodeTable {
         }
         for (InstructionForm row : rows) {
             for (int i = 0; i < row.opcodes; i++) {
-                byOpcode.get((row.map << 8 | row.opcode) + i).add(row);
+                byOpcode.get(((row.map << 8) | row.opcode) + i).add(row);
             }
         }
         DecodeNode[] trees = new DecodeNode[InstructionForm.MAPS << 8];
@@ -79,7 +79,7 @@ final class OpcodeTable {
         boolean ambiguous = false;
         for (InstructionForm row : candidates) {
             int order = best == null ? 1 : Integer.compare(row.specificity(), best.specificity());
-            ambiguous = order == 0 || order < 0 && ambiguous;
+            ambiguous = order == 0 || (order < 0 && ambiguous);
             best = order > 0 ? row : best;
         }
         if (ambiguous) {

@@ -21,7 +21,7 @@ record OperandForm(Method method, Type type, Type memoryType, int fixed) {
         }
 
         boolean usesModRm() {
-            return isRm() || compareTo(REG_GPR) >= 0 && compareTo(REG_DREG) <= 0;
+            return isRm() || (compareTo(REG_GPR) >= 0 && compareTo(REG_DREG) <= 0);
         }
     }
 

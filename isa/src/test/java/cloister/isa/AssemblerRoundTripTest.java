@@ -46,10 +46,10 @@ class AssemblerRoundTripTest {
         boolean relative = i.kind0 == OperandKind.REL;
         boolean memory = i.kind0 == OperandKind.MEM || i.kind1 == OperandKind.MEM;
         boolean bareAccumulator = i.op == Op.MOV && memory && i.base == Instruction.NO_REGISTER && i.index == Instruction.NO_REGISTER;
-        boolean noAddress = !memory && (i.prefixes & Instruction.PREFIX_ADDRESS_SIZE) != 0 || i.base == Instruction.NO_REGISTER;
-        return relative || i.cc != 0 || bareAccumulator || memory && noAddress || i.addressSize == 2 && i.bytes.length > 0 && noAddress
-            || i.kind0 == OperandKind.NONE && (i.op == Op.NOP || (i.prefixes & 0x16) != 0 || i.segment != 3)
-            || i.base == Instruction.BASE_RIP && i.addressSize == 4;
+        boolean noAddress = (!memory && (i.prefixes & Instruction.PREFIX_ADDRESS_SIZE) != 0) || i.base == Instruction.NO_REGISTER;
+        return relative || i.cc != 0 || bareAccumulator || (memory && noAddress) || (i.addressSize == 2 && i.bytes.length > 0 && noAddress)
+            || (i.kind0 == OperandKind.NONE && (i.op == Op.NOP || (i.prefixes & 0x16) != 0 || i.segment != 3))
+            || (i.base == Instruction.BASE_RIP && i.addressSize == 4);
     }
 
     private Instruction decode(CodeMode mode, byte[] code) {

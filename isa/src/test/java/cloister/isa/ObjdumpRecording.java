@@ -72,7 +72,7 @@ final class ObjdumpRecording {
         }
         code[n++] = (byte) opcode;
         for (int i = 0; i < tail.length; i++) {
-            code[n++] = (byte) (i == 0 ? tail[i] ^ digit << 3 : tail[i]);
+            code[n++] = (byte) (i == 0 ? tail[i] ^ (digit << 3) : tail[i]);
         }
         return code;
     }

@@ -21,14 +21,14 @@ public record KvmSegment(long base, int limit, int selector, int type, boolean p
 
     /// Access rights in the format of the VMCS. [SDM Vol. 3 "Guest Register State"]
     public int accessRights() {
-        return type | bit(s, 4) | dpl << 5 | bit(present, 7) | bit(avl, 12) | bit(l, 13) | bit(db, 14) | bit(g, 15)
+        return type | bit(s, 4) | (dpl << 5) | bit(present, 7) | bit(avl, 12) | bit(l, 13) | bit(db, 14) | bit(g, 15)
                 | bit(unusable, 16);
     }
 
     /// The segment with the given access rights.
     public static KvmSegment of(int selector, long base, int limit, int ar) {
-        return new KvmSegment(base, limit, selector, ar & 15, (ar & 1 << 7) != 0, ar >> 5 & 3, (ar & 1 << 14) != 0,
-                (ar & 1 << 4) != 0, (ar & 1 << 13) != 0, (ar & 1 << 15) != 0, (ar & 1 << 12) != 0, (ar & 1 << 16) != 0);
+        return new KvmSegment(base, limit, selector, ar & 15, (ar & (1 << 7)) != 0, (ar >> 5) & 3, (ar & (1 << 14)) != 0,
+                (ar & (1 << 4)) != 0, (ar & (1 << 13)) != 0, (ar & (1 << 15)) != 0, (ar & (1 << 12)) != 0, (ar & (1 << 16)) != 0);
     }
 
     private static int bit(boolean value, int position) {

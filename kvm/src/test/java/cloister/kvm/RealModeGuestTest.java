@@ -164,8 +164,8 @@ final class RealModeGuestTest {
             var loop = wait.label();
             wait.mov(DX, PORT)
                     .mov(mem(null, ApicRegister.ICR2).sized(4), 1 << 24)
-                    .mov(mem(null, ApicRegister.ICR).sized(4), ApicRegister.INIT << 8 | ApicRegister.ICR_ASSERT)
-                    .mov(mem(null, ApicRegister.ICR).sized(4), ApicRegister.STARTUP << 8 | 4)
+                    .mov(mem(null, ApicRegister.ICR).sized(4), (ApicRegister.INIT << 8) | ApicRegister.ICR_ASSERT)
+                    .mov(mem(null, ApicRegister.ICR).sized(4), (ApicRegister.STARTUP << 8) | 4)
                     .label(loop).cmp(mem(null, 0x5000).sized(1).through(SS), 0x77).jcc(Condition.NE, loop)
                     .mov(AL, 'B').out(DX, AL);
             guest.load(CODE, end(wait).assemble());

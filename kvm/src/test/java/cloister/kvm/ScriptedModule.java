@@ -39,11 +39,11 @@ final class ScriptedModule implements SeamFirmware {
         fields.put(0x1900000300000003L, 0x3L);
         fields.put(0x9900000100000004L, 2L);
         fields.put(0x9900000100000008L, 576L);
-        fields.put(0x9900000300000400L, 0x8000_0008L | 0xffff_ffffL << 32);
+        fields.put(0x9900000300000400L, 0x8000_0008L | (0xffff_ffffL << 32));
         fields.put(0x9900000300000500L, 0L);
         fields.put(0x9900000300000501L, 0L);
         fields.put(0x9900000300000401L, 7L);
-        fields.put(0x9900000300000502L, 1L << 32 + 4);
+        fields.put(0x9900000300000502L, 1L << (32 + 4));
         fields.put(0x9900000300000503L, 1L << 5);
     }
 

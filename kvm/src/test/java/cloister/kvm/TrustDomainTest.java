@@ -423,7 +423,7 @@ final class TrustDomainTest {
     @Test void haltWaitsForTheDeadlineTimer() {
         var vcpu = ready();
         long[] result = new long[2];
-        module.exits.add(tdvmcall(32, 0x832, 2 << 17 | 0xec)); // LVT timer: TSC deadline
+        module.exits.add(tdvmcall(32, 0x832, (2 << 17) | 0xec)); // LVT timer: TSC deadline
         module.exits.add(tdvmcall(32, 0x80f, 0x1ff));
         module.exits.add(tdvmcall(32, 0x6e0, 7_000_000));
         module.exits.add(tdvmcall(12, 0));

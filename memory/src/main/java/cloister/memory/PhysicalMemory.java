@@ -101,17 +101,17 @@ public final class PhysicalMemory implements AutoCloseable {
 
     /// The KeyID in bits 51:46 of `hpa`.
     public static int keyId(long hpa) {
-        return (int) (hpa >>> KEY_ID_SHIFT) & (1 << KEY_ID_BITS) - 1;
+        return (int) (hpa >>> KEY_ID_SHIFT) & ((1 << KEY_ID_BITS) - 1);
     }
 
     /// `hpa` without its KeyID.
     public static long pa(long hpa) {
-        return hpa & (1L << KEY_ID_SHIFT) - 1;
+        return hpa & ((1L << KEY_ID_SHIFT) - 1);
     }
 
     /// `pa` with a KeyID.
     public static long hpa(long pa, int keyId) {
-        return pa | (long) keyId << KEY_ID_SHIFT;
+        return pa | ((long) keyId << KEY_ID_SHIFT);
     }
 
     /// Whether there is memory at `[pa, pa + bytes)`.
@@ -132,7 +132,7 @@ public final class PhysicalMemory implements AutoCloseable {
 
     /// The owners of the lines of a frame that several own.
     private char[] lines(int frame) {
-        return mixed[frame >> GROUP_SHIFT][frame & (1 << GROUP_SHIFT) - 1];
+        return mixed[frame >> GROUP_SHIFT][frame & ((1 << GROUP_SHIFT) - 1)];
     }
 
     private void lines(int frame, char[] owners) {
@@ -140,16 +140,16 @@ public final class PhysicalMemory implements AutoCloseable {
         if (mixed[group] == null) {
             mixed[group] = new char[1 << GROUP_SHIFT][];
         }
-        mixed[group][frame & (1 << GROUP_SHIFT) - 1] = owners;
+        mixed[group][frame & ((1 << GROUP_SHIFT) - 1)] = owners;
     }
 
     /// Whether `[pa, pa + bytes)` is within a frame that `keyId` owns wholly, or within one line that it owns.
     private boolean owns(long pa, int bytes, int keyId) {
         char whole = owner[(int) (pa >> FRAME_SHIFT)];
         if (whole == MIXED) {
-            return lines((int) (pa >> FRAME_SHIFT))[lineIndex(pa)] == keyId && (pa & LINE_SIZE - 1) + bytes <= LINE_SIZE;
+            return lines((int) (pa >> FRAME_SHIFT))[lineIndex(pa)] == keyId && (pa & (LINE_SIZE - 1)) + bytes <= LINE_SIZE;
         }
-        return whole == keyId && (pa & FRAME_SIZE - 1) + bytes <= FRAME_SIZE;
+        return whole == keyId && (pa & (FRAME_SIZE - 1)) + bytes <= FRAME_SIZE;
     }
 
     /// `keyId` gets a new key: nobody can read any more what was written with the old one, until it is written again.
@@ -205,7 +205,7 @@ public final class PhysicalMemory implements AutoCloseable {
 
     /// `[pa, pa + length)` is about to change, or has just changed, behind this class's back.
     public void written(long pa, long length) {
-        for (long frame = pa >> FRAME_SHIFT; frame <= pa + length - 1 >> FRAME_SHIFT; frame++) {
+        for (long frame = pa >> FRAME_SHIFT; frame <= (pa + length - 1) >> FRAME_SHIFT; frame++) {
             if (watched[(int) frame] != 0) {
                 for (int i = 0; i < writeListeners.size(); i++) {
                     writeListeners.get(i).written(pa, length);
@@ -222,7 +222,7 @@ public final class PhysicalMemory implements AutoCloseable {
         long pa = pa(hpa);
         int key = keyId(hpa);
         if (!contains(pa, bytes)) {
-            return -1L >>> Long.SIZE - 8 * bytes;
+            return -1L >>> (Long.SIZE - 8 * bytes);
         }
         if (observer != null) {
             observer.beforeRead(pa, bytes);
@@ -232,7 +232,7 @@ public final class PhysicalMemory implements AutoCloseable {
         }
         long value = 0;
         for (int i = 0; i < bytes; i++) {
-            value |= (readForeignByte(pa + i, key) & 0xffL) << 8 * i;
+            value |= (readForeignByte(pa + i, key) & 0xffL) << (8 * i);
         }
         return value;
     }
@@ -277,8 +277,8 @@ public final class PhysicalMemory implements AutoCloseable {
             observer.beforeRead(pa, length);
         }
         for (int done = 0; done < length;) {
-            long unit = owner[(int) (pa + done >> FRAME_SHIFT)] == MIXED ? LINE_SIZE : FRAME_SIZE;
-            int chunk = (int) Math.min(length - done, unit - (pa + done & unit - 1));
+            long unit = owner[(int) ((pa + done) >> FRAME_SHIFT)] == MIXED ? LINE_SIZE : FRAME_SIZE;
+            int chunk = (int) Math.min(length - done, unit - ((pa + done) & (unit - 1)));
             if (owns(pa + done, chunk, key)) {
                 MemorySegment.copy(window, ValueLayout.JAVA_BYTE, pa + done, target, offset + done, chunk);
             } else {
@@ -307,7 +307,7 @@ public final class PhysicalMemory implements AutoCloseable {
         if (!contains(pa, length)) {
             return;
         }
-        if (value == 0 && (pa & FRAME_SIZE - 1) == 0 && length == FRAME_SIZE && !touched[(int) (pa >> FRAME_SHIFT)]) {
+        if (value == 0 && (pa & (FRAME_SIZE - 1)) == 0 && length == FRAME_SIZE && !touched[(int) (pa >> FRAME_SHIFT)]) {
             written(pa, length);
             setOwner(pa, length, keyId(hpa));
         } else {
@@ -394,10 +394,10 @@ public final class PhysicalMemory implements AutoCloseable {
     /// lines; a line covered in part by a new owner keeps what that owner would have read.
     public void takeOwnership(long pa, long length, int keyId) {
         written(pa, length);
-        for (long frame = pa >> FRAME_SHIFT; frame <= pa + length - 1 >> FRAME_SHIFT; frame++) {
+        for (long frame = pa >> FRAME_SHIFT; frame <= (pa + length - 1) >> FRAME_SHIFT; frame++) {
             touch(frame);
         }
-        long last = pa + length - 1 >> FRAME_SHIFT;
+        long last = (pa + length - 1) >> FRAME_SHIFT;
         for (long frame = pa >> FRAME_SHIFT; frame <= last; frame++) {
             if (owner[(int) frame] != keyId) {
                 rewriteEdges(pa, length, keyId);
@@ -409,10 +409,10 @@ public final class PhysicalMemory implements AutoCloseable {
 
     private void rewriteEdges(long pa, long length, int keyId) {
         long end = pa + length;
-        if ((pa & LINE_SIZE - 1) != 0 || length < LINE_SIZE) {
+        if ((pa & (LINE_SIZE - 1)) != 0 || length < LINE_SIZE) {
             rewriteLine(pa & -LINE_SIZE, keyId);
         }
-        if ((end & LINE_SIZE - 1) != 0 && (end - 1 & -LINE_SIZE) != (pa & -LINE_SIZE)) {
+        if ((end & (LINE_SIZE - 1)) != 0 && ((end - 1) & -LINE_SIZE) != (pa & -LINE_SIZE)) {
             rewriteLine(end & -LINE_SIZE, keyId);
         }
     }
@@ -430,10 +430,10 @@ public final class PhysicalMemory implements AutoCloseable {
         long end = pa + length;
         for (long at = pa & -LINE_SIZE; at < end;) {
             long frame = at >> FRAME_SHIFT;
-            long frameEnd = frame + 1 << FRAME_SHIFT;
+            long frameEnd = (frame + 1) << FRAME_SHIFT;
             if (owner[(int) frame] == keyId) {
                 at = frameEnd;
-            } else if ((at & FRAME_SIZE - 1) == 0 && end >= frameEnd) {
+            } else if ((at & (FRAME_SIZE - 1)) == 0 && end >= frameEnd) {
                 becomeWhole(frame, keyId);
                 at = frameEnd;
             } else {
@@ -497,13 +497,13 @@ public final class PhysicalMemory implements AutoCloseable {
         if (key == 0) {
             return 0; // KeyID 0 is TME-MK's "no MKTME key": one fixed key, here the identity
         }
-        long z = (pa >>> 3) * 0x9E3779B97F4A7C15L ^ key * 0xD1B54A32D192ED03L;
-        z = (z ^ z >>> 31) * 0x94D049BB133111EBL;
-        return (byte) (z >>> 8 * (pa & 7));
+        long z = ((pa >>> 3) * 0x9E3779B97F4A7C15L) ^ (key * 0xD1B54A32D192ED03L);
+        z = (z ^ (z >>> 31)) * 0x94D049BB133111EBL;
+        return (byte) (z >>> (8 * (pa & 7)));
     }
 
     private static int lineIndex(long pa) {
-        return (int) (pa & FRAME_SIZE - 1) / LINE_SIZE;
+        return (int) (pa & (FRAME_SIZE - 1)) / LINE_SIZE;
     }
 
     /// Releases the window.

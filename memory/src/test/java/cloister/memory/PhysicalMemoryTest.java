@@ -22,7 +22,7 @@ class PhysicalMemoryTest {
 
     @Test void anAddressCarriesItsKey() {
         long hpa = PhysicalMemory.hpa(FRAME, PRIVATE);
-        assertThat(hpa).isEqualTo(FRAME | 40L << 46);
+        assertThat(hpa).isEqualTo(FRAME | (40L << 46));
         assertThat(PhysicalMemory.keyId(hpa)).isEqualTo(PRIVATE);
         assertThat(PhysicalMemory.pa(hpa)).isEqualTo(FRAME);
     }
@@ -91,7 +91,7 @@ class PhysicalMemoryTest {
         keepSecret();
         assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isFalse();
         memory.write(PhysicalMemory.hpa(FRAME + 8, PRIVATE), 4, 0x55);
-        assertThat(memory.read(PhysicalMemory.hpa(FRAME + 4, PRIVATE), 8)).isEqualTo(0x55L << 32 | SECRET >>> 32);
+        assertThat(memory.read(PhysicalMemory.hpa(FRAME + 4, PRIVATE), 8)).isEqualTo((0x55L << 32) | (SECRET >>> 32));
         assertThat(memory.ownerOfLine(FRAME + 64)).isZero();
         assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME + 60, PRIVATE), 8)).isInstanceOf(Poison.class);
         byte[] lines = new byte[128];

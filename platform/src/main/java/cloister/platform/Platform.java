@@ -28,7 +28,7 @@ public final class Platform implements AutoCloseable {
     private static final long SEAM_RANGE = 32L << 20;
     private static final long SEAMRR_CONFIGURED = 1L << 3;
     private static final long SEAMRR_ENABLED_LOCKED = 3L << 10;
-    private static final long PHYSICAL_LIMIT = 1L << Cpuid.PHYSICAL_ADDRESS_BITS - PhysicalMemory.KEY_ID_BITS;
+    private static final long PHYSICAL_LIMIT = 1L << (Cpuid.PHYSICAL_ADDRESS_BITS - PhysicalMemory.KEY_ID_BITS);
 
     private final PhysicalMemory memory;
     private final VirtualClock clock;
@@ -63,7 +63,7 @@ public final class Platform implements AutoCloseable {
         var seal = new SeamSeal(entropy.stream("seam report key"));
         for (var lp : processors) {
             lp.presetMsr(Msr.IA32_SEAMRR_BASE, seamBase | SEAMRR_CONFIGURED);
-            lp.presetMsr(Msr.IA32_SEAMRR_MASK, PHYSICAL_LIMIT - SEAM_RANGE | SEAMRR_ENABLED_LOCKED);
+            lp.presetMsr(Msr.IA32_SEAMRR_MASK, (PHYSICAL_LIMIT - SEAM_RANGE) | SEAMRR_ENABLED_LOCKED);
             var port = new SeamProcessor(lp, scheduler, entropy.stream("seam lp" + lp.index()), seal);
             lp.installSeam((caller, regs) -> module.seamcall(port, regs));
         }

@@ -73,7 +73,7 @@ class FpuAreaTest {
         fill();
         area.save(lp, page, XFAM);
         assertThat(page.word(ExtendedState.XSTATE_BV)).isEqualTo(XFAM);
-        assertThat(page.word(ExtendedState.XCOMP_BV)).isEqualTo(XFAM | 1L << 63);
+        assertThat(page.word(ExtendedState.XCOMP_BV)).isEqualTo(XFAM | (1L << 63));
         assertThat(page.word(ExtendedState.XMM + 16 * 5)).isEqualTo(0x100 + 10);
         assertThat(page.word(24) & 0xffff_ffffL).as("MXCSR").isEqualTo(0x1fa0);
         assertThat(page.word(ExtendedState.EXTENDED)).as("PKRU, the first component of the compacted format").isEqualTo(0x5555_5554);

@@ -58,10 +58,10 @@ class SeamProcessorTest {
         memory.fill(secret(TDVPS), 0x2000, (byte) 0);
         memory.fill(secret(MSR_BITMAP_PA), 0x1000, (byte) 0xff);
         for (int level = 0; level < 3; level++) {
-            memory.write(secret(SEPT + 0x1000 * level), 8, SEPT + 0x1000 * (level + 1) | 7);
+            memory.write(secret(SEPT + 0x1000 * level), 8, (SEPT + 0x1000 * (level + 1)) | 7);
         }
         for (int i = 0; i < 256; i++) {
-            memory.write(secret(SEPT + 0x3000 + 8 * i), 8, FRAMES + 0x1000 * i | 7 | 6 << 3 | Ept.IGNORE_PAT | Ept.SUPPRESS_VE);
+            memory.write(secret(SEPT + 0x3000 + 8 * i), 8, (FRAMES + 0x1000 * i) | 7 | (6 << 3) | Ept.IGNORE_PAT | Ept.SUPPRESS_VE);
         }
         var assembler = new Assembler(CodeMode.BITS32, CODE);
         program.accept(assembler);
@@ -73,7 +73,7 @@ class SeamProcessorTest {
 
     private void controls() {
         write(PIN_BASED_CONTROLS, 0x29 | 0x16);
-        write(PROC_BASED_CONTROLS, 0x9122_0088L | 0x0400_6172 | 1 << 10 | 1 << 29 | 1 << 11);
+        write(PROC_BASED_CONTROLS, 0x9122_0088L | 0x0400_6172 | (1 << 10) | (1 << 29) | (1 << 11));
         write(SECONDARY_PROC_BASED_CONTROLS, 0x133c_b3faL);
         write(VM_EXIT_CONTROLS, 0x1f3c_9204 | 0x36dfb);
         write(VM_ENTRY_CONTROLS, 0x3e_e004 | 0x11fb);
@@ -89,7 +89,7 @@ class SeamProcessorTest {
         write(APIC_ACCESS_ADDRESS, -1);
         write(GUEST_TD_HKID, HKID);
         write(VPID, 1);
-        write(EPTP, SEPT | 6 | 3 << 3);
+        write(EPTP, SEPT | 6 | (3 << 3));
         write(SHARED_EPTP, SHARED);
         write(TSC_MULTIPLIER, 1L << 48);
         write(CR0_GUEST_HOST_MASK, 0xffff_ffff_7ff8_ffe1L);
@@ -165,10 +165,10 @@ class SeamProcessorTest {
         memory.write(secret(FRAMES + 0x4000), 8, 0x5007);
         memory.write(secret(FRAMES + 0x5000), 8, 0x87);
         memory.write(secret(FRAMES + 0x5008), 8, SHARED_BIT | 0x87);
-        memory.write(SHARED + 256 * 8, 8, SHARED + 0x1000 | 7);
-        memory.write(SHARED + 0x1000, 8, SHARED + 0x2000 | 7);
-        memory.write(SHARED + 0x2000, 8, SHARED + 0x3000 | 7);
-        memory.write(SHARED + 0x3008, 8, SHARED_FRAME | 7 | 6 << 3);
+        memory.write(SHARED + 256 * 8, 8, (SHARED + 0x1000) | 7);
+        memory.write(SHARED + 0x1000, 8, (SHARED + 0x2000) | 7);
+        memory.write(SHARED + 0x2000, 8, (SHARED + 0x3000) | 7);
+        memory.write(SHARED + 0x3008, 8, SHARED_FRAME | 7 | (6 << 3));
         memory.write(SHARED_FRAME, 4, 0x600d);
         assertThat(run()).as("MOV to CR4 clears bits that the module owns").isEqualTo(ExitReason.CR_ACCESS);
         write(GUEST_CR4, 0x2060);

@@ -23,7 +23,7 @@ final class Addressing {
     }
 
     static long truncate(long offset, int addressSize) {
-        return addressSize == 8 ? offset : offset & (1L << 8 * addressSize) - 1;
+        return addressSize == 8 ? offset : offset & ((1L << (8 * addressSize)) - 1);
     }
 
     static long segmentBase(CodeMode mode, Instruction i) {

@@ -59,7 +59,7 @@ final class CaseGenerator {
             slot = (slot + 1) % Layout.SLOTS;
             encode();
             i = decoder.decode(form.mode(), code, 0, 15);
-            if (!Template.form(i).equals(form.form()) || !Eligibility.testable(form.mode(), i) || i.segment >= 4 && !long64()) {
+            if (!Template.form(i).equals(form.form()) || !Eligibility.testable(form.mode(), i) || (i.segment >= 4 && !long64())) {
                 continue;
             }
             if (!addressing()) {
@@ -122,7 +122,7 @@ final class CaseGenerator {
         if (template.modRm() >= 0 && template.modRm() < 0xC0 && template.mode() != CodeMode.BITS32) {
             n = decoration(n);
         }
-        boolean vex = (start[0] & 0xFF) == 0xC4 && template.mode() == CodeMode.BITS64 || isVex32(start);
+        boolean vex = ((start[0] & 0xFF) == 0xC4 && template.mode() == CodeMode.BITS64) || isVex32(start);
         for (int k = 0; k < start.length; k++) {
             int b = start[k] & 0xFF;
             boolean rexHere = long64() && !vex && (b & 0xF0) == 0x40;
@@ -130,7 +130,7 @@ final class CaseGenerator {
             if (opcodeHere) {
                 code[n++] = (byte) (0x40 | random.nextInt(8));
             }
-            code[n++] = (byte) (rexHere ? b | random.nextInt(8) : vex && k == 1 && long64() ? b ^ random.nextInt(8) << 5
+            code[n++] = (byte) (rexHere ? b | random.nextInt(8) : vex && k == 1 && long64() ? b ^ (random.nextInt(8) << 5)
                 : vex && k == 2 ? b ^ vvvv() : k == start.length - 1 ? vary(b) : b);
         }
         dispAt = -1;
@@ -148,7 +148,7 @@ final class CaseGenerator {
     }
 
     private static boolean hasRex(byte[] start) {
-        return Arrays.equals(start, 0, 1, new byte[] {0x48}, 0, 1) || start.length > 1 && start[1] == 0x48 && isPrefix(start[0]);
+        return Arrays.equals(start, 0, 1, new byte[] {0x48}, 0, 1) || (start.length > 1 && start[1] == 0x48 && isPrefix(start[0]));
     }
 
     private static int opcodeStart(byte[] start) {
@@ -169,7 +169,7 @@ final class CaseGenerator {
     /// Opcodes with a register in them.
     private int vary(int b) {
         boolean plain = template.modRm() < 0 && random.nextBoolean();
-        return plain && template.form().contains("GPR") ? b & 0xF8 | random.nextInt(8) : b;
+        return plain && template.form().contains("GPR") ? (b & 0xF8) | random.nextInt(8) : b;
     }
 
     private int vvvv() {
@@ -201,7 +201,7 @@ final class CaseGenerator {
         }
         int mod = fixedAddresses ? 0 : random.nextInt(3);
         int rm = fixedAddresses ? 5 : random.nextInt(8);
-        code[n++] = (byte) (mod << 6 | reg | rm);
+        code[n++] = (byte) ((mod << 6) | reg | rm);
         int base = rm;
         if (rm == 4) {
             int sib = random.nextInt(256);
@@ -210,11 +210,11 @@ final class CaseGenerator {
         }
         if (mod == 1) {
             code[n++] = (byte) random.nextInt(-16, 16);
-        } else if (mod == 2 || base == 5 && mod == 0) {
+        } else if (mod == 2 || (base == 5 && mod == 0)) {
             dispAt = n;
             int disp = random.nextInt(3) == 0 ? random.nextInt() : random.nextInt(-4096, 4096);
             for (int k = 0; k < 4; k++) {
-                code[n++] = (byte) (disp >> 8 * k);
+                code[n++] = (byte) (disp >> (8 * k));
             }
         }
         return n;
@@ -224,10 +224,10 @@ final class CaseGenerator {
         int n = start;
         int mod = fixedAddresses ? 0 : random.nextInt(3);
         int rm = fixedAddresses ? 6 : random.nextInt(8);
-        code[n++] = (byte) (mod << 6 | reg | rm);
+        code[n++] = (byte) ((mod << 6) | reg | rm);
         if (mod == 1) {
             code[n++] = (byte) random.nextInt(-16, 16);
-        } else if (mod == 2 || rm == 6 && mod == 0) {
+        } else if (mod == 2 || (rm == 6 && mod == 0)) {
             dispAt = n;
             int disp = random.nextInt();
             code[n++] = (byte) disp;
@@ -238,7 +238,7 @@ final class CaseGenerator {
 
     private void putInt(int at, int value) {
         for (int k = 0; k < Math.min(i.addressSize, 4); k++) {
-            code[at + k] = (byte) (value >> 8 * k);
+            code[at + k] = (byte) (value >> (8 * k));
         }
     }
 
@@ -276,15 +276,15 @@ final class CaseGenerator {
         if (size == XSAVE_SIZE && random.nextInt(8) != 0) {
             target &= -64;
         }
-        if (random.nextInt(4) != 0 || image && random.nextInt(8) != 0) {
+        if (random.nextInt(4) != 0 || (image && random.nextInt(8) != 0)) {
             target &= -16;
         }
         int kind = random.nextInt(40);
-        if (kind == 0 && (template.mode() != CodeMode.BITS16 || size <= 4 && i.op != Op.BOUND)) { // the segment ends where the page does
+        if (kind == 0 && (template.mode() != CodeMode.BITS16 || (size <= 4 && i.op != Op.BOUND))) { // the segment ends where the page does
             target = Layout.DATA + Layout.DATA_BYTES - random.nextInt(1, size + 1);
             target += random.nextInt(4) == 0 ? 4096 : 0;
         } else if (kind == 1 && long64() && i.addressSize == 8 && i.base >= 0 && i.base < 16 && i.segment < 4) {
-            target = random.nextBoolean() ? 1L << 48 : random.nextLong() & 0x7FFF_FFFF_FFFF_FFC0L | 1L << 60;
+            target = random.nextBoolean() ? 1L << 48 : (random.nextLong() & 0x7FFF_FFFF_FFFF_FFC0L) | (1L << 60);
         }
         return aim(target - Addressing.segmentBase(template.mode(), i));
     }
@@ -315,16 +315,16 @@ final class CaseGenerator {
     /// With a smaller address size the upper part of a register must not matter.
     private long register(long value) {
         if (i.addressSize == 2) {
-            return value & 0xFFFF | (long) random.nextInt() << 16;
+            return (value & 0xFFFF) | ((long) random.nextInt() << 16);
         }
-        return i.addressSize == 4 && long64() ? value & 0xFFFF_FFFFL | (random.nextBoolean() ? (long) random.nextInt() << 32 : 0) : value;
+        return i.addressSize == 4 && long64() ? (value & 0xFFFF_FFFFL) | (random.nextBoolean() ? (long) random.nextInt() << 32 : 0) : value;
     }
 
     private boolean patch(long address) {
         boolean moffs = i.op == Op.MOV && template.modRm() < 0;
         if (moffs) {
             for (int k = 0; k < i.addressSize; k++) {
-                code[moffsAt + k] = (byte) (address >> 8 * k);
+                code[moffsAt + k] = (byte) (address >> (8 * k));
             }
             return true;
         }
@@ -389,10 +389,11 @@ final class CaseGenerator {
 
     private boolean selectorOperand() {
         if (SegmentCases.takesMemory(i)) {
-            return i.kind0 == OperandKind.MEM && i.op == Op.MOV_SREG || memory(target(), segments.selector());
+            return (i.kind0 == OperandKind.MEM && i.op == Op.MOV_SREG) || memory(target(), segments.selector());
         }
         int register = i.kind1 == OperandKind.GPR ? i.reg1 : i.reg0;
-        return i.kind0 == OperandKind.GPR && i.op == Op.MOV_SREG || place(register, segments.selector() | (long) random.nextInt() << 16);
+        return (i.kind0 == OperandKind.GPR && i.op == Op.MOV_SREG)
+                || place(register, segments.selector() | ((long) random.nextInt() << 16));
     }
 
     /// The stack holds `frame`.
@@ -401,7 +402,7 @@ final class CaseGenerator {
         for (int at = 0; at + 8 <= frame.length; at += 8) {
             long word = 0;
             for (int k = 0; k < 8; k++) {
-                word |= (frame[at + k] & 0xFFL) << 8 * k;
+                word |= (frame[at + k] & 0xFFL) << (8 * k);
             }
             memory(stack + at, word);
         }
@@ -422,7 +423,7 @@ final class CaseGenerator {
             return memory(target(), pointer);
         }
         for (int k = 0; k < i.operandSize + 2; k++) {
-            code[i.length - i.operandSize - 2 + k] = (byte) (pointer >> 8 * k);
+            code[i.length - i.operandSize - 2 + k] = (byte) (pointer >> (8 * k));
         }
         return true;
     }
@@ -442,7 +443,7 @@ final class CaseGenerator {
 
     private boolean shiftCount() {
         int[] counts = {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255};
-        place(RCX, random.nextInt(4) == 0 ? random.nextLong() : random.nextLong() << 8 | counts[random.nextInt(counts.length)]);
+        place(RCX, random.nextInt(4) == 0 ? random.nextLong() : (random.nextLong() << 8) | counts[random.nextInt(counts.length)]);
         return true;
     }
 
@@ -481,7 +482,7 @@ final class CaseGenerator {
             memory(destination & -8, 0x1111_1111_1111_1111L);
             place(RAX, 0x1111_1111_1111_1111L);
         }
-        return place(Change.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | random.nextInt() & 0x8D5);
+        return place(Change.FLAGS, 0x202 | (random.nextInt(3) == 0 ? 0x400 : 0) | (random.nextInt() & 0x8D5));
     }
 
     /// An area in the standard or, sometimes, the compacted format; now and then one that is not valid.
@@ -489,7 +490,7 @@ final class CaseGenerator {
         long area = target();
         memory(area + 24, random.nextInt(0x10000));
         memory(area + 512, random.nextInt(16) == 0 ? random.nextInt() : random.nextInt(4));
-        memory(area + 520, random.nextInt(4) == 0 ? 1L << 63 | 3 : 0);
+        memory(area + 520, random.nextInt(4) == 0 ? (1L << 63) | 3 : 0);
         for (int at = 528; at < XSAVE_SIZE; at += 8) {
             memory(area + at, random.nextInt(100) == 0 ? 1 : 0);
         }
@@ -532,8 +533,8 @@ final class CaseGenerator {
         long target = i.length + i.imm;
         boolean near = target > -Layout.SLOT && target < Layout.SLOT;
         boolean inSlot = target >= -Layout.SLOT_START && target < Layout.SLOT - Layout.SLOT_START;
-        boolean inCode = i.imm > -Layout.CODE_SIZE && i.imm < Layout.CODE_SIZE
-            || i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000;
+        boolean inCode = (i.imm > -Layout.CODE_SIZE && i.imm < Layout.CODE_SIZE)
+            || (i.imm > Layout.DATA_PAGE - Layout.CODE - Layout.CODE_SIZE && i.imm < 0x4000_0000);
         boolean inside = target >= 0 && target < i.length;
         return near ? inSlot && !inside : !inCode;
     }

@@ -72,7 +72,7 @@ final class ChildProgram {
         // SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER
         a.label(action).dq(handler).dq(0x4C00_0004L).dq(restorer).dq(0);
         // struct user_desc: contents code or data, useable
-        a.label(code16).dd(LDT_CS16 >> 3, CODE, 0xFFFF, 2 << 1 | 1 << 6);
+        a.label(code16).dd(LDT_CS16 >> 3, CODE, 0xFFFF, (2 << 1) | (1 << 6));
         a.label(data16).dd(LDT_DATA16 >> 3, DATA16_BASE, 0xFFFF, 1 << 6);
         a.label(textEnd);
         return a.assemble();

@@ -43,7 +43,7 @@ final class Comparison {
     static String differences(Case c, Instruction i, Outcome silicon, Outcome model) {
         MachineState before = c.initial();
         boolean sequence = i.length < c.code().length;
-        if (silicon.vector() == Outcome.LOST || !sequence && Undefined.result(c.mode(), i, before)) {
+        if (silicon.vector() == Outcome.LOST || (!sequence && Undefined.result(c.mode(), i, before))) {
             return null;
         }
         Comparison comparison = new Comparison(c, i, before, silicon, model);

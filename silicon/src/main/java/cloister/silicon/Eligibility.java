@@ -25,7 +25,7 @@ final class Eligibility {
             case SHA1MSG1, SHA1MSG2, SHA1NEXTE, SHA1RNDS4, SHA256MSG1, SHA256MSG2, SHA256RNDS2 -> i.kind1 != OperandKind.MEM;
             default -> !Undefined.approximate(i);
         };
-        boolean usesStackPointer = i.kind0 == OperandKind.GPR && i.reg0 == 4 || i.kind1 == OperandKind.GPR && i.reg1 == 4;
+        boolean usesStackPointer = (i.kind0 == OperandKind.GPR && i.reg0 == 4) || (i.kind1 == OperandKind.GPR && i.reg1 == 4);
         return plain && !usesStackPointer && i.segment != 4 && i.segment != 5 && testable(mode, i) && !privileged(i);
     }
 

@@ -27,7 +27,7 @@ final class InitialState {
             state.gpr[i] = integer(random);
         }
         state.gpr[4] = Layout.DATA + 0x180 + 8 * random.nextInt(16);
-        state.rflags = 0x202 | random.nextInt() & ARITHMETIC;
+        state.rflags = 0x202 | (random.nextInt() & ARITHMETIC);
         for (int i = 0; i < Layout.DATA_BYTES; i += 8) {
             state.data.putLong(i, vectorWord(random));
         }
@@ -48,7 +48,7 @@ final class InitialState {
         return switch (random.nextInt(8)) {
             case 0 -> random.nextLong();
             case 1 -> INTEGERS[random.nextInt(INTEGERS.length)];
-            case 2, 3 -> floatBits(random) | (long) floatBits(random) << 32;
+            case 2, 3 -> floatBits(random) | ((long) floatBits(random) << 32);
             case 4 -> SPECIAL_NANS[random.nextInt(SPECIAL_NANS.length)];
             case 5 -> Double.doubleToRawLongBits(random.nextDouble() * (1L << random.nextInt(40)));
             default -> Double.doubleToRawLongBits(DOUBLES[random.nextInt(DOUBLES.length)]);
@@ -58,7 +58,7 @@ final class InitialState {
     private static int floatBits(SplittableRandom random) {
         return switch (random.nextInt(6)) {
             case 0 -> random.nextInt();
-            case 1 -> 0x7F80_0001 | random.nextInt() & 0x8000_0000; // a signalling NaN
+            case 1 -> 0x7F80_0001 | (random.nextInt() & 0x8000_0000); // a signalling NaN
             case 2 -> random.nextInt() & 0x807F_FFFF; // a denormal
             case 3 -> Float.floatToRawIntBits((float) random.nextDouble());
             default -> Float.floatToRawIntBits((float) DOUBLES[random.nextInt(DOUBLES.length)]);
@@ -70,9 +70,9 @@ final class InitialState {
         int rounding = random.nextInt(4);
         int precision = new int[] {0, 2, 3, 3}[random.nextInt(4)];
         int top = random.nextInt(8);
-        state.fx.putShort(MachineState.FX_FCW, (short) (usual ? 0x37F : 0x7F | precision << 8 | rounding << 10));
+        state.fx.putShort(MachineState.FX_FCW, (short) (usual ? 0x37F : 0x7F | (precision << 8) | (rounding << 10)));
         int conditions = random.nextInt() & 0x4700;
-        state.fx.putShort(MachineState.FX_FSW, (short) (top << 11 | conditions));
+        state.fx.putShort(MachineState.FX_FSW, (short) ((top << 11) | conditions));
         state.fx.put(MachineState.FX_FTW, (byte) (random.nextInt(4) == 0 ? random.nextInt(256) : 0xFF));
         boolean usualSse = random.nextInt(3) != 0;
         int modes = random.nextInt() & 0xE040;
@@ -96,12 +96,12 @@ final class InitialState {
             default -> 16383 - 20 + random.nextInt(84);
         };
         if (exponent == 0) {
-            significand = random.nextBoolean() ? 0 : significand >>> 1 + random.nextInt(40);
+            significand = random.nextBoolean() ? 0 : significand >>> (1 + random.nextInt(40));
         }
         if (random.nextInt(6) == 0) { // a small integer
             int value = random.nextInt(1, 1000);
             int bits = 31 - Integer.numberOfLeadingZeros(value);
-            significand = (long) value << 63 - bits;
+            significand = (long) value << (63 - bits);
             exponent = 16383 + bits;
         }
         state.fx.putLong(at, significand);

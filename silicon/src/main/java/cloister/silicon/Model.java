@@ -45,7 +45,7 @@ final class Model {
         table(PD, DATA_PAGE >> 21, DATA_PT | PRESENT | WRITABLE | USER);
         table(PD, GDT >> 21, GDT_PT | PRESENT | WRITABLE | USER);
         for (int page = 0; page < CODE_SIZE >> 12; page++) {
-            table(CODE_PT, page, CODE_PA + ((long) page << 12) | PRESENT | WRITABLE | USER | USED);
+            table(CODE_PT, page, (CODE_PA + ((long) page << 12)) | PRESENT | WRITABLE | USER | USED);
         }
         table(DATA_PT, 0, DATA_PA | PRESENT | WRITABLE | USER | USED | NX);
         table(GDT_PT, 0, GDT_PA | PRESENT | WRITABLE | USED | NX);
@@ -81,7 +81,7 @@ final class Model {
             }
             return new Outcome(state(), Outcome.LOST, 0, 0);
         } catch (GuestFault fault) {
-            boolean fetch = fault.vector == PF && (fault.errorCode & FETCH) != 0 || fault.vector == UD;
+            boolean fetch = (fault.vector == PF && (fault.errorCode & FETCH) != 0) || fault.vector == UD;
             boolean completed = fetch && (cpu.rip < start || cpu.rip >= end);
             return completed ? new Outcome(state(), Outcome.COMPLETED, 0, 0)
                 : new Outcome(state(), fault.vector, fault.errorCode, fault.vector == PF ? fault.address : 0);
@@ -127,7 +127,7 @@ final class Model {
         cpu.fpu.mxcsr = fx.getInt(MachineState.FX_MXCSR);
         cpu.fpu.fip = cpu.fpu.fdp = cpu.fpu.fop = cpu.fpu.fcs = cpu.fpu.fds = 0;
         for (int i = 0; i < 8; i++) {
-            int physical = cpu.fpu.top() + i & 7;
+            int physical = (cpu.fpu.top() + i) & 7;
             cpu.fpu.st[physical] = fx.getLong(MachineState.FX_ST + 16 * i);
             cpu.fpu.stExponent[physical] = fx.getShort(MachineState.FX_ST + 16 * i + 8) & 0xFFFF;
         }
@@ -150,7 +150,7 @@ final class Model {
         state.fx.put(MachineState.FX_FTW, (byte) cpu.fpu.tags);
         state.fx.putInt(MachineState.FX_MXCSR, cpu.fpu.mxcsr);
         for (int i = 0; i < 8; i++) {
-            int physical = cpu.fpu.top() + i & 7;
+            int physical = (cpu.fpu.top() + i) & 7;
             state.fx.putLong(MachineState.FX_ST + 16 * i, cpu.fpu.st[physical]);
             state.fx.putShort(MachineState.FX_ST + 16 * i + 8, (short) cpu.fpu.stExponent[physical]);
         }

@@ -43,14 +43,14 @@ final class SegmentCases {
         if (mode == CodeMode.BITS16 && i.op == Op.CALL_FAR && (selector & ~3) == (USER_CS64 & ~3)) {
             selector = USER_CS32; // the host leaves garbage in RSP above a 16-bit stack pointer, and 64-bit code would use it
         }
-        return i.operandSize == 2 ? offset & 0xFFFF | selector << 16 : offset & 0xFFFF_FFFFL | selector << 32;
+        return i.operandSize == 2 ? (offset & 0xFFFF) | (selector << 16) : (offset & 0xFFFF_FFFFL) | (selector << 32);
     }
 
     /// The words of the frame that `i` (RET_FAR or IRET) pops, in its operand size.
     byte[] frame(CodeMode mode, Instruction i, long offset) {
         List<Long> words = new ArrayList<>(List.of(offset, (long) codeSelector()));
         if (i.op == Op.IRET) {
-            words.add(TF | 2 | (long) random.nextInt() & 0xCD5);
+            words.add(TF | 2 | ((long) random.nextInt() & 0xCD5));
             if (mode == CodeMode.BITS64) {
                 words.add((long) Layout.DATA + 0x100 + random.nextInt(0x100));
                 words.add((long) (random.nextInt(4) != 0 ? Layout.USER_SS : selector()));
@@ -59,7 +59,7 @@ final class SegmentCases {
         byte[] bytes = new byte[words.size() * i.operandSize + 8];
         for (int n = 0; n < words.size(); n++) {
             for (int k = 0; k < i.operandSize; k++) {
-                bytes[n * i.operandSize + k] = (byte) (words.get(n) >> 8 * k);
+                bytes[n * i.operandSize + k] = (byte) (words.get(n) >> (8 * k));
             }
         }
         return bytes;

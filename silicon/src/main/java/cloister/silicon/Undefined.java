@@ -34,7 +34,7 @@ final class Undefined {
     }
 
     static int count(Instruction i, MachineState before) {
-        boolean registerCount = i.kind1 == OperandKind.GPR && i.kind2 == OperandKind.NONE || i.kind2 == OperandKind.GPR;
+        boolean registerCount = (i.kind1 == OperandKind.GPR && i.kind2 == OperandKind.NONE) || i.kind2 == OperandKind.GPR;
         long count = registerCount ? before.gpr[1] & 0xFF : i.imm;
         return (int) count & (i.operandSize == 8 ? 63 : 31);
     }
@@ -113,7 +113,7 @@ final class Undefined {
     /// an exception is pending [APM Vol. 2 "FXSAVE and FXRSTOR Instructions"]: true if the byte at `offset` of it may differ.
     static boolean imageByte(Instruction i, int offset) {
         return switch (i.op) {
-            case FXSAVE, XSAVE, XSAVEC -> offset >= 6 && offset < 24 || offset >= 28 && offset < 32;
+            case FXSAVE, XSAVE, XSAVEC -> (offset >= 6 && offset < 24) || (offset >= 28 && offset < 32);
             // Intel's recent processors write the low half of the slot only, AMD's all of it. [SDM Vol. 2 PUSH]
             case PUSH_SREG -> i.operandSize == 4 && (offset == 2 || offset == 3);
             case FNSTENV, FNSAVE -> i.operandSize == 2 ? offset >= 6 && offset < 14 : offset >= 12 && offset < 28;

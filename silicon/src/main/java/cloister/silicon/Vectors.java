@@ -49,7 +49,7 @@ final class Vectors {
         }
 
         void add(Case c, Outcome outcome) throws IOException {
-            out.writeByte(c.code().length | MODES.indexOf(c.mode()) << 6);
+            out.writeByte(c.code().length | (MODES.indexOf(c.mode()) << 6));
             out.write(c.code());
             out.writeByte(c.slot());
             unsigned(out, c.seed() - seed);
@@ -100,10 +100,10 @@ final class Vectors {
     /// The image with its x87 registers in physical order, which pushes and pops leave alone, instead of from the top of
     /// the stack; -1 turns it back.
     private static ByteBuffer physical(ByteBuffer fx, int direction) {
-        int top = fx.getShort(FX_FSW) >> 11 & 7;
+        int top = (fx.getShort(FX_FSW) >> 11) & 7;
         ByteBuffer turned = ByteBuffer.allocate(512).order(ByteOrder.LITTLE_ENDIAN).put(0, fx.array());
         for (int i = 0; i < 8; i++) {
-            turned.put(FX_ST + 16 * (i + direction * top & 7), fx, FX_ST + 16 * i, 16);
+            turned.put(FX_ST + 16 * ((i + direction * top) & 7), fx, FX_ST + 16 * i, 16);
         }
         return turned;
     }
@@ -173,14 +173,14 @@ final class Vectors {
     private static void unsigned(DataOutputStream out, long value) throws IOException {
         long rest = value;
         while ((rest & ~0x7FL) != 0) {
-            out.writeByte((int) rest & 0x7F | 0x80);
+            out.writeByte(((int) rest & 0x7F) | 0x80);
             rest >>>= 7;
         }
         out.writeByte((int) rest);
     }
 
     private static void signed(DataOutputStream out, long value) throws IOException {
-        unsigned(out, value << 1 ^ value >> 63);
+        unsigned(out, (value << 1) ^ (value >> 63));
     }
 
     private static long unsigned(DataInputStream in) throws IOException {
@@ -196,6 +196,6 @@ final class Vectors {
 
     private static long signed(DataInputStream in) throws IOException {
         long value = unsigned(in);
-        return value >>> 1 ^ -(value & 1);
+        return (value >>> 1) ^ -(value & 1);
     }
 }

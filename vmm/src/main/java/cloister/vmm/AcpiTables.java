@@ -52,7 +52,7 @@ final class AcpiTables {
     }
 
     private long place(byte[] table, int alignment) {
-        next = next + alignment - 1 & -alignment;
+        next = (next + alignment - 1) & -alignment;
         block.put(next, table);
         long gpa = base + next;
         next += table.length;
@@ -105,8 +105,8 @@ final class AcpiTables {
         table.put(88, (byte) 4).put(89, (byte) 2).put(91, (byte) 4);
         table.putShort(96, (short) 0xfff).putShort(98, (short) 0xfff); // no C2, no C3
         table.put(108, (byte) CmosRtc.CENTURY);
-        table.putShort(109, (short) (1 | 1 << 2)); // ISA devices yes, 8042 no, VGA no
-        table.putInt(112, 1 | 1 << 2 | 1 << 5 | 1 << 10); // WBINVD, C1, no sleep button, reset register
+        table.putShort(109, (short) (1 | (1 << 2))); // ISA devices yes, 8042 no, VGA no
+        table.putInt(112, 1 | (1 << 2) | (1 << 5) | (1 << 10)); // WBINVD, C1, no sleep button, reset register
         gas(table, 116, 8, 1, PciHost.RESET_CONTROL);
         table.put(128, (byte) PciHost.RESET_VALUE);
         table.put(131, (byte) 3); // minor version

@@ -74,9 +74,9 @@ final class Aml {
 
     /// A compressed EISA id such as `PNP0A03`. [ACPI "EISAID (EISA ID String To Integer Conversion Macro)"]
     static byte[] eisaId(String id) {
-        int vendor = id.charAt(0) - '@' << 10 | id.charAt(1) - '@' << 5 | id.charAt(2) - '@';
+        int vendor = ((id.charAt(0) - '@') << 10) | ((id.charAt(1) - '@') << 5) | (id.charAt(2) - '@');
         int product = Integer.parseInt(id.substring(3), 16);
-        return integer(Integer.reverseBytes(vendor << 16 | product) & 0xffff_ffffL);
+        return integer(Integer.reverseBytes((vendor << 16) | product) & 0xffff_ffffL);
     }
 
     static byte[] name(String path, byte[] value) {
@@ -128,7 +128,7 @@ final class Aml {
     static byte[] little(long value, int bytes) {
         byte[] out = new byte[bytes];
         for (int i = 0; i < bytes; i++) {
-            out[i] = (byte) (value >>> 8 * i);
+            out[i] = (byte) (value >>> (8 * i));
         }
         return out;
     }
@@ -140,6 +140,6 @@ final class Aml {
         }
         int more = body.length + 2 <= 0xfff ? 1 : body.length + 3 <= 0xfffff ? 2 : 3;
         int length = body.length + 1 + more;
-        return concat(new byte[] {(byte) (more << 6 | length & 0xf)}, little(length >>> 4, more), body);
+        return concat(new byte[] {(byte) ((more << 6) | (length & 0xf))}, little(length >>> 4, more), body);
     }
 }

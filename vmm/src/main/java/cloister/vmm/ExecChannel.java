@@ -50,7 +50,7 @@ public final class ExecChannel implements ByteSink {
             return octet == START[heldCount];
         }
         boolean digit = octet >= '0' && octet <= '9';
-        return heldCount < LONGEST && (digit && heldCount < LONGEST - 1 || octet == SOH && heldCount > START.length);
+        return heldCount < LONGEST && ((digit && heldCount < LONGEST - 1) || (octet == SOH && heldCount > START.length));
     }
 
     private void release() {

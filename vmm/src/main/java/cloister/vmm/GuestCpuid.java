@@ -37,12 +37,12 @@ final class GuestCpuid {
 
     private static void topology(int leaf, int id, int cpus, List<CpuidEntry> result) {
         result.add(CpuidEntry.subLeaf(leaf, 0, 0, 1, LEVEL_SMT << 8, id));
-        result.add(CpuidEntry.subLeaf(leaf, 1, coreShift(cpus), cpus, LEVEL_CORE << 8 | 1, id));
+        result.add(CpuidEntry.subLeaf(leaf, 1, coreShift(cpus), cpus, (LEVEL_CORE << 8) | 1, id));
         result.add(CpuidEntry.subLeaf(leaf, 2, 0, 0, 2, id));
     }
 
     private static CpuidEntry features(CpuidEntry entry, int id, int cpus) {
-        int ebx = entry.ebx() & 0xffff | 1 << coreShift(cpus) + 16 | id << 24;
+        int ebx = (entry.ebx() & 0xffff) | (1 << (coreShift(cpus) + 16)) | (id << 24);
         int edx = cpus > 1 ? entry.edx() | HTT : entry.edx() & ~HTT;
         return CpuidEntry.leaf(1, entry.eax(), ebx, entry.ecx() | HYPERVISOR | X2APIC, edx);
     }

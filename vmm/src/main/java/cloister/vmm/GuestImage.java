@@ -56,7 +56,7 @@ final class GuestImage {
 
     /// Adds content, padded with zeros to whole pages.
     void add(String name, long gpa, byte[] content) {
-        int padded = content.length + (int) GuestLayout.PAGE - 1 & (int) -GuestLayout.PAGE;
+        int padded = (content.length + (int) GuestLayout.PAGE - 1) & (int) -GuestLayout.PAGE;
         chunks.add(new Chunk(name, gpa, Arrays.copyOf(content, padded)));
         chunks.sort(Comparator.comparingLong(Chunk::gpa));
     }

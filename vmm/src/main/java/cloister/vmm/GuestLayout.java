@@ -54,8 +54,8 @@ final class GuestLayout {
     ///
     /// @throws UserError when it does not fit beside the kernel
     long initrdGpa(BzImage kernel, int bytes) {
-        long top = Math.min(lowEnd(), kernel.initrdLastGpa() + 1 & -PAGE);
-        long gpa = top - bytes & -PAGE;
+        long top = Math.min(lowEnd(), (kernel.initrdLastGpa() + 1) & -PAGE);
+        long gpa = (top - bytes) & -PAGE;
         long kernelEnd = kernelGpa(kernel) + kernel.initSize();
         if (gpa < kernelEnd) {
             throw UserError.badInput(("initrd of %d MiB does not fit: the kernel needs memory up to %d MiB and %d MiB are "
@@ -73,7 +73,7 @@ final class GuestLayout {
         long end = gpa + kernel.initSize();
         if (end > lowEnd()) {
             throw UserError.usage("memory of %d MiB is too little for this kernel: it needs at least %d MiB"
-                    .formatted(memoryBytes >> 20, (end + (16 << 20) - 1 >> 24) * 16));
+                    .formatted(memoryBytes >> 20, ((end + (16 << 20) - 1) >> 24) * 16));
         }
         return gpa;
     }

@@ -17,12 +17,12 @@ final class IdentityMap {
     static byte[] build(long tablesGpa, int gibibytes) {
         int page = (int) GuestLayout.PAGE;
         var tables = ByteBuffer.allocate((2 + gibibytes) * page).order(ByteOrder.LITTLE_ENDIAN);
-        tables.putLong(0, tablesGpa + page | PRESENT_WRITABLE);
+        tables.putLong(0, (tablesGpa + page) | PRESENT_WRITABLE);
         for (int g = 0; g < gibibytes; g++) {
             int directory = (2 + g) * page;
-            tables.putLong(page + 8 * g, tablesGpa + directory | PRESENT_WRITABLE);
+            tables.putLong(page + 8 * g, (tablesGpa + directory) | PRESENT_WRITABLE);
             for (int i = 0; i < ENTRIES; i++) {
-                tables.putLong(directory + 8 * i, (long) g << 30 | (long) i << 21 | LARGE | PRESENT_WRITABLE);
+                tables.putLong(directory + 8 * i, ((long) g << 30) | ((long) i << 21) | LARGE | PRESENT_WRITABLE);
             }
         }
         return tables.array();

@@ -21,9 +21,9 @@ final class OrdinaryVm {
     private static final long DATA_DESCRIPTOR = 0x00cf93000000ffffL;
     private static final long CR0 = 0x80000033L; // PG, NE, ET, MP, PE
     private static final long CR4_PAE = 1 << 5;
-    private static final long EFER_LME_LMA = 1 << 8 | 1 << 10;
+    private static final long EFER_LME_LMA = (1 << 8) | (1 << 10);
     private static final int GIBIBYTES_MAPPED = 4;
-    private static final long MTRR_ENABLED_WRITE_BACK = 1 << 11 | 6;
+    private static final long MTRR_ENABLED_WRITE_BACK = (1 << 11) | 6;
 
     private OrdinaryVm() {
     }

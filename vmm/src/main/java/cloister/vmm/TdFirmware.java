@@ -157,8 +157,8 @@ final class TdFirmware {
         at = (int) (IDT_GPA - BASE_GPA);
         for (int vector = FIRST_INTERRUPT; vector < VECTORS; vector++) {
             long handler = firmware.interrupt.address();
-            image.putLong(at + 16 * vector, handler & 0xffff | (long) LONG_MODE_SELECTOR << 16
-                    | (long) INTERRUPT_GATE << 40 | handler >>> 16 << 48);
+            image.putLong(at + 16 * vector, (handler & 0xffff) | ((long) LONG_MODE_SELECTOR << 16)
+                    | ((long) INTERRUPT_GATE << 40) | (handler >>> 16 << 48));
         }
         image.putLong((int) (FIVE_LEVEL_ROOT_GPA - BASE_GPA), PAGE_TABLES_GPA | 3);
         return image.array();

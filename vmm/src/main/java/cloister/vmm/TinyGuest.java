@@ -38,7 +38,7 @@ public final class TinyGuest {
     /// What it writes there.
     public static final int SHARED_VALUE = 0x5ec2e75;
 
-    private static final int POWER_OFF = 1 << 13 | AcpiPm.S5_SLEEP_TYPE << 10;
+    private static final int POWER_OFF = (1 << 13) | (AcpiPm.S5_SLEEP_TYPE << 10);
     private static final int STACK_TOP = 0x9f000;
     private static final long SHARED_BIT = 1L << 47;
     private static final int TWO_MIB = 0x200000;

@@ -40,7 +40,7 @@ final class TrustDomain {
                 if (value.function() == bits.function() && value.index() == bits.index()) {
                     int eax = value.eax() & bits.eax();
                     if (bits.function() == PHYSICAL_ADDRESS_LEAF) {
-                        eax = eax & ~(0xff << GUEST_PHYSICAL_BITS_SHIFT) | GPAW << GUEST_PHYSICAL_BITS_SHIFT;
+                        eax = (eax & ~(0xff << GUEST_PHYSICAL_BITS_SHIFT)) | (GPAW << GUEST_PHYSICAL_BITS_SHIFT);
                     }
                     result.add(new CpuidEntry(bits.function(), bits.index(), value.flags(), eax, value.ebx() & bits.ebx(),
                             value.ecx() & bits.ecx(), value.edx() & bits.edx()));

@@ -145,7 +145,7 @@ final class VcpuThread implements Runnable {
         for (int register : FATAL_MESSAGE_REGISTERS) {
             byte[] letters = new byte[Long.BYTES];
             for (int i = 0; i < letters.length; i++) {
-                letters[i] = (byte) (registers[register] >>> 8 * i);
+                letters[i] = (byte) (registers[register] >>> (8 * i));
             }
             text.append(new String(letters, StandardCharsets.ISO_8859_1));
         }
@@ -156,14 +156,14 @@ final class VcpuThread implements Runnable {
     private static long load(byte[] data, int at, int size) {
         long value = 0;
         for (int i = 0; i < size; i++) {
-            value |= (data[at + i] & 0xffL) << 8 * i;
+            value |= (data[at + i] & 0xffL) << (8 * i);
         }
         return value;
     }
 
     private static void store(byte[] data, int at, int size, long value) {
         for (int i = 0; i < size; i++) {
-            data[at + i] = (byte) (value >>> 8 * i);
+            data[at + i] = (byte) (value >>> (8 * i));
         }
     }
 }

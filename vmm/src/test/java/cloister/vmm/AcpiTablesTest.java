@@ -54,8 +54,8 @@ final class AcpiTablesTest {
         assertThat(fadt.getInt(56)).isEqualTo(0x600);
         assertThat(fadt.getInt(64)).isEqualTo(0x604);
         assertThat(fadt.getInt(76)).isEqualTo(0x608);
-        assertThat(fadt.getInt(112) >> 10 & 1).as("reset register").isEqualTo(1);
-        assertThat(fadt.getInt(112) >> 20 & 1).as("hardware-reduced").isZero();
+        assertThat((fadt.getInt(112) >> 10) & 1).as("reset register").isEqualTo(1);
+        assertThat((fadt.getInt(112) >> 20) & 1).as("hardware-reduced").isZero();
         assertThat(fadt.getLong(120)).isEqualTo(0xcf9);
         assertThat(fadt.get(128)).isEqualTo((byte) 6);
         assertThat(fadt.getInt(36) % 64).as("FACS alignment").isZero();

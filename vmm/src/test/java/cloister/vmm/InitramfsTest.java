@@ -47,9 +47,9 @@ final class InitramfsTest {
             int size = field(archive, at, 6);
             int nameSize = field(archive, at, 11);
             String name = new String(archive, at + 110, nameSize - 1, StandardCharsets.US_ASCII);
-            int body = at + 110 + nameSize + 3 & ~3;
+            int body = (at + 110 + nameSize + 3) & ~3;
             result.put(name, new Entry(mode, Arrays.copyOfRange(archive, body, body + size)));
-            at = body + size + 3 & ~3;
+            at = (body + size + 3) & ~3;
         }
         return result;
     }

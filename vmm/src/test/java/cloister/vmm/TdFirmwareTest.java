@@ -45,8 +45,8 @@ final class TdFirmwareTest {
 
     @Test void identityMapReachesFourGibibytes() {
         var image = ByteBuffer.wrap(TdFirmware.build(0, RANGES)).order(ByteOrder.LITTLE_ENDIAN);
-        assertThat(image.getLong(0)).isEqualTo(TdFirmware.PAGE_TABLES_GPA + 0x1000 | 3);
-        assertThat(image.getLong(0x1018)).isEqualTo(TdFirmware.PAGE_TABLES_GPA + 0x5000 | 3);
+        assertThat(image.getLong(0)).isEqualTo((TdFirmware.PAGE_TABLES_GPA + 0x1000) | 3);
+        assertThat(image.getLong(0x1018)).isEqualTo((TdFirmware.PAGE_TABLES_GPA + 0x5000) | 3);
         assertThat(image.getLong(0x5ff8)).isEqualTo(0xffe00083L);
     }
 

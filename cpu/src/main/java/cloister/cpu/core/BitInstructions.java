@@ -16,13 +16,13 @@ final class BitInstructions {
         int size = insn.size0;
         long index = insn.kind1 == OperandKind.IMM ? insn.imm
                 : IntegerInstructions.signExtend(cpu.reg(insn.reg1, insn.size1), insn.size1);
-        long bit = 1L << (index & 8 * size - 1);
+        long bit = 1L << (index & (8 * size - 1));
         boolean write = insn.op != Op.BT;
         long a;
         if (insn.kind0 == OperandKind.MEM) {
             long offset = cpu.ea(insn);
             if (insn.kind1 != OperandKind.IMM) { // the index reaches beyond the operand: a bit string
-                offset = Cpu.truncate(offset + (index >> 3 & -(long) size), insn.addressSize);
+                offset = Cpu.truncate(offset + ((index >> 3) & -(long) size), insn.addressSize);
             }
             long linear = cpu.linear(insn.segment, offset, size, write);
             if (write) {
@@ -42,7 +42,7 @@ final class BitInstructions {
 
     /// BT changes CF and keeps ZF; the others are undefined and stay.
     static void setCarry(long[] r, boolean carry) {
-        Flags.set(r, Flags.arithmetic(r) & ~Flags.CF | (carry ? Flags.CF : 0));
+        Flags.set(r, (Flags.arithmetic(r) & ~Flags.CF) | (carry ? Flags.CF : 0));
     }
 
     private static long changed(Op op, long a, long bit) {
@@ -88,8 +88,8 @@ final class BitInstructions {
         long a = cpu.readOperand(insn, 1);
         long result = switch (insn.op) {
             case BLSI -> a & -a;
-            case BLSMSK -> a ^ a - 1;
-            default -> a & a - 1;
+            case BLSMSK -> a ^ (a - 1);
+            default -> a & (a - 1);
         };
         result = IntegerInstructions.mask(result, size);
         cpu.reg(insn.reg0, size, result);
@@ -107,12 +107,12 @@ final class BitInstructions {
         if (insn.op == Op.BZHI) {
             int n = (int) control & 0xff;
             carry = n >= bits;
-            result = carry ? a : a & (1L << n) - 1;
+            result = carry ? a : a & ((1L << n) - 1);
         } else {
             int start = (int) control & 0xff;
-            int length = (int) control >>> 8 & 0xff;
+            int length = ((int) control >>> 8) & 0xff;
             result = start >= bits ? 0 : a >>> start;
-            result = length >= 64 ? result : result & (1L << length) - 1;
+            result = length >= 64 ? result : result & ((1L << length) - 1);
         }
         cpu.reg(insn.reg0, size, result);
         Flags.result(cpu.r, result, size, carry ? Flags.CF : 0);
@@ -128,9 +128,9 @@ final class BitInstructions {
         int crc = (int) cpu.r[insn.reg0];
         long data = cpu.readOperand(insn, 1);
         for (int i = 0; i < insn.size1; i++) {
-            crc ^= (int) (data >>> 8 * i) & 0xff;
+            crc ^= (int) (data >>> (8 * i)) & 0xff;
             for (int bit = 0; bit < 8; bit++) {
-                crc = crc >>> 1 ^ (crc & 1) * CRC32C;
+                crc = (crc >>> 1) ^ ((crc & 1) * CRC32C);
             }
         }
         cpu.reg(insn.reg0, insn.size0, crc & 0xffff_ffffL);

@@ -78,7 +78,7 @@ public final class CodeCache {
             }
             cpu.jumps.put(linear, page);
         }
-        int offset = (int) linear & (int) PhysicalMemory.FRAME_SIZE - 1;
+        int offset = (int) linear & ((int) PhysicalMemory.FRAME_SIZE - 1);
         int place = page.entry(offset);
         return place != 0 ? place : translator.translate(page, offset);
     }
@@ -114,15 +114,15 @@ public final class CodeCache {
             code[pc] = MicroOp.branch(MicroOp.JMP, 0, target, difference);
             ops[pc] = MicroOp.JMP;
         } else if (MicroOp.fused((int) code[branch] & 0x7f)) {
-            code[branch + 1] = code[branch + 1] & 1L << 48 | (difference & 0xffffL) << 32 | target;
+            code[branch + 1] = (code[branch + 1] & (1L << 48)) | ((difference & 0xffffL) << 32) | target;
         } else {
-            code[branch] = code[branch] & 0xff0000ffL | (difference & 0xffffL) << 8 | (long) target << 32;
+            code[branch] = (code[branch] & 0xff0000ffL) | ((difference & 0xffffL) << 8) | ((long) target << 32);
         }
         return place;
     }
 
     private CodePage page(long frame, int mode) {
-        Long key = frame << 2 | mode;
+        Long key = (frame << 2) | mode;
         CodePage page = pages.get(key);
         if (page == null) {
             page = new CodePage(byId.size(), frame, mode);
@@ -183,7 +183,7 @@ public final class CodeCache {
     }
 
     private void written(long pa, long length) {
-        long last = pa + length - 1 >> PhysicalMemory.FRAME_SHIFT;
+        long last = (pa + length - 1) >> PhysicalMemory.FRAME_SHIFT;
         for (long frame = pa >> PhysicalMemory.FRAME_SHIFT; frame <= last; frame++) {
             if (watching.get((int) frame)) {
                 long start = frame << PhysicalMemory.FRAME_SHIFT;
@@ -202,7 +202,7 @@ public final class CodeCache {
         boolean kept = false;
         boolean dropped = false;
         for (int mode = 0; mode < 3; mode++) {
-            Long key = frame << 2 | mode;
+            Long key = (frame << 2) | mode;
             CodePage page = pages.get(key);
             if (page == null) {
                 continue;

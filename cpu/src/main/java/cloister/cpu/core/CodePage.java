@@ -52,7 +52,7 @@ final class CodePage {
     /// The lines that bytes `[offset, offset + length)` touch, as a mask.
     static long lineMask(int offset, long length) {
         int first = offset >> 6;
-        int last = (int) Math.min(63, offset + length - 1 >> 6);
-        return -1L >>> 63 - (last - first) << first;
+        int last = (int) Math.min(63, (offset + length - 1) >> 6);
+        return -1L >>> (63 - (last - first)) << first;
     }
 }

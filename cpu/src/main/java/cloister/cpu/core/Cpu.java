@@ -200,7 +200,7 @@ public final class Cpu {
         if (cpl == 0) {
             return;
         }
-        Instruction insn = fetch.at(is64Bit() ? rip : rip + segBase[CS] & 0xffff_ffffL);
+        Instruction insn = fetch.at(is64Bit() ? rip : (rip + segBase[CS]) & 0xffff_ffffL);
         if (!insn.has(Instruction.PREFIX_LOCK) && insn.op != Op.XCHG) {
             return;
         }
@@ -254,12 +254,12 @@ public final class Cpu {
     /// Replaces RFLAGS. Whoever changes VM, TF or AC calls [#updateMode()] afterwards.
     public void rflags(long value) {
         Flags.set(r, (int) value);
-        systemFlags = (int) value & ~Flags.ARITHMETIC & 0x3f7fd7 | 2;
+        systemFlags = ((int) value & ~Flags.ARITHMETIC & 0x3f7fd7) | 2;
     }
 
     /// Replaces the flags in `mask` (none of them arithmetic) by those of `bits`.
     public void systemFlags(int mask, int bits) {
-        systemFlags = systemFlags & ~mask | bits & mask;
+        systemFlags = (systemFlags & ~mask) | (bits & mask);
     }
 
     /// Sets the six arithmetic flags from bits of RFLAGS.
@@ -300,7 +300,7 @@ public final class Cpu {
     /// `tlb.flushAll()`.
     public void updateMode() {
         CodeMode before = codeMode;
-        longMode = (efer & 1 << 10) != 0;
+        longMode = (efer & (1 << 10)) != 0;
         int ar = segAr[CS];
         if (realOrVirtual8086()) {
             codeMode = CodeMode.BITS16;
@@ -348,7 +348,7 @@ public final class Cpu {
             case 8 -> r[n];
             case 4 -> r[n] & 0xffff_ffffL;
             case 2 -> r[n] & 0xffff;
-            default -> n >= 16 ? r[n - 16] >>> 8 & 0xff : r[n] & 0xff;
+            default -> n >= 16 ? (r[n - 16] >>> 8) & 0xff : r[n] & 0xff;
         };
     }
 
@@ -357,12 +357,12 @@ public final class Cpu {
         switch (size) {
             case 8 -> r[n] = value;
             case 4 -> r[n] = value & 0xffff_ffffL;
-            case 2 -> r[n] = r[n] & ~0xffffL | value & 0xffff;
+            case 2 -> r[n] = (r[n] & ~0xffffL) | (value & 0xffff);
             default -> {
                 if (n >= 16) {
-                    r[n - 16] = r[n - 16] & ~0xff00L | (value & 0xff) << 8;
+                    r[n - 16] = (r[n - 16] & ~0xff00L) | ((value & 0xff) << 8);
                 } else {
-                    r[n] = r[n] & ~0xffL | value & 0xff;
+                    r[n] = (r[n] & ~0xffL) | (value & 0xff);
                 }
             }
         }
@@ -451,7 +451,7 @@ public final class Cpu {
         if (outside) {
             throw segmentFault(seg);
         }
-        return segBase[seg] + offset & 0xffff_ffffL;
+        return (segBase[seg] + offset) & 0xffff_ffffL;
     }
 
     private GuestFault segmentFault(int seg) {
@@ -460,7 +460,7 @@ public final class Cpu {
 
     /// Whether `linear` is canonical for the paging mode in force (48 bits, 57 with CR4.LA57).
     public boolean canonical(long linear) {
-        int unused = (cr4 & 1 << 12) != 0 ? 7 : 16;
+        int unused = (cr4 & (1 << 12)) != 0 ? 7 : 16;
         return linear << unused >> unused == linear;
     }
 
@@ -572,7 +572,7 @@ public final class Cpu {
     /// absent memory all ones.
     public long readPhysical(long hpa, int size) {
         if (!memory.contains(PhysicalMemory.pa(hpa), size)) {
-            return size == 8 ? -1 : (1L << 8 * size) - 1;
+            return size == 8 ? -1 : (1L << (8 * size)) - 1;
         }
         try {
             return memory.read(hpa, size);

@@ -26,13 +26,13 @@ final class DecimalInstructions {
             throw cpu.fault(ExceptionVector.DE, 0);
         }
         long al = cpu.r[Cpu.RAX] & 0xff;
-        cpu.reg(Cpu.RAX, 2, al / divisor << 8 | al % divisor);
+        cpu.reg(Cpu.RAX, 2, ((al / divisor) << 8) | (al % divisor));
         Flags.result(cpu.r, al % divisor, 1, 0);
     }
 
     static void aad(Cpu cpu, Instruction insn) {
         long ax = cpu.r[Cpu.RAX];
-        long al = (ax & 0xff) + (ax >>> 8 & 0xff) * (insn.imm & 0xff) & 0xff;
+        long al = ((ax & 0xff) + ((ax >>> 8) & 0xff) * (insn.imm & 0xff)) & 0xff;
         cpu.reg(Cpu.RAX, 2, al);
         Flags.result(cpu.r, al, 1, 0);
     }

@@ -17,7 +17,7 @@ public final class ExecutionTrace {
     }
 
     void record(long linear, long retired) {
-        int at = (int) recorded++ & targets.length - 1;
+        int at = (int) recorded++ & (targets.length - 1);
         targets[at] = linear;
         counts[at] = retired;
     }
@@ -26,7 +26,7 @@ public final class ExecutionTrace {
     @Override public String toString() {
         var out = new StringBuilder();
         for (long i = Math.max(0, recorded - targets.length); i < recorded; i++) {
-            int at = (int) i & targets.length - 1;
+            int at = (int) i & (targets.length - 1);
             out.append(String.format("%12d %016x%n", counts[at], targets[at]));
         }
         return out.toString();

@@ -29,9 +29,9 @@ final class Fetch {
 
     /// The instruction at `linear`. Throws what the fetch throws, for the second page only if the instruction reaches there.
     Instruction at(long linear) {
-        int inPage = PAGE - ((int) linear & PAGE - 1);
+        int inPage = PAGE - ((int) linear & (PAGE - 1));
         if (inPage < Decoder.MAX_LENGTH) {
-            Crossing known = crossings[(int) (linear >>> 12) & REMEMBERED - 1];
+            Crossing known = crossings[(int) (linear >>> 12) & (REMEMBERED - 1)];
             if (known != null && known.linear == linear && known.key == cpu.jumps.key && unchanged(known)) {
                 return known.insn;
             }
@@ -55,7 +55,7 @@ final class Fetch {
         copy(second, inPage, Decoder.MAX_LENGTH - inPage);
         insn = decoder.decode(cpu.codeMode, bytes, 0, Decoder.MAX_LENGTH);
         if (direct) {
-            crossings[(int) (linear >>> 12) & REMEMBERED - 1] =
+            crossings[(int) (linear >>> 12) & (REMEMBERED - 1)] =
                     new Crossing(linear, cpu.jumps.key, insn, inPage, first, second);
         }
         return insn;

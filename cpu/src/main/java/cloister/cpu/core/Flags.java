@@ -85,7 +85,7 @@ public final class Flags {
         }
         int shift = (int) (r[Slot.KIND] >> 8);
         long res = r[Slot.RESULT];
-        return ((a ^ second(kind, a, res, shift) ^ res) >>> shift & 0x10) != 0;
+        return (((a ^ second(kind, a, res, shift) ^ res) >>> shift) & 0x10) != 0;
     }
 
     /// The second operand, from the first and the result.
@@ -134,7 +134,7 @@ public final class Flags {
         int shift = 64 - 8 * size;
         r[Slot.RESULT] = result << shift;
         r[Slot.OPERAND] = carryOverflowAdjust;
-        r[Slot.KIND] = RES | (long) shift << 8;
+        r[Slot.KIND] = RES | ((long) shift << 8);
     }
 
     /// Adds `b` and `carry` (0 or 1) to `a` and sets the flags. Returns the result, upper bits undefined.
@@ -143,7 +143,7 @@ public final class Flags {
         long res = a + b + carry;
         r[Slot.RESULT] = res << shift;
         r[Slot.OPERAND] = a << shift;
-        r[Slot.KIND] = (carry == 0 ? ADD : ADC) | (long) shift << 8;
+        r[Slot.KIND] = (carry == 0 ? ADD : ADC) | ((long) shift << 8);
         return res;
     }
 
@@ -153,7 +153,7 @@ public final class Flags {
         long res = a - b - borrow;
         r[Slot.RESULT] = res << shift;
         r[Slot.OPERAND] = a << shift;
-        r[Slot.KIND] = (borrow == 0 ? SUB : SBB) | (long) shift << 8;
+        r[Slot.KIND] = (borrow == 0 ? SUB : SBB) | ((long) shift << 8);
         return res;
     }
 }

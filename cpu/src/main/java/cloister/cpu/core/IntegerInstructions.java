@@ -129,7 +129,7 @@ public final class IntegerInstructions {
     // Arithmetic and logic
 
     static long mask(long value, int size) {
-        return size == 8 ? value : value & (1L << 8 * size) - 1;
+        return size == 8 ? value : value & ((1L << (8 * size)) - 1);
     }
 
     static long signExtend(long value, int size) {
@@ -227,7 +227,7 @@ public final class IntegerInstructions {
 
     static void incFlags(long[] r, long result, int size) {
         int bits = Flags.carry(r) ? Flags.CF : 0;
-        if (mask(result, size) == 1L << 8 * size - 1) {
+        if (mask(result, size) == 1L << (8 * size - 1)) {
             bits |= Flags.OF;
         }
         if ((result & 15) == 0) {
@@ -245,7 +245,7 @@ public final class IntegerInstructions {
 
     static void decFlags(long[] r, long result, int size) {
         int bits = Flags.carry(r) ? Flags.CF : 0;
-        if (mask(result + 1, size) == 1L << 8 * size - 1) {
+        if (mask(result + 1, size) == 1L << (8 * size - 1)) {
             bits |= Flags.OF;
         }
         if ((result & 15) == 15) {
@@ -341,9 +341,9 @@ public final class IntegerInstructions {
         long b = cpu.readOperand(insn, 1);
         long result = a + b + ((flags & flag) != 0 ? 1 : 0);
         boolean carry = insn.size0 == 4 ? result >>> 32 != 0
-                : (a & b | (a | b) & ~result) < 0;
+                : ((a & b) | ((a | b) & ~result)) < 0;
         cpu.writeOperand(insn, 0, result);
-        Flags.set(cpu.r, flags & ~flag | (carry ? flag : 0));
+        Flags.set(cpu.r, (flags & ~flag) | (carry ? flag : 0));
     }
 
     // Data movement
@@ -409,7 +409,7 @@ public final class IntegerInstructions {
 
     static void movbe(Cpu cpu, Instruction insn) {
         int size = insn.size0;
-        cpu.writeOperand(insn, 0, Long.reverseBytes(cpu.readOperand(insn, 1)) >>> 64 - 8 * size);
+        cpu.writeOperand(insn, 0, Long.reverseBytes(cpu.readOperand(insn, 1)) >>> (64 - 8 * size));
     }
 
     static void xlat(Cpu cpu, Instruction insn) {
@@ -418,11 +418,11 @@ public final class IntegerInstructions {
     }
 
     static void lahf(Cpu cpu, Instruction insn) {
-        cpu.reg(16, 1, Flags.arithmetic(cpu.r) & 0xd5 | 2);
+        cpu.reg(16, 1, (Flags.arithmetic(cpu.r) & 0xd5) | 2);
     }
 
     static void sahf(Cpu cpu, Instruction insn) {
-        Flags.set(cpu.r, Flags.arithmetic(cpu.r) & Flags.OF | (int) cpu.reg(16, 1) & 0xd5);
+        Flags.set(cpu.r, (Flags.arithmetic(cpu.r) & Flags.OF) | ((int) cpu.reg(16, 1) & 0xd5));
     }
 
     static void carryFlag(Cpu cpu, Instruction insn) {

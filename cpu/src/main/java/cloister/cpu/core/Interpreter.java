@@ -79,82 +79,83 @@ public final class Interpreter {
                 switch (ops[pc]) {
                     case MicroOp.MOV64 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        r[((int) u >>> 8) & 0xff] = r[((int) u >>> 16) & 0xff] + (u >> 32);
                         pc++;
                         continue;
                     }
                     case MicroOp.MOV32 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff_ffffL;
+                        r[((int) u >>> 8) & 0xff] = (r[((int) u >>> 16) & 0xff] + (u >> 32)) & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.MOVI -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = code[pc + 1];
+                        r[((int) u >>> 8) & 0xff] = code[pc + 1];
                         pc += 2;
                         continue;
                     }
                     case MicroOp.INSERT16 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = r[a] & ~0xffffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xffff;
+                        int a = ((int) u >>> 8) & 0xff;
+                        r[a] = (r[a] & ~0xffffL) | ((r[((int) u >>> 16) & 0xff] + (u >> 32)) & 0xffff);
                         pc++;
                         continue;
                     }
                     case MicroOp.INSERT8 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        r[a] = r[a] & ~0xffL | (r[(int) u >>> 16 & 0xff] + (u >> 32)) & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
+                        r[a] = (r[a] & ~0xffL) | ((r[((int) u >>> 16) & 0xff] + (u >> 32)) & 0xff);
                         pc++;
                         continue;
                     }
                     case MicroOp.ZERO16 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xffff;
+                        r[((int) u >>> 8) & 0xff] = r[((int) u >>> 16) & 0xff] & 0xffff;
                         pc++;
                         continue;
                     }
                     case MicroOp.ZERO8 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = r[(int) u >>> 16 & 0xff] & 0xff;
+                        r[((int) u >>> 8) & 0xff] = r[((int) u >>> 16) & 0xff] & 0xff;
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN8_64 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff];
+                        r[((int) u >>> 8) & 0xff] = (byte) r[((int) u >>> 16) & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN16_64 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff];
+                        r[((int) u >>> 8) & 0xff] = (short) r[((int) u >>> 16) & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN32_64 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (int) r[(int) u >>> 16 & 0xff];
+                        r[((int) u >>> 8) & 0xff] = (int) r[((int) u >>> 16) & 0xff];
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN8_32 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (byte) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
+                        r[((int) u >>> 8) & 0xff] = (byte) r[((int) u >>> 16) & 0xff] & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.SIGN16_32 -> {
                         long u = code[pc];
-                        r[(int) u >>> 8 & 0xff] = (short) r[(int) u >>> 16 & 0xff] & 0xffff_ffffL;
+                        r[((int) u >>> 8) & 0xff] = (short) r[((int) u >>> 16) & 0xff] & 0xffff_ffffL;
                         pc++;
                         continue;
                     }
                     case MicroOp.LEA64 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        r[(int) u >>> 8 & 0xff] = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        r[((int) u >>> 8) & 0xff]
+                                = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
                         pc += 2;
                         continue;
@@ -162,18 +163,19 @@ public final class Interpreter {
                     case MicroOp.LEA32 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        r[(int) u >>> 8 & 0xff] = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
-                                + (form >> 32) & 0xffff_ffffL;
+                        r[((int) u >>> 8) & 0xff]
+                                = (r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                                + (form >> 32)) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD8 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        r[(int) u >>> 8 & 0xff] = (va & -4096L | ctx) == tlb[t]
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        r[((int) u >>> 8) & 0xff] = ((va & -4096L) | ctx) == tlb[t]
                                 ? window.get(Tlb.BYTE, va + tlb[t + 2]) & 0xffL : (byte) slowLoad(cpu, va, 1, pc, base, budget) & 0xffL;
                         pc += 2;
                         continue;
@@ -181,32 +183,34 @@ public final class Interpreter {
                     case MicroOp.LOAD16 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        r[(int) u >>> 8 & 0xff] = ((va + 1) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffffL;
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        r[((int) u >>> 8) & 0xff] = (((va + 1) & -4096L) | ctx) == tlb[t]
+                                ? window.get(Tlb.SHORT, va + tlb[t + 2]) & 0xffffL
+                                        : (short) slowLoad(cpu, va, 2, pc, base, budget) & 0xffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD32 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
-                                ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL : (int) slowLoad(cpu, va, 4, pc, base, budget) & 0xffff_ffffL;
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        r[((int) u >>> 8) & 0xff] = (((va + 3) & -4096L) | ctx) == tlb[t]
+                                ? window.get(Tlb.INT, va + tlb[t + 2]) & 0xffff_ffffL
+                                        : (int) slowLoad(cpu, va, 4, pc, base, budget) & 0xffff_ffffL;
                         pc += 2;
                         continue;
                     }
                     case MicroOp.LOAD64 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        r[(int) u >>> 8 & 0xff] = ((va + 7) & -4096L | ctx) == tlb[t]
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        r[((int) u >>> 8) & 0xff] = (((va + 7) & -4096L) | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowLoad(cpu, va, 8, pc, base, budget);
                         pc += 2;
                         continue;
@@ -214,10 +218,10 @@ public final class Interpreter {
                     case MicroOp.LOAD_S32_64 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        r[(int) u >>> 8 & 0xff] = ((va + 3) & -4096L | ctx) == tlb[t]
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        r[((int) u >>> 8) & 0xff] = (((va + 3) & -4096L) | ctx) == tlb[t]
                                 ? window.get(Tlb.INT, va + tlb[t + 2]) : (int) slowLoad(cpu, va, 4, pc, base, budget);
                         pc += 2;
                         continue;
@@ -225,11 +229,11 @@ public final class Interpreter {
                     case MicroOp.STORE8 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if ((va & -4096L | ctx) == tlb[t + 1]) {
+                        long value = r[((int) u >>> 16) & 0xff] + (u >> 32);
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if (((va & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.BYTE, va + tlb[t + 2], (byte) value);
                         } else {
                             slowStore(cpu, va, 1, value, pc, base, budget);
@@ -240,11 +244,11 @@ public final class Interpreter {
                     case MicroOp.STORE16 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if (((va + 1) & -4096L | ctx) == tlb[t + 1]) {
+                        long value = r[((int) u >>> 16) & 0xff] + (u >> 32);
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if ((((va + 1) & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.SHORT, va + tlb[t + 2], (short) value);
                         } else {
                             slowStore(cpu, va, 2, value, pc, base, budget);
@@ -255,11 +259,11 @@ public final class Interpreter {
                     case MicroOp.STORE32 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if (((va + 3) & -4096L | ctx) == tlb[t + 1]) {
+                        long value = r[((int) u >>> 16) & 0xff] + (u >> 32);
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if ((((va + 3) & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.INT, va + tlb[t + 2], (int) value);
                         } else {
                             slowStore(cpu, va, 4, value, pc, base, budget);
@@ -270,11 +274,11 @@ public final class Interpreter {
                     case MicroOp.STORE64 -> {
                         long u = code[pc];
                         long form = code[pc + 1];
-                        long va = r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
+                        long va = r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24]
                                 + (form >> 32);
-                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                        long value = r[((int) u >>> 16) & 0xff] + (u >> 32);
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if ((((va + 7) & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
                             slowStore(cpu, va, 8, value, pc, base, budget);
@@ -284,9 +288,9 @@ public final class Interpreter {
                     }
                     case MicroOp.ADD64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         long x = r[a];
-                        long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        long y = x + (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y;
                         r[Slot.RESULT] = y;
                         r[Slot.OPERAND] = x;
@@ -296,21 +300,21 @@ public final class Interpreter {
                     }
                     case MicroOp.ADD32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         long x = r[a];
-                        long y = x + (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        long y = x + (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
                         r[Slot.OPERAND] = x << 32;
-                        r[Slot.KIND] = Flags.ADD | 32 << 8;
+                        r[Slot.KIND] = Flags.ADD | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.SUB64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         long x = r[a];
-                        long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        long y = x - (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y;
                         r[Slot.RESULT] = y;
                         r[Slot.OPERAND] = x;
@@ -320,20 +324,20 @@ public final class Interpreter {
                     }
                     case MicroOp.SUB32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         long x = r[a];
-                        long y = x - (r[(int) u >>> 16 & 0xff] + (u >> 32));
+                        long y = x - (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
                         r[Slot.OPERAND] = x << 32;
-                        r[Slot.KIND] = Flags.SUB | 32 << 8;
+                        r[Slot.KIND] = Flags.SUB | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.AND64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] & (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y;
                         r[Slot.RESULT] = y;
                         r[Slot.OPERAND] = 0;
@@ -343,19 +347,19 @@ public final class Interpreter {
                     }
                     case MicroOp.AND32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] & r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] & (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.OR64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] | (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y;
                         r[Slot.RESULT] = y;
                         r[Slot.OPERAND] = 0;
@@ -365,19 +369,19 @@ public final class Interpreter {
                     }
                     case MicroOp.OR32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] | r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] | (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.XOR64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] ^ (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y;
                         r[Slot.RESULT] = y;
                         r[Slot.OPERAND] = 0;
@@ -387,111 +391,111 @@ public final class Interpreter {
                     }
                     case MicroOp.XOR32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
-                        long y = r[a] ^ r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int a = ((int) u >>> 8) & 0xff;
+                        long y = r[a] ^ (r[((int) u >>> 16) & 0xff] + (u >> 32));
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.CMP -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        r[Slot.RESULT] = x - ((r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift);
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        r[Slot.RESULT] = x - ((r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift);
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.TEST -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        r[Slot.RESULT] = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        r[Slot.RESULT] = (r[((int) u >>> 8) & 0xff] & (r[((int) u >>> 16) & 0xff] + (u >> 32))) << shift;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        r[Slot.KIND] = Flags.RES | ((long) shift << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.SHL64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
                         long y = x << n;
-                        long carry = x >>> -n & 1;
+                        long carry = (x >>> -n) & 1;
                         r[a] = y;
                         r[Slot.RESULT] = y;
-                        r[Slot.OPERAND] = carry | (y >>> 63 ^ carry) << 11;
+                        r[Slot.OPERAND] = carry | (((y >>> 63) ^ carry) << 11);
                         r[Slot.KIND] = Flags.RES;
                         pc++;
                         continue;
                     }
                     case MicroOp.SHL32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
-                        long y = x << n & 0xffff_ffffL;
-                        long carry = x >>> 32 - n & 1;
+                        long y = (x << n) & 0xffff_ffffL;
+                        long carry = (x >>> (32 - n)) & 1;
                         r[a] = y;
                         r[Slot.RESULT] = y << 32;
-                        r[Slot.OPERAND] = carry | (y >>> 31 ^ carry) << 11;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.OPERAND] = carry | (((y >>> 31) ^ carry) << 11);
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.SHR64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
                         long y = x >>> n;
                         r[a] = y;
                         r[Slot.RESULT] = y;
-                        r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 63) << 11;
+                        r[Slot.OPERAND] = ((x >>> (n - 1)) & 1) | ((x >>> 63) << 11);
                         r[Slot.KIND] = Flags.RES;
                         pc++;
                         continue;
                     }
                     case MicroOp.SHR32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a] & 0xffff_ffffL;
                         long y = x >>> n;
                         r[a] = y;
                         r[Slot.RESULT] = y << 32;
-                        r[Slot.OPERAND] = x >>> n - 1 & 1 | (x >>> 31) << 11;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.OPERAND] = ((x >>> (n - 1)) & 1) | ((x >>> 31) << 11);
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
                     case MicroOp.SAR64 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = r[a];
                         long y = x >> n;
                         r[a] = y;
                         r[Slot.RESULT] = y;
-                        r[Slot.OPERAND] = x >> n - 1 & 1;
+                        r[Slot.OPERAND] = (x >> (n - 1)) & 1;
                         r[Slot.KIND] = Flags.RES;
                         pc++;
                         continue;
                     }
                     case MicroOp.SAR32 -> {
                         long u = code[pc];
-                        int a = (int) u >>> 8 & 0xff;
+                        int a = ((int) u >>> 8) & 0xff;
                         int n = (int) u >>> 24;
                         long x = (int) r[a];
                         long y = x >> n;
                         r[a] = y & 0xffff_ffffL;
                         r[Slot.RESULT] = y << 32;
-                        r[Slot.OPERAND] = x >> n - 1 & 1;
-                        r[Slot.KIND] = Flags.RES | 32 << 8;
+                        r[Slot.OPERAND] = (x >> (n - 1)) & 1;
+                        r[Slot.KIND] = Flags.RES | (32 << 8);
                         pc++;
                         continue;
                     }
@@ -509,11 +513,11 @@ public final class Interpreter {
                     }
                     case MicroOp.PUSH -> {
                         long u = code[pc];
-                        int sp = (int) u >>> 8 & 0xff;
-                        long value = r[(int) u >>> 16 & 0xff] + (u >> 32);
+                        int sp = ((int) u >>> 8) & 0xff;
+                        long value = r[((int) u >>> 16) & 0xff] + (u >> 32);
                         long va = r[sp] - 8;
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if ((((va + 7) & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
                             slowPush(cpu, va, value, pc, base, budget);
@@ -524,13 +528,13 @@ public final class Interpreter {
                     }
                     case MicroOp.POP -> {
                         long u = code[pc];
-                        int sp = (int) u >>> 16 & 0xff;
+                        int sp = ((int) u >>> 16) & 0xff;
                         long va = r[sp];
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        long value = ((va + 7) & -4096L | ctx) == tlb[t]
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        long value = (((va + 7) & -4096L) | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
                         r[sp] = va + 8;
-                        r[(int) u >>> 8 & 0xff] = value;
+                        r[((int) u >>> 8) & 0xff] = value;
                         pc++;
                         continue;
                     }
@@ -586,11 +590,11 @@ public final class Interpreter {
                     case MicroOp.CMPJ_Z -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        long y = (r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x - y;
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x == y) == (link << 15 < 0)) {
                             pc += 2;
@@ -605,11 +609,11 @@ public final class Interpreter {
                     case MicroOp.CMPJ_B -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        long y = (r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x - y;
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x + Long.MIN_VALUE < y + Long.MIN_VALUE) == (link << 15 < 0)) {
                             pc += 2;
@@ -624,11 +628,11 @@ public final class Interpreter {
                     case MicroOp.CMPJ_BE -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        long y = (r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x - y;
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x + Long.MIN_VALUE <= y + Long.MIN_VALUE) == (link << 15 < 0)) {
                             pc += 2;
@@ -643,11 +647,11 @@ public final class Interpreter {
                     case MicroOp.CMPJ_L -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        long y = (r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x - y;
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x < y) == (link << 15 < 0)) {
                             pc += 2;
@@ -662,11 +666,11 @@ public final class Interpreter {
                     case MicroOp.CMPJ_LE -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = r[(int) u >>> 8 & 0xff] << shift;
-                        long y = (r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = r[((int) u >>> 8) & 0xff] << shift;
+                        long y = (r[((int) u >>> 16) & 0xff] + (u >> 32)) << shift;
                         r[Slot.RESULT] = x - y;
                         r[Slot.OPERAND] = x;
-                        r[Slot.KIND] = Flags.SUB | (long) shift << 8;
+                        r[Slot.KIND] = Flags.SUB | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x <= y) == (link << 15 < 0)) {
                             pc += 2;
@@ -681,10 +685,10 @@ public final class Interpreter {
                     case MicroOp.TESTJ_Z -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = (r[((int) u >>> 8) & 0xff] & (r[((int) u >>> 16) & 0xff] + (u >> 32))) << shift;
                         r[Slot.RESULT] = x;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        r[Slot.KIND] = Flags.RES | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x == 0) == (link << 15 < 0)) {
                             pc += 2;
@@ -699,10 +703,10 @@ public final class Interpreter {
                     case MicroOp.TESTJ_S -> {
                         long u = code[pc];
                         int shift = (int) u >>> 24;
-                        long x = (r[(int) u >>> 8 & 0xff] & r[(int) u >>> 16 & 0xff] + (u >> 32)) << shift;
+                        long x = (r[((int) u >>> 8) & 0xff] & (r[((int) u >>> 16) & 0xff] + (u >> 32))) << shift;
                         r[Slot.RESULT] = x;
                         r[Slot.OPERAND] = 0;
-                        r[Slot.KIND] = Flags.RES | (long) shift << 8;
+                        r[Slot.KIND] = Flags.RES | ((long) shift << 8);
                         long link = code[pc + 1];
                         if ((x < 0) == (link << 15 < 0)) {
                             pc += 2;
@@ -728,17 +732,17 @@ public final class Interpreter {
                     case MicroOp.JMP_PAGE -> {
                         long u = code[pc];
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + ((int) u >>> 24);
-                        target = r[(int) u >>> 8 & 0xff] + (u >> 32);
+                        target = r[((int) u >>> 8) & 0xff] + (u >> 32);
                         continue transfer;
                     }
                     case MicroOp.CALL -> {
                         long u = code[pc];
-                        int sp = (int) u >>> 8 & 0xff;
-                        long page = r[(int) u >>> 16 & 0xff];
+                        int sp = ((int) u >>> 8) & 0xff;
+                        long page = r[((int) u >>> 16) & 0xff];
                         long value = page + code[pc + 1];
                         long va = r[sp] - 8;
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        if (((va + 7) & -4096L | ctx) == tlb[t + 1]) {
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        if ((((va + 7) & -4096L) | ctx) == tlb[t + 1]) {
                             window.set(Tlb.LONG, va + tlb[t + 2], value);
                         } else {
                             slowPush(cpu, va, value, pc, base, budget);
@@ -755,16 +759,16 @@ public final class Interpreter {
                     }
                     case MicroOp.JMP_REG -> {
                         long u = code[pc];
-                        target = checkedTarget(cpu, r[(int) u >>> 8 & 0xff], pc, base, budget);
+                        target = checkedTarget(cpu, r[((int) u >>> 8) & 0xff], pc, base, budget);
                         budget -= (info[pc] >>> CodeCache.INDEX_SHIFT) + 1;
                         continue transfer;
                     }
                     case MicroOp.RET -> {
                         long u = code[pc];
-                        int sp = (int) u >>> 8 & 0xff;
+                        int sp = ((int) u >>> 8) & 0xff;
                         long va = r[sp];
-                        int t = (int) (va >>> 10 ^ ctx << 10) & Tlb.INDEX_MASK;
-                        long value = ((va + 7) & -4096L | ctx) == tlb[t]
+                        int t = (int) ((va >>> 10) ^ (ctx << 10)) & Tlb.INDEX_MASK;
+                        long value = (((va + 7) & -4096L) | ctx) == tlb[t]
                                 ? window.get(Tlb.LONG, va + tlb[t + 2]) : slowPop(cpu, va, pc, base, budget);
                         target = checkedTarget(cpu, value, pc, base, budget);
                         r[sp] = va + 8 + (u >> 32);
@@ -815,7 +819,7 @@ public final class Interpreter {
     }
 
     private static long address(long[] r, long form) {
-        return r[(int) form & 0xff] + (r[(int) form >>> 8 & 0xff] << (form >>> 16)) + r[(int) form >>> 24] + (form >> 32);
+        return r[(int) form & 0xff] + (r[((int) form >>> 8) & 0xff] << (form >>> 16)) + r[(int) form >>> 24] + (form >> 32);
     }
 
     /// The offset in the page at which execution goes on from a micro-op that was not executed. What a branch out of the page leads
@@ -831,11 +835,11 @@ public final class Interpreter {
     private static long resume(Cpu cpu) {
         cpu.r[Slot.FS] = cpu.segBase[Cpu.FS];
         cpu.r[Slot.GS] = cpu.segBase[Cpu.GS];
-        return cpu.is64Bit() ? cpu.rip : cpu.rip + cpu.segBase[Cpu.CS] & 0xffff_ffffL;
+        return cpu.is64Bit() ? cpu.rip : (cpu.rip + cpu.segBase[Cpu.CS]) & 0xffff_ffffL;
     }
 
     private static void leave(Cpu cpu, long target, long retired) {
-        cpu.rip = cpu.is64Bit() ? target : target - cpu.segBase[Cpu.CS] & 0xffff_ffffL;
+        cpu.rip = cpu.is64Bit() ? target : (target - cpu.segBase[Cpu.CS]) & 0xffff_ffffL;
         cpu.retired = retired;
     }
 
@@ -913,13 +917,13 @@ public final class Interpreter {
 
     private static void slowPush(Cpu cpu, long linear, long value, int pc, long base, long budget) {
         sync(cpu, pc, base, budget);
-        checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
+        checkCanonical(cpu, linear, 8, (Slot.ZERO << 24) | Cpu.RSP);
         cpu.tlb.write(linear, 8, value);
     }
 
     private static long slowPop(Cpu cpu, long linear, int pc, long base, long budget) {
         sync(cpu, pc, base, budget);
-        checkCanonical(cpu, linear, 8, Slot.ZERO << 24 | Cpu.RSP);
+        checkCanonical(cpu, linear, 8, (Slot.ZERO << 24) | Cpu.RSP);
         return cpu.tlb.read(linear, 8);
     }
 
@@ -927,7 +931,7 @@ public final class Interpreter {
         sync(cpu, pc, base, budget);
         long linear = address(cpu.r, cpu.code.code[pc + 1]);
         checkCanonical(cpu, linear, 8, (int) cpu.code.code[pc + 1]);
-        ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, (int) u >>> 16 & 0xff, u >> 32);
+        ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, ((int) u >>> 16) & 0xff, u >> 32);
     }
 
     private static void leaveFrame(Cpu cpu, int pc, long base, long budget) {
@@ -940,7 +944,7 @@ public final class Interpreter {
     private static long callRegister(Cpu cpu, int pc, long base, long budget) {
         long[] r = cpu.r;
         long[] code = cpu.code.code;
-        long target = checkedTarget(cpu, r[(int) code[pc] >>> 8 & 0xff], pc, base, budget);
+        long target = checkedTarget(cpu, r[((int) code[pc] >>> 8) & 0xff], pc, base, budget);
         long linear = r[Cpu.RSP] - 8;
         slowPush(cpu, linear, r[Slot.PAGE] + code[pc + 1], pc, base, budget);
         r[Cpu.RSP] = linear;

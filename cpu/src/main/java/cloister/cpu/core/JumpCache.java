@@ -11,7 +11,7 @@ final class JumpCache {
     static final int MASK = 2 * (ENTRIES - 1);
     private static final int PAGES = 1 << 9;
     private static final int CONTEXT_BITS = 12;
-    private static final int EPOCHS = 1 << 31 - CONTEXT_BITS;
+    private static final int EPOCHS = 1 << (31 - CONTEXT_BITS);
 
     final long[] words = new long[2 * ENTRIES];
     private final long[] pageTags = new long[PAGES];
@@ -27,23 +27,23 @@ final class JumpCache {
     }
 
     static int index(long linear) {
-        return (int) (linear ^ linear >>> 14) << 1 & MASK;
+        return ((int) (linear ^ (linear >>> 14)) << 1) & MASK;
     }
 
     void put(long linear, int place) {
         int at = index(linear);
         words[at] = linear;
-        words[at + 1] = key << 32 | place;
+        words[at + 1] = (key << 32) | place;
     }
 
     /// The decoded page at the page of `linear`, or null when it is not known.
     CodePage page(long linear) {
-        int at = (int) (linear >>> 12) & PAGES - 1;
+        int at = (int) (linear >>> 12) & (PAGES - 1);
         return pageTags[at] == linear >>> 12 && pageKeys[at] == key ? pages[at] : null;
     }
 
     void put(long linear, CodePage page) {
-        int at = (int) (linear >>> 12) & PAGES - 1;
+        int at = (int) (linear >>> 12) & (PAGES - 1);
         pageTags[at] = linear >>> 12;
         pageKeys[at] = key;
         pages[at] = page;
@@ -51,7 +51,7 @@ final class JumpCache {
 
     /// From here on entries are for `context`, of 12 bits.
     void context(int context) {
-        key = (long) epoch << CONTEXT_BITS | context;
+        key = ((long) epoch << CONTEXT_BITS) | context;
     }
 
     /// Forgets everything.
@@ -61,6 +61,6 @@ final class JumpCache {
             Arrays.fill(words, -1L);
             Arrays.fill(pageKeys, -1L);
         }
-        context((int) key & (1 << CONTEXT_BITS) - 1);
+        context((int) key & ((1 << CONTEXT_BITS) - 1));
     }
 }

@@ -113,11 +113,11 @@ final class MicroOp {
     }
 
     static long word(int op, int a, int b, int c, int immediate) {
-        return op | (long) a << 8 | (long) b << 16 | (long) (c & 0xff) << 24 | (long) immediate << 32;
+        return op | ((long) a << 8) | ((long) b << 16) | ((long) (c & 0xff) << 24) | ((long) immediate << 32);
     }
 
     /// The first word of a branch within the page.
     static long branch(int op, int c, int target, int difference) {
-        return op | (long) (difference & 0xffff) << 8 | (long) (c & 0xff) << 24 | (long) target << 32;
+        return op | ((long) (difference & 0xffff) << 8) | ((long) (c & 0xff) << 24) | ((long) target << 32);
     }
 }

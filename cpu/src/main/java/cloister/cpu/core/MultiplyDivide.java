@@ -19,7 +19,7 @@ final class MultiplyDivide {
         long a = cpu.reg(Cpu.RAX, size);
         long b = cpu.readOperand(insn, 0);
         long low = a * b;
-        long high = size == 8 ? Math.unsignedMultiplyHigh(a, b) : low >>> 8 * size;
+        long high = size == 8 ? Math.unsignedMultiplyHigh(a, b) : low >>> (8 * size);
         store(cpu, size, low, high);
         flags(cpu, low, size, high != 0);
     }
@@ -39,7 +39,7 @@ final class MultiplyDivide {
             long a = IntegerInstructions.signExtend(cpu.reg(Cpu.RAX, size), size);
             long b = IntegerInstructions.signExtend(cpu.readOperand(insn, 0), size);
             long low = a * b;
-            long high = size == 8 ? Math.multiplyHigh(a, b) : low >> 8 * size;
+            long high = size == 8 ? Math.multiplyHigh(a, b) : low >> (8 * size);
             store(cpu, size, low, high);
             flags(cpu, low, size, overflows(a, b, low, size));
             return;
@@ -78,7 +78,7 @@ final class MultiplyDivide {
         }
         long dividend = dividend(cpu, size);
         long quotient = Long.divideUnsigned(dividend, divisor);
-        if (quotient >>> 8 * size != 0) {
+        if (quotient >>> (8 * size) != 0) {
             throw cpu.fault(ExceptionVector.DE, 0);
         }
         quotientAndRemainder(cpu, size, quotient, Long.remainderUnsigned(dividend, divisor));
@@ -86,12 +86,12 @@ final class MultiplyDivide {
 
     private static long dividend(Cpu cpu, int size) {
         return size == 1 ? cpu.r[Cpu.RAX] & 0xffff
-                : cpu.reg(Cpu.RDX, size) << 8 * size | cpu.reg(Cpu.RAX, size);
+                : (cpu.reg(Cpu.RDX, size) << (8 * size)) | cpu.reg(Cpu.RAX, size);
     }
 
     private static void quotientAndRemainder(Cpu cpu, int size, long quotient, long remainder) {
         if (size == 1) {
-            cpu.reg(Cpu.RAX, 2, quotient & 0xff | (remainder & 0xff) << 8);
+            cpu.reg(Cpu.RAX, 2, (quotient & 0xff) | ((remainder & 0xff) << 8));
         } else {
             cpu.reg(Cpu.RAX, size, quotient);
             cpu.reg(Cpu.RDX, size, remainder);
@@ -116,12 +116,12 @@ final class MultiplyDivide {
         }
         int shift = Long.numberOfLeadingZeros(divisor);
         long d = divisor << shift;
-        long h = shift == 0 ? high : high << shift | low >>> 64 - shift;
+        long h = shift == 0 ? high : (high << shift) | (low >>> (64 - shift));
         long l = low << shift;
         long q1 = digit(h, l >>> 32, d);
-        long rest = (h << 32 | l >>> 32) - q1 * d;
+        long rest = ((h << 32) | (l >>> 32)) - q1 * d;
         long q0 = digit(rest, l & 0xffff_ffffL, d);
-        return q1 << 32 | q0;
+        return (q1 << 32) | q0;
     }
 
     private static long digit(long high, long next, long d) {
@@ -129,7 +129,7 @@ final class MultiplyDivide {
         long d0 = d & 0xffff_ffffL;
         long q = Long.divideUnsigned(high, d1);
         long rest = high - q * d1;
-        while (q >>> 32 != 0 || Long.compareUnsigned(q * d0, rest << 32 | next) > 0) {
+        while (q >>> 32 != 0 || Long.compareUnsigned(q * d0, (rest << 32) | next) > 0) {
             q--;
             rest += d1;
             if (rest >>> 32 != 0) {

@@ -14,7 +14,7 @@ final class ReadModifyWrite {
     static int code(Op op, int size) {
         for (int i = 0; i < OPERATIONS.length; i++) {
             if (OPERATIONS[i] == op) {
-                return i | Integer.numberOfTrailingZeros(size) << 4;
+                return i | (Integer.numberOfTrailingZeros(size) << 4);
             }
         }
         throw new IllegalArgumentException(op.toString());
@@ -24,7 +24,7 @@ final class ReadModifyWrite {
     /// @param immediate added to the source
     static void execute(Cpu cpu, long linear, int code, int slot, long immediate) {
         long[] r = cpu.r;
-        int size = 1 << (code >> 4 & 3);
+        int size = 1 << ((code >> 4) & 3);
         long a = cpu.tlb.readForWrite(linear, size);
         long b = r[slot] + immediate;
         long result = switch (code & 15) {

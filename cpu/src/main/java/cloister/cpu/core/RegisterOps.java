@@ -75,8 +75,8 @@ final class RegisterOps {
     }
 
     static void execute(long[] r, long u) {
-        int a = (int) u >>> 8 & 0xff;
-        int b = (int) u >>> 16 & 0xff;
+        int a = ((int) u >>> 8) & 0xff;
+        int b = ((int) u >>> 16) & 0xff;
         int operation = (int) u >>> 24;
         int immediate = (int) (u >>> 32);
         switch (operation) {
@@ -99,20 +99,20 @@ final class RegisterOps {
             }
             case CMOV -> r[a] = r[Flags.condition(r, immediate) ? b : a];
             case CMOV + 1 -> r[a] = r[Flags.condition(r, immediate) ? b : a] & LOW;
-            case SETCC, SETCC + 1 -> r[a] = r[a] & ~0xffL | (Flags.condition(r, immediate) ? 1 : 0);
+            case SETCC, SETCC + 1 -> r[a] = (r[a] & ~0xffL) | (Flags.condition(r, immediate) ? 1 : 0);
             case SHLX -> r[a] = r[b] << r[immediate];
-            case SHLX + 1 -> r[a] = (int) r[b] << (int) r[immediate] & LOW;
+            case SHLX + 1 -> r[a] = ((int) r[b] << (int) r[immediate]) & LOW;
             case SHRX -> r[a] = r[b] >>> r[immediate];
-            case SHRX + 1 -> r[a] = (int) r[b] >>> (int) r[immediate] & LOW;
+            case SHRX + 1 -> r[a] = ((int) r[b] >>> (int) r[immediate]) & LOW;
             case SARX -> r[a] = r[b] >> r[immediate];
-            case SARX + 1 -> r[a] = (int) r[b] >> (int) r[immediate] & LOW;
+            case SARX + 1 -> r[a] = ((int) r[b] >> (int) r[immediate]) & LOW;
             case RORX -> r[a] = Long.rotateRight(r[b], immediate);
             case RORX + 1 -> r[a] = Integer.rotateRight((int) r[b], immediate) & LOW;
             case BZHI -> bzhi(r, a, r[b], (int) r[immediate] & 0xff, 8);
             case BZHI + 1 -> bzhi(r, a, r[b] & LOW, (int) r[immediate] & 0xff, 4);
             case ANDN, ANDN + 1 -> logical(r, a, ~r[b] & r[immediate], operation, false);
-            case BLSR -> logical(r, a, r[b] & r[b] - 1, operation, r[b] == 0);
-            case BLSR + 1 -> logical(r, a, r[b] & r[b] - 1, operation, (int) r[b] == 0);
+            case BLSR -> logical(r, a, r[b] & (r[b] - 1), operation, r[b] == 0);
+            case BLSR + 1 -> logical(r, a, r[b] & (r[b] - 1), operation, (int) r[b] == 0);
             case ADD_SMALL, ADD_SMALL + 1, OR_SMALL, OR_SMALL + 1, AND_SMALL, AND_SMALL + 1, SUB_SMALL, SUB_SMALL + 1,
                  XOR_SMALL, XOR_SMALL + 1 -> small(r, a, r[b] + immediate, operation);
             case MUL, MUL + 1 -> mul(r, r[b], operation);
@@ -128,9 +128,9 @@ final class RegisterOps {
         long x = r[a];
         switch (operation) {
             case INC -> IntegerInstructions.incFlags(r, r[a] = x + 1, 8);
-            case INC + 1 -> IntegerInstructions.incFlags(r, r[a] = x + 1 & LOW, 4);
+            case INC + 1 -> IntegerInstructions.incFlags(r, r[a] = (x + 1) & LOW, 4);
             case DEC -> IntegerInstructions.decFlags(r, r[a] = x - 1, 8);
-            case DEC + 1 -> IntegerInstructions.decFlags(r, r[a] = x - 1 & LOW, 4);
+            case DEC + 1 -> IntegerInstructions.decFlags(r, r[a] = (x - 1) & LOW, 4);
             case NEG -> r[a] = Flags.subtract(r, 0, x, 0, 8);
             case NEG + 1 -> r[a] = Flags.subtract(r, 0, x, 0, 4) & LOW;
             case NOT -> r[a] = ~x;
@@ -138,7 +138,7 @@ final class RegisterOps {
             case BSWAP -> r[a] = Long.reverseBytes(x);
             case BSWAP + 1 -> r[a] = Long.reverseBytes(x) >>> 32;
             case SIGN -> r[Cpu.RDX] = r[Cpu.RAX] >> 63;
-            default -> r[Cpu.RDX] = (int) r[Cpu.RAX] >> 31 & LOW;
+            default -> r[Cpu.RDX] = ((int) r[Cpu.RAX] >> 31) & LOW;
         }
     }
 
@@ -185,7 +185,7 @@ final class RegisterOps {
 
     private static void bzhi(long[] r, int a, long x, int position, int size) {
         boolean carry = position >= 8 * size;
-        long result = carry ? x : x & (1L << position) - 1;
+        long result = carry ? x : x & ((1L << position) - 1);
         r[a] = result;
         Flags.result(r, result, size, carry ? Flags.CF : 0);
     }
@@ -204,7 +204,7 @@ final class RegisterOps {
             }
         };
         long mask = size == 2 ? 0xffff : 0xff;
-        r[a] = x & ~mask | y & mask;
+        r[a] = (x & ~mask) | (y & mask);
     }
 
     private static void bits(long[] r, int a, int b, int operation, int immediate) {
@@ -241,7 +241,7 @@ final class RegisterOps {
     }
 
     private static void byCl(long[] r, int a, Op op, int size, long mask) {
-        int count = (int) r[Cpu.RCX] & 8 * size - 1;
+        int count = (int) r[Cpu.RCX] & (8 * size - 1);
         long x = r[a] & mask;
         r[a] = count == 0 ? x : ShiftInstructions.compute(r, op, x, count, size);
     }

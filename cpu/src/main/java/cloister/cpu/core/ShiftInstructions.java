@@ -40,46 +40,46 @@ final class ShiftInstructions {
     static long shl(long[] r, long a, int count, int size) {
         int bits = 8 * size;
         long result = count >= bits ? 0 : IntegerInstructions.mask(a << count, size);
-        long carry = count > bits ? 0 : a >>> bits - count & 1;
-        long overflow = result >>> bits - 1 & 1 ^ carry;
-        Flags.result(r, result, size, (int) (carry | overflow << 11));
+        long carry = count > bits ? 0 : (a >>> (bits - count)) & 1;
+        long overflow = ((result >>> (bits - 1)) & 1) ^ carry;
+        Flags.result(r, result, size, (int) (carry | (overflow << 11)));
         return result;
     }
 
     static long shr(long[] r, long a, int count, int size) {
         int bits = 8 * size;
         long result = count >= bits ? 0 : a >>> count;
-        long carry = count > bits ? 0 : a >>> count - 1 & 1;
-        long overflow = a >>> bits - 1 & 1;
-        Flags.result(r, result, size, (int) (carry | overflow << 11));
+        long carry = count > bits ? 0 : (a >>> (count - 1)) & 1;
+        long overflow = (a >>> (bits - 1)) & 1;
+        Flags.result(r, result, size, (int) (carry | (overflow << 11)));
         return result;
     }
 
     static long sar(long[] r, long a, int count, int size) {
         long extended = IntegerInstructions.signExtend(a, size);
-        long carry = extended >> count - 1 & 1;
+        long carry = (extended >> (count - 1)) & 1;
         long result = IntegerInstructions.mask(extended >> count, size);
         Flags.result(r, result, size, (int) carry);
         return result;
     }
 
     private static void rotateFlags(long[] r, long carry, long overflow) {
-        Flags.set(r, Flags.arithmetic(r) & ~(Flags.CF | Flags.OF) | (int) (carry & 1 | (overflow & 1) << 11));
+        Flags.set(r, (Flags.arithmetic(r) & ~(Flags.CF | Flags.OF)) | (int) ((carry & 1) | ((overflow & 1) << 11)));
     }
 
     static long rol(long[] r, long a, int count, int size) {
         int bits = 8 * size;
-        int n = count & bits - 1;
-        long result = n == 0 ? a : IntegerInstructions.mask(a << n | a >>> bits - n, size);
-        rotateFlags(r, result, result ^ result >>> bits - 1);
+        int n = count & (bits - 1);
+        long result = n == 0 ? a : IntegerInstructions.mask((a << n) | (a >>> (bits - n)), size);
+        rotateFlags(r, result, result ^ (result >>> (bits - 1)));
         return result;
     }
 
     static long ror(long[] r, long a, int count, int size) {
         int bits = 8 * size;
-        int n = count & bits - 1;
-        long result = n == 0 ? a : IntegerInstructions.mask(a >>> n | a << bits - n, size);
-        rotateFlags(r, result >>> bits - 1, result >>> bits - 1 ^ result >>> bits - 2);
+        int n = count & (bits - 1);
+        long result = n == 0 ? a : IntegerInstructions.mask((a >>> n) | (a << (bits - n)), size);
+        rotateFlags(r, result >>> (bits - 1), (result >>> (bits - 1)) ^ (result >>> (bits - 2)));
         return result;
     }
 
@@ -92,11 +92,11 @@ final class ShiftInstructions {
         }
         long result = a;
         for (int i = 0; i < n; i++) {
-            long out = result >>> bits - 1 & 1;
-            result = IntegerInstructions.mask(result << 1 | carry, size);
+            long out = (result >>> (bits - 1)) & 1;
+            result = IntegerInstructions.mask((result << 1) | carry, size);
             carry = out;
         }
-        rotateFlags(r, carry, result >>> bits - 1 ^ carry);
+        rotateFlags(r, carry, (result >>> (bits - 1)) ^ carry);
         return result;
     }
 
@@ -110,10 +110,10 @@ final class ShiftInstructions {
         long result = a;
         for (int i = 0; i < n; i++) {
             long out = result & 1;
-            result = result >>> 1 | carry << bits - 1;
+            result = (result >>> 1) | (carry << (bits - 1));
             carry = out;
         }
-        rotateFlags(r, carry, result >>> bits - 1 ^ result >>> bits - 2);
+        rotateFlags(r, carry, (result >>> (bits - 1)) ^ (result >>> (bits - 2)));
         return result;
     }
 
@@ -142,15 +142,15 @@ final class ShiftInstructions {
         long result;
         long carry;
         if (count <= bits) {
-            result = count == bits ? b : a << count | b >>> bits - count;
-            carry = a >>> bits - count & 1;
+            result = count == bits ? b : (a << count) | (b >>> (bits - count));
+            carry = (a >>> (bits - count)) & 1;
         } else { // 16-bit operands only; undefined by the manual: processors go on with the first operand
-            result = b << count - bits | a >>> 2 * bits - count;
-            carry = b >>> 2 * bits - count & 1;
+            result = (b << (count - bits)) | (a >>> (2 * bits - count));
+            carry = (b >>> (2 * bits - count)) & 1;
         }
         result = IntegerInstructions.mask(result, size);
-        long overflow = (result ^ a) >>> bits - 1 & 1;
-        Flags.result(r, result, size, (int) (carry | overflow << 11));
+        long overflow = ((result ^ a) >>> (bits - 1)) & 1;
+        Flags.result(r, result, size, (int) (carry | (overflow << 11)));
         return result;
     }
 
@@ -159,15 +159,15 @@ final class ShiftInstructions {
         long result;
         long carry;
         if (count <= bits) {
-            result = count == bits ? b : a >>> count | b << bits - count;
-            carry = a >>> count - 1 & 1;
+            result = count == bits ? b : (a >>> count) | (b << (bits - count));
+            carry = (a >>> (count - 1)) & 1;
         } else {
-            result = b >>> count - bits | a << 2 * bits - count;
-            carry = b >>> count - bits - 1 & 1;
+            result = (b >>> (count - bits)) | (a << (2 * bits - count));
+            carry = (b >>> (count - bits - 1)) & 1;
         }
         result = IntegerInstructions.mask(result, size);
-        long overflow = (result ^ a) >>> bits - 1 & 1;
-        Flags.result(r, result, size, (int) (carry | overflow << 11));
+        long overflow = ((result ^ a) >>> (bits - 1)) & 1;
+        Flags.result(r, result, size, (int) (carry | (overflow << 11)));
         return result;
     }
 

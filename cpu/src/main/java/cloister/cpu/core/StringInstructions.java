@@ -102,7 +102,7 @@ final class StringInstructions {
         int width = insn.addressSize;
         long di = Cpu.truncate(cpu.r[Cpu.RDI], width);
         long to = cpu.linear(Cpu.ES, di, size, true);
-        long bytes = Math.min((long) limit * size, PAGE - (to & PAGE - 1));
+        long bytes = Math.min((long) limit * size, PAGE - (to & (PAGE - 1)));
         bytes = Math.min(bytes, room(cpu, Cpu.ES, di, width));
         long target;
         if (insn.op == Op.STOS) {
@@ -115,12 +115,12 @@ final class StringInstructions {
         } else {
             long si = Cpu.truncate(cpu.r[Cpu.RSI], width);
             long from = cpu.linear(insn.segment, si, size, false);
-            bytes = Math.min(bytes, PAGE - (from & PAGE - 1));
+            bytes = Math.min(bytes, PAGE - (from & (PAGE - 1)));
             bytes = Math.min(bytes, room(cpu, insn.segment, si, width));
             bytes -= bytes % size;
             long source = bytes == 0 ? -1 : cpu.tlb.directRead(from);
             target = source < 0 ? -1 : cpu.tlb.directWrite(to);
-            if (target < 0 || source < target && target < source + bytes) {
+            if (target < 0 || (source < target && target < source + bytes)) {
                 return 0;
             }
             MemorySegment window = cpu.memory.window();
@@ -159,7 +159,7 @@ final class StringInstructions {
             page.set(Tlb.LONG, at, pattern);
         }
         for (; at < bytes; at++) {
-            page.set(Tlb.BYTE, at, (byte) (pattern >>> 8 * (at & 7)));
+            page.set(Tlb.BYTE, at, (byte) (pattern >>> (8 * (at & 7))));
         }
     }
 }

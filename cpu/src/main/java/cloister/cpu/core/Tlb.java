@@ -87,7 +87,7 @@ public final class Tlb {
         boolean ac = (cpu.systemFlags & Flags.AC) != 0;
         int right = cpu.cpl == 3 ? ac && (cpu.cr0 & CR0_AM) != 0 ? USER_ALIGNED : Walker.USER
                 : ac ? Walker.SUPERVISOR_AC : Walker.SUPERVISOR;
-        int pcid = (cpu.cr4 & 1 << 17) != 0 ? (int) cpu.cr3 & 0xfff : 0;
+        int pcid = (cpu.cr4 & (1 << 17)) != 0 ? (int) cpu.cr3 & 0xfff : 0;
         if (space == null || space.pcid != pcid || space.vpid != cpu.vpid || space.eptp != cpu.eptp) {
             space = new Space(cpu.vpid, pcid, cpu.eptp);
         }
@@ -99,7 +99,7 @@ public final class Tlb {
             number = ++lastSpace;
             spaces.put(space, number);
         }
-        context = right | number << 2;
+        context = right | (number << 2);
         cpu.jumps.context(context);
     }
 
@@ -153,7 +153,7 @@ public final class Tlb {
     public void flushPage(long linear) {
         cpu.jumps.clear();
         for (int i = 0; i < ENTRIES; i++) {
-            if (tags[i] != NONE && ((tags[i] ^ linear) & -1L << shifts[i]) == 0) {
+            if (tags[i] != NONE && ((tags[i] ^ linear) & (-1L << shifts[i])) == 0) {
                 drop(i);
             }
         }
@@ -178,19 +178,19 @@ public final class Tlb {
     // Look-up
 
     static int entryWord(long linear, long context) {
-        return (int) (linear >>> 10 ^ context << 10) & INDEX_MASK;
+        return (int) ((linear >>> 10) ^ (context << 10)) & INDEX_MASK;
     }
 
     /// The entry that translates `linear` for `access`; walks if need be.
     private int entry(long linear, int access, int right) {
-        int ctx = context & ~3 | right;
+        int ctx = (context & ~3) | right;
         int entry = entryWord(linear, ctx) / WORDS;
-        if (tags[entry] == (linear & PAGE_MASK | ctx) && (access != Walker.WRITE || writable[entry])) {
+        if (tags[entry] == ((linear & PAGE_MASK) | ctx) && (access != Walker.WRITE || writable[entry])) {
             restore(entry);
             return entry;
         }
         cpu.walker.walk(cpu, linear, access, right == USER_ALIGNED ? Walker.USER : right, walk);
-        fill(entry, linear & PAGE_MASK | ctx);
+        fill(entry, (linear & PAGE_MASK) | ctx);
         return entry;
     }
 
@@ -213,7 +213,7 @@ public final class Tlb {
     }
 
     private void checkAlignment(long linear, int size, int right) {
-        if (right == USER_ALIGNED && (linear & size - 1) != 0) {
+        if (right == USER_ALIGNED && (linear & (size - 1)) != 0) {
             throw cpu.fault(ExceptionVector.AC, 0);
         }
     }
@@ -241,7 +241,7 @@ public final class Tlb {
 
     long read(long linear, int size) {
         int word = entryWord(linear, context);
-        if (((linear + size - 1) & PAGE_MASK | context) == fast[word]) {
+        if ((((linear + size - 1) & PAGE_MASK) | context) == fast[word]) {
             return plain(linear + fast[word + 2], size);
         }
         return read(linear, size, right());
@@ -250,10 +250,10 @@ public final class Tlb {
     long read(long linear, int size, int right) {
         checkAlignment(linear, size, right);
         watchpoints.access(linear, size, false);
-        int inPage = PAGE - ((int) linear & PAGE - 1);
+        int inPage = PAGE - ((int) linear & (PAGE - 1));
         if (inPage < size) {
             long low = readBytes(linear, inPage, right);
-            return low | readBytes(linear + inPage, size - inPage, right) << 8 * inPage;
+            return low | (readBytes(linear + inPage, size - inPage, right) << (8 * inPage));
         }
         int entry = entry(linear, Walker.READ, right);
         return readEntry(entry, linear, size);
@@ -263,7 +263,7 @@ public final class Tlb {
         int entry = entry(linear, Walker.READ, right);
         long value = 0;
         for (int i = 0; i < count; i++) {
-            value |= readEntry(entry, linear + i, 1) << 8 * i;
+            value |= readEntry(entry, linear + i, 1) << (8 * i);
         }
         return value;
     }
@@ -273,7 +273,7 @@ public final class Tlb {
         if (tag != NONE && tag == tags[entry]) {
             return plain(linear + fast[entry * WORDS + 2], size);
         }
-        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        long hpa = frames[entry] | (linear & ~PAGE_MASK);
         FrameHook hook = hooks[entry];
         return hook != null ? hook.read(cpu, linear, hpa, size) : cpu.readPhysical(hpa, size);
     }
@@ -289,7 +289,7 @@ public final class Tlb {
 
     void write(long linear, int size, long value) {
         int word = entryWord(linear, context);
-        if (((linear + size - 1) & PAGE_MASK | context) == fast[word + 1]) {
+        if ((((linear + size - 1) & PAGE_MASK) | context) == fast[word + 1]) {
             plain(linear + fast[word + 2], size, value);
             return;
         }
@@ -299,12 +299,12 @@ public final class Tlb {
     void write(long linear, int size, long value, int right) {
         checkAlignment(linear, size, right);
         watchpoints.access(linear, size, true);
-        int inPage = PAGE - ((int) linear & PAGE - 1);
+        int inPage = PAGE - ((int) linear & (PAGE - 1));
         if (inPage < size) {
             entry(linear, Walker.WRITE, right); // the lower page faults first
             entry(linear + inPage, Walker.WRITE, right);
             writeBytes(linear, inPage, value, right);
-            writeBytes(linear + inPage, size - inPage, value >>> 8 * inPage, right);
+            writeBytes(linear + inPage, size - inPage, value >>> (8 * inPage), right);
             return;
         }
         writeEntry(entry(linear, Walker.WRITE, right), linear, size, value);
@@ -312,11 +312,11 @@ public final class Tlb {
 
     /// Reads what the same instruction is going to write: faults as a write would.
     long readForWrite(long linear, int size) {
-        if ((linear & LINE - 1) + size > LINE && (cpu.debugctl & DEBUGCTL_BUS_LOCK) != 0) {
+        if ((linear & (LINE - 1)) + size > LINE && (cpu.debugctl & DEBUGCTL_BUS_LOCK) != 0) {
             cpu.splitAccess();
         }
         int word = entryWord(linear, context);
-        if (((linear + size - 1) & PAGE_MASK | context) == fast[word + 1]) {
+        if ((((linear + size - 1) & PAGE_MASK) | context) == fast[word + 1]) {
             return plain(linear + fast[word + 2], size);
         }
         probe(linear, size, Walker.WRITE, right());
@@ -339,7 +339,7 @@ public final class Tlb {
     void writeLine(long linear, byte[] line) {
         int entry = entry(linear, Walker.WRITE, right());
         watchpoints.access(linear, line.length, true);
-        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        long hpa = frames[entry] | (linear & ~PAGE_MASK);
         if (hooks[entry] == null && memory.contains(PhysicalMemory.pa(hpa), line.length)) {
             memory.movdir64b(hpa, line, 0);
             return;
@@ -352,7 +352,7 @@ public final class Tlb {
     private void writeBytes(long linear, int count, long value, int right) {
         int entry = entry(linear, Walker.WRITE, right);
         for (int i = 0; i < count; i++) {
-            writeEntry(entry, linear + i, 1, value >>> 8 * i & 0xff);
+            writeEntry(entry, linear + i, 1, (value >>> (8 * i)) & 0xff);
         }
     }
 
@@ -362,7 +362,7 @@ public final class Tlb {
             plain(linear + fast[entry * WORDS + 2], size, value);
             return;
         }
-        long hpa = frames[entry] | linear & ~PAGE_MASK;
+        long hpa = frames[entry] | (linear & ~PAGE_MASK);
         FrameHook hook = hooks[entry];
         if (hook != null) {
             hook.write(cpu, linear, hpa, size, value);
@@ -383,7 +383,7 @@ public final class Tlb {
     /// Walks for every page of `[linear, + size)`.
     void probe(long linear, int size, int access, int right) {
         checkAlignment(linear, alignment(size), right);
-        for (long page = linear & PAGE_MASK; page <= (linear + size - 1 & PAGE_MASK); page += PhysicalMemory.FRAME_SIZE) {
+        for (long page = linear & PAGE_MASK; page <= ((linear + size - 1) & PAGE_MASK); page += PhysicalMemory.FRAME_SIZE) {
             entry(page < linear ? linear : page, access, right);
         }
     }

@@ -86,7 +86,7 @@ final class Translator {
         }
         insn = following != null ? following : decode(offset);
         following = null;
-        page.entry(offset, cache.next | index << CodeCache.PLACE_BITS);
+        page.entry(offset, cache.next | (index << CodeCache.PLACE_BITS));
         if (insn.op == Op.TRUNCATED) {
             emit(word(MicroOp.CROSS, 0, 0, 0, 0));
             return false;
@@ -100,7 +100,7 @@ final class Translator {
     private void emit(long word) {
         cache.ops[cache.next] = (byte) (word & 0x7f);
         cache.code[cache.next] = word;
-        cache.info[cache.next++] = offset | index << CodeCache.INDEX_SHIFT;
+        cache.info[cache.next++] = offset | (index << CodeCache.INDEX_SHIFT);
     }
 
     private void emit(long word, long second) {
@@ -117,7 +117,7 @@ final class Translator {
         offset = Math.clamp(target, 0, PAGE);
         index = number;
         if (target >= 0 && target < PAGE) {
-            emit(word(MicroOp.LINK, 0, 0, 0, target), branchPc | (long) page.id << 32);
+            emit(word(MicroOp.LINK, 0, 0, 0, target), branchPc | ((long) page.id << 32));
         } else {
             emit(word(MicroOp.JMP_PAGE, Slot.PAGE, 0, 0, target));
         }
@@ -128,9 +128,9 @@ final class Translator {
         }
         long[] code = cache.code;
         if (MicroOp.fused((int) code[branchPc] & 0x7f)) {
-            code[branchPc + 1] = code[branchPc + 1] & 1L << 48 | at;
+            code[branchPc + 1] = (code[branchPc + 1] & (1L << 48)) | at;
         } else {
-            code[branchPc] = code[branchPc] & 0xff0000ffL | (long) at << 32;
+            code[branchPc] = (code[branchPc] & 0xff0000ffL) | ((long) at << 32);
         }
     }
 
@@ -224,7 +224,7 @@ final class Translator {
     private long form(int segment, long displacement) {
         int base = insn.base == Instruction.BASE_RIP ? Slot.PAGE : insn.base < 0 ? Slot.ZERO : insn.base;
         int scaled = insn.index < 0 ? Slot.ZERO : insn.index;
-        return base | scaled << 8 | insn.scale << 16 | (long) segment << 24 | displacement << 32;
+        return base | (scaled << 8) | (insn.scale << 16) | ((long) segment << 24) | (displacement << 32);
     }
 
     private static int load(int size) {
@@ -268,7 +268,7 @@ final class Translator {
             emit(word(MicroOp.MOVI, insn.reg0, 0, 0, 0), insn.imm);
             return true;
         }
-        if (isMem(0) && (isReg(1) || insn.kind1 == OperandKind.IMM && isSource(1))) {
+        if (isMem(0) && (isReg(1) || (insn.kind1 == OperandKind.IMM && isSource(1)))) {
             source(1, size, Slot.T0);
             int op = size == 1 ? MicroOp.STORE8 : size == 2 ? MicroOp.STORE16 : size == 4 ? MicroOp.STORE32 : MicroOp.STORE64;
             emit(word(op, 0, slot, 0, immediate), form());
@@ -290,7 +290,7 @@ final class Translator {
     private boolean extend(boolean signed) {
         int to = insn.size0;
         int from = insn.size1;
-        if (to < 4 || !isReg(1) && !isMem(1)) {
+        if (to < 4 || (!isReg(1) && !isMem(1))) {
             return false;
         }
         boolean mem = insn.kind1 == OperandKind.MEM;
@@ -316,7 +316,7 @@ final class Translator {
     private boolean lea() {
         boolean longForm = insn.addressSize == 8 && insn.size0 >= 4;
         boolean shortForm = insn.addressSize == 4 && insn.size0 == 4 && insn.base != Instruction.BASE_RIP;
-        if (!longForm && !shortForm || !fits(displacement())) {
+        if ((!longForm && !shortForm) || !fits(displacement())) {
             return false;
         }
         emit(word(insn.size0 == 8 ? MicroOp.LEA64 : MicroOp.LEA32, insn.reg0, 0, 0, 0), form(Slot.ZERO, displacement()));
@@ -343,7 +343,7 @@ final class Translator {
             return register(insn.op == Op.SBB ? RegisterOps.SBB : RegisterOps.ADC, slot, immediate);
         }
         if (size < 4) {
-            emit(word(MicroOp.REGISTER, insn.reg0, slot, small(insn.op) | size - 1, immediate));
+            emit(word(MicroOp.REGISTER, insn.reg0, slot, small(insn.op) | (size - 1), immediate));
             return true;
         }
         int op = switch (insn.op) {
@@ -380,7 +380,7 @@ final class Translator {
 
     private boolean compare() {
         int size = insn.size0;
-        if (!isReg(0) && !isMem(0) || !isSource(1)) {
+        if ((!isReg(0) && !isMem(0)) || !isSource(1)) {
             return false;
         }
         int a = insn.reg0;

@@ -27,7 +27,7 @@ public final class Watchpoints {
 
     /// Takes over the debug registers.
     public void follow(Cpu cpu) {
-        if (dr7 == cpu.dr7 && (count == 0 && !data(dr7) || sameAddresses(cpu))) {
+        if (dr7 == cpu.dr7 && ((count == 0 && !data(dr7)) || sameAddresses(cpu))) {
             return;
         }
         dr7 = cpu.dr7;
@@ -66,17 +66,17 @@ public final class Watchpoints {
 
     /// Whether DR7 enables breakpoint `i`, locally or globally.
     public static boolean enabled(long dr7, int i) {
-        return (dr7 >>> 2 * i & 3) != 0;
+        return ((dr7 >>> (2 * i)) & 3) != 0;
     }
 
     /// The R/W field of breakpoint `i`: 0 execution, 1 data writes, 2 I/O, 3 data.
     public static int kind(long dr7, int i) {
-        return (int) (dr7 >>> 16 + 4 * i) & 3;
+        return (int) (dr7 >>> (16 + 4 * i)) & 3;
     }
 
     /// The bytes that the LEN field of breakpoint `i` says: 1, 2, 8 or 4.
     public static int length(long dr7, int i) {
-        return switch ((int) (dr7 >>> 18 + 4 * i) & 3) {
+        return switch ((int) (dr7 >>> (18 + 4 * i)) & 3) {
             case 0 -> 1;
             case 1 -> 2;
             case 2 -> 8;

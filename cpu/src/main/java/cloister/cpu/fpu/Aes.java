@@ -23,8 +23,8 @@ final class Aes {
             q ^= q << 4;
             q &= 0xff;
             q ^= (q & 0x80) != 0 ? 9 : 0;
-            int x = q | q << 8;
-            SBOX[p] = (byte) (q ^ x >> 7 ^ x >> 6 ^ x >> 5 ^ x >> 4 ^ 0x63);
+            int x = q | (q << 8);
+            SBOX[p] = (byte) (q ^ (x >> 7) ^ (x >> 6) ^ (x >> 5) ^ (x >> 4) ^ 0x63);
         } while (p != 1);
         SBOX[0] = 0x63;
         for (int n = 0; n < 256; n++) {
@@ -32,7 +32,7 @@ final class Aes {
         }
         for (int n = 0; n < 256; n++) {
             int s = SBOX[n] & 0xff;
-            ENCRYPT[n] = twice(s) | s << 8 | s << 16 | (twice(s) ^ s) << 24;
+            ENCRYPT[n] = twice(s) | (s << 8) | (s << 16) | ((twice(s) ^ s) << 24);
             INVERSE_MIX[n] = inverseMix(n);
         }
         for (int n = 0; n < 256; n++) {
@@ -44,14 +44,14 @@ final class Aes {
     }
 
     private static int twice(int x) {
-        return (x << 1 ^ ((x & 0x80) != 0 ? 0x11b : 0)) & 0xff;
+        return ((x << 1) ^ ((x & 0x80) != 0 ? 0x11b : 0)) & 0xff;
     }
 
     private static int inverseMix(int x) {
         int x2 = twice(x);
         int x4 = twice(x2);
         int x8 = twice(x4);
-        return (x8 ^ x4 ^ x2) | (x8 ^ x) << 8 | (x8 ^ x4 ^ x) << 16 | (x8 ^ x2 ^ x) << 24;
+        return (x8 ^ x4 ^ x2) | ((x8 ^ x) << 8) | ((x8 ^ x4 ^ x) << 16) | ((x8 ^ x2 ^ x) << 24);
     }
 
     static void encrypt(long[] x, int d, int s) {
@@ -119,14 +119,14 @@ final class Aes {
 
     private static int column(int[] table, int row0, int row1, int row2, int row3) {
         return table[row0 & 0xff]
-                ^ Integer.rotateLeft(table[row1 >>> 8 & 0xff], 8)
-                ^ Integer.rotateLeft(table[row2 >>> 16 & 0xff], 16)
+                ^ Integer.rotateLeft(table[(row1 >>> 8) & 0xff], 8)
+                ^ Integer.rotateLeft(table[(row2 >>> 16) & 0xff], 16)
                 ^ Integer.rotateLeft(table[row3 >>> 24], 24);
     }
 
     private static int substitute(byte[] box, int row0, int row1, int row2, int row3) {
-        return box[row0 & 0xff] & 0xff | (box[row1 >>> 8 & 0xff] & 0xff) << 8
-                | (box[row2 >>> 16 & 0xff] & 0xff) << 16 | (box[row3 >>> 24] & 0xff) << 24;
+        return (box[row0 & 0xff] & 0xff) | ((box[(row1 >>> 8) & 0xff] & 0xff) << 8)
+                | ((box[(row2 >>> 16) & 0xff] & 0xff) << 16) | ((box[row3 >>> 24] & 0xff) << 24);
     }
 
     private static int substituteWord(int word) {

@@ -44,7 +44,7 @@ final class CryptoInstructions {
 
     static void multiplyCarryless(long[] x, int d, int s, int imm) {
         long a = x[d + (imm & 1)];
-        long b = x[s + (imm >> 4 & 1)];
+        long b = x[s + ((imm >> 4) & 1)];
         x[d] = carrylessLow(a, b);
         // The high half is the low half of the mirrored product.
         x[d + 1] = Long.reverse(carrylessLow(Long.reverse(a), Long.reverse(b))) >>> 1;
@@ -65,9 +65,9 @@ final class CryptoInstructions {
         long b1 = b & m1;
         long b2 = b & m2;
         long b3 = b & m3;
-        return (a0 * b0 ^ a1 * b3 ^ a2 * b2 ^ a3 * b1) & m0
-                | (a0 * b1 ^ a1 * b0 ^ a2 * b3 ^ a3 * b2) & m1
-                | (a0 * b2 ^ a1 * b1 ^ a2 * b0 ^ a3 * b3) & m2
-                | (a0 * b3 ^ a1 * b2 ^ a2 * b1 ^ a3 * b0) & m3;
+        return (((a0 * b0) ^ (a1 * b3) ^ (a2 * b2) ^ (a3 * b1)) & m0)
+                | (((a0 * b1) ^ (a1 * b0) ^ (a2 * b3) ^ (a3 * b2)) & m1)
+                | (((a0 * b2) ^ (a1 * b1) ^ (a2 * b0) ^ (a3 * b3)) & m2)
+                | (((a0 * b3) ^ (a1 * b2) ^ (a2 * b1) ^ (a3 * b0)) & m3);
     }
 }

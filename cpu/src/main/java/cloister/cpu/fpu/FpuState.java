@@ -111,25 +111,25 @@ public final class FpuState {
 
     /// TOP of the status word.
     public int top() {
-        return fsw >> 11 & 7;
+        return (fsw >> 11) & 7;
     }
 
     /// Sets TOP.
     public void top(int value) {
-        fsw = fsw & ~0x3800 | (value & 7) << 11;
+        fsw = (fsw & ~0x3800) | ((value & 7) << 11);
     }
 
     /// The full tag word, computed from the registers: 0 valid, 1 zero, 2 special, 3 empty, two bits per physical register.
     public int tagWord() {
         int word = 0;
         for (int n = 0; n < 8; n++) {
-            word |= tag(n) << 2 * n;
+            word |= tag(n) << (2 * n);
         }
         return word;
     }
 
     private int tag(int n) {
-        if ((tags >> n & 1) == 0) {
+        if (((tags >> n) & 1) == 0) {
             return 3;
         }
         int exponent = stExponent[n] & 0x7fff;
@@ -143,7 +143,7 @@ public final class FpuState {
     public void tagWord(int word) {
         int abridged = 0;
         for (int n = 0; n < 8; n++) {
-            if ((word >> 2 * n & 3) != 3) {
+            if (((word >> (2 * n)) & 3) != 3) {
                 abridged |= 1 << n;
             }
         }

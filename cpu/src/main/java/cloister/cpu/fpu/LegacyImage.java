@@ -18,12 +18,12 @@ final class LegacyImage {
 
     /// Stores the x87 state into words 0..2 and 4..19. With `wide` FIP and FDP have 64 bits (REX.W).
     static void saveX87(FpuState s, long[] image, boolean wide) {
-        image[CONTROL] = s.fcw & 0xffffL | (s.fsw & 0xffffL) << 16 | (s.tags & 0xffL) << 32 | (s.fop & 0x7ffL) << 48;
+        image[CONTROL] = (s.fcw & 0xffffL) | ((s.fsw & 0xffffL) << 16) | ((s.tags & 0xffL) << 32) | ((s.fop & 0x7ffL) << 48);
         image[FIP] = wide ? s.fip : s.fip & 0xffff_ffffL;
         image[FDP] = wide ? s.fdp : s.fdp & 0xffff_ffffL;
         int top = s.top();
         for (int n = 0; n < 8; n++) {
-            int physical = top + n & 7;
+            int physical = (top + n) & 7;
             image[ST + 2 * n] = s.st[physical];
             image[ST + 2 * n + 1] = s.stExponent[physical] & 0xffffL;
         }
@@ -41,7 +41,7 @@ final class LegacyImage {
         s.fcs = s.fds = 0;
         int top = s.top();
         for (int n = 0; n < 8; n++) {
-            int physical = top + n & 7;
+            int physical = (top + n) & 7;
             s.st[physical] = image[ST + 2 * n];
             s.stExponent[physical] = (int) image[ST + 2 * n + 1] & 0xffff;
         }
@@ -50,7 +50,7 @@ final class LegacyImage {
 
     /// Stores MXCSR and its mask into word 3.
     static void saveMxcsr(FpuState s, long[] image) {
-        image[MXCSR] = s.mxcsr & 0xffff_ffffL | (long) FpuState.MXCSR_MASK << 32;
+        image[MXCSR] = (s.mxcsr & 0xffff_ffffL) | ((long) FpuState.MXCSR_MASK << 32);
     }
 
     /// Whether the MXCSR of the image has reserved bits set.

@@ -39,13 +39,13 @@ final class MmxInstructions {
                 SimdOperands.enterMmx(s);
             }
             case PEXTRW -> {
-                cpu.r[insn.reg0] = s.st[insn.reg1] >>> 16 * ((int) insn.imm & 3) & 0xffff;
+                cpu.r[insn.reg0] = (s.st[insn.reg1] >>> (16 * ((int) insn.imm & 3))) & 0xffff;
                 SimdOperands.enterMmx(s);
             }
             case PINSRW -> {
                 int shift = 16 * ((int) insn.imm & 3);
                 long value = SseMoves.scalar(cpu, insn, 2) & 0xffff;
-                SimdOperands.writeMmx(s, insn.reg0, s.st[insn.reg0] & ~(0xffffL << shift) | value << shift);
+                SimdOperands.writeMmx(s, insn.reg0, (s.st[insn.reg0] & ~(0xffffL << shift)) | (value << shift));
             }
             default -> {
                 long b = insn.kind1 == OperandKind.IMM ? insn.imm & 0xff : s.st[SimdOperands.mmxSource(cpu, insn)];
@@ -87,6 +87,6 @@ final class MmxInstructions {
         if (bytes >= 8) {
             return a >>> bits;
         }
-        return bits == 0 ? b : b >>> bits | a << 64 - bits;
+        return bits == 0 ? b : (b >>> bits) | (a << (64 - bits));
     }
 }

@@ -14,28 +14,28 @@ final class PackedInteger {
     }
 
     static long add(long a, long b, long h) {
-        return (a & ~h) + (b & ~h) ^ (a ^ b) & h;
+        return ((a & ~h) + (b & ~h)) ^ ((a ^ b) & h);
     }
 
     static long sub(long a, long b, long h) {
-        return (a | h) - (b & ~h) ^ (a ^ ~b) & h;
+        return ((a | h) - (b & ~h)) ^ ((a ^ ~b) & h);
     }
 
     /// Spreads the sign bits `signs` of lanes of `width` bits over their lanes.
     static long spread(long signs, int width) {
-        long low = signs >>> width - 1;
+        long low = signs >>> (width - 1);
         return (low << width) - low;
     }
 
     /// All ones in the lanes where `a` >= `b`, unsigned.
     static long atLeast(long a, long b, long h, int width) {
         long low = (a | h) - (b & ~h);
-        return spread((a & ~b | ~(a ^ b) & low) & h, width);
+        return spread(((a & ~b) | (~(a ^ b) & low)) & h, width);
     }
 
     static long equal(long a, long b, long h, int width) {
         long x = a ^ b;
-        return spread(~((x & ~h) + ~h | x) & h, width);
+        return spread(~(((x & ~h) + ~h) | x) & h, width);
     }
 
     /// All ones in the lanes where `a` > `b`, signed.
@@ -44,7 +44,7 @@ final class PackedInteger {
     }
 
     static long select(long mask, long yes, long no) {
-        return yes & mask | no & ~mask;
+        return (yes & mask) | (no & ~mask);
     }
 
     static long minUnsigned(long a, long b, long h, int width) {
@@ -65,7 +65,7 @@ final class PackedInteger {
 
     static long addUnsignedSaturated(long a, long b, long h, int width) {
         long sum = add(a, b, h);
-        return sum | spread((a & b | (a | b) & ~sum) & h, width);
+        return sum | spread(((a & b) | ((a | b) & ~sum)) & h, width);
     }
 
     static long subUnsignedSaturated(long a, long b, long h, int width) {
@@ -83,7 +83,7 @@ final class PackedInteger {
     }
 
     private static long saturate(long a, long result, long overflow, long h, int width) {
-        long limit = ((a & h) >>> width - 1) + ~h;
+        long limit = ((a & h) >>> (width - 1)) + ~h;
         return select(spread(overflow, width), limit, result);
     }
 
@@ -105,7 +105,7 @@ final class PackedInteger {
     static long mulLowW(long a, long b) {
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
-            r |= ((a >>> n & 0xffff) * (b >>> n & 0xffff) & 0xffff) << n;
+            r |= ((((a >>> n) & 0xffff) * ((b >>> n) & 0xffff)) & 0xffff) << n;
         }
         return r;
     }
@@ -113,7 +113,7 @@ final class PackedInteger {
     static long mulHighW(long a, long b) {
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
-            r |= ((short) (a >> n) * (short) (b >> n) >> 16 & 0xffffL) << n;
+            r |= ((((short) (a >> n) * (short) (b >> n)) >> 16) & 0xffffL) << n;
         }
         return r;
     }
@@ -121,7 +121,7 @@ final class PackedInteger {
     static long mulHighUnsignedW(long a, long b) {
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
-            r |= ((a >>> n & 0xffff) * (b >>> n & 0xffff) >>> 16) << n;
+            r |= ((((a >>> n) & 0xffff) * ((b >>> n) & 0xffff)) >>> 16) << n;
         }
         return r;
     }
@@ -131,7 +131,7 @@ final class PackedInteger {
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
             int product = (short) (a >> n) * (short) (b >> n);
-            r |= ((product >> 14) + 1 >> 1 & 0xffffL) << n;
+            r |= ((((product >> 14) + 1) >> 1) & 0xffffL) << n;
         }
         return r;
     }
@@ -151,7 +151,7 @@ final class PackedInteger {
     static long multiplyAddB(long a, long b) {
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
-            int sum = (int) (a >>> n & 0xff) * (byte) (b >> n) + (int) (a >>> n + 8 & 0xff) * (byte) (b >> n + 8);
+            int sum = (int) ((a >>> n) & 0xff) * (byte) (b >> n) + (int) ((a >>> (n + 8)) & 0xff) * (byte) (b >> (n + 8));
             r |= (signedWord(sum) & 0xffffL) << n;
         }
         return r;
@@ -161,13 +161,13 @@ final class PackedInteger {
     static long sumAbsoluteDifferences(long a, long b) {
         int sum = 0;
         for (int n = 0; n < 64; n += 8) {
-            sum += Math.abs((int) (a >>> n & 0xff) - (int) (b >>> n & 0xff));
+            sum += Math.abs((int) ((a >>> n) & 0xff) - (int) ((b >>> n) & 0xff));
         }
         return sum;
     }
 
     static long pair(int low, int high) {
-        return low & 0xffff_ffffL | (long) high << 32;
+        return (low & 0xffff_ffffL) | ((long) high << 32);
     }
 
     static int signedWord(int value) {
@@ -189,11 +189,11 @@ final class PackedInteger {
     // Shifts: a count of the lane's width or more gives zero, or the sign for arithmetic shifts.
 
     static long shiftLeftW(long a, long count) {
-        return Long.compareUnsigned(count, 15) > 0 ? 0 : a << count & (0xffffL << count & 0xffff) * LW;
+        return Long.compareUnsigned(count, 15) > 0 ? 0 : (a << count) & (((0xffffL << count) & 0xffff) * LW);
     }
 
     static long shiftLeftD(long a, long count) {
-        return Long.compareUnsigned(count, 31) > 0 ? 0 : a << count & (0xffff_ffffL << count & 0xffff_ffffL) * LD;
+        return Long.compareUnsigned(count, 31) > 0 ? 0 : (a << count) & (((0xffff_ffffL << count) & 0xffff_ffffL) * LD);
     }
 
     static long shiftLeftQ(long a, long count) {
@@ -201,11 +201,11 @@ final class PackedInteger {
     }
 
     static long shiftRightW(long a, long count) {
-        return Long.compareUnsigned(count, 15) > 0 ? 0 : a >>> count & (0xffffL >>> count) * LW;
+        return Long.compareUnsigned(count, 15) > 0 ? 0 : (a >>> count) & ((0xffffL >>> count) * LW);
     }
 
     static long shiftRightD(long a, long count) {
-        return Long.compareUnsigned(count, 31) > 0 ? 0 : a >>> count & (0xffff_ffffL >>> count) * LD;
+        return Long.compareUnsigned(count, 31) > 0 ? 0 : (a >>> count) & ((0xffff_ffffL >>> count) * LD);
     }
 
     static long shiftRightQ(long a, long count) {
@@ -216,7 +216,7 @@ final class PackedInteger {
         int by = Long.compareUnsigned(count, 15) > 0 ? 15 : (int) count;
         long r = 0;
         for (int n = 0; n < 64; n += 16) {
-            r |= ((short) (a >> n) >> by & 0xffffL) << n;
+            r |= (((short) (a >> n) >> by) & 0xffffL) << n;
         }
         return r;
     }
@@ -231,8 +231,8 @@ final class PackedInteger {
     static long packSignedWB(long a, long b) {
         long r = 0;
         for (int n = 0; n < 4; n++) {
-            r |= (signedByte((short) (a >> 16 * n)) & 0xffL) << 8 * n;
-            r |= (signedByte((short) (b >> 16 * n)) & 0xffL) << 32 + 8 * n;
+            r |= (signedByte((short) (a >> (16 * n))) & 0xffL) << (8 * n);
+            r |= (signedByte((short) (b >> (16 * n))) & 0xffL) << (32 + 8 * n);
         }
         return r;
     }
@@ -240,47 +240,47 @@ final class PackedInteger {
     static long packUnsignedWB(long a, long b) {
         long r = 0;
         for (int n = 0; n < 4; n++) {
-            r |= (long) unsignedByte((short) (a >> 16 * n)) << 8 * n;
-            r |= (long) unsignedByte((short) (b >> 16 * n)) << 32 + 8 * n;
+            r |= (long) unsignedByte((short) (a >> (16 * n))) << (8 * n);
+            r |= (long) unsignedByte((short) (b >> (16 * n))) << (32 + 8 * n);
         }
         return r;
     }
 
     static long packSignedDW(long a, long b) {
-        return signedWord((int) a) & 0xffffL | (signedWord((int) (a >> 32)) & 0xffffL) << 16
-                | (signedWord((int) b) & 0xffffL) << 32 | (signedWord((int) (b >> 32)) & 0xffffL) << 48;
+        return (signedWord((int) a) & 0xffffL) | ((signedWord((int) (a >> 32)) & 0xffffL) << 16)
+                | ((signedWord((int) b) & 0xffffL) << 32) | ((signedWord((int) (b >> 32)) & 0xffffL) << 48);
     }
 
     static long packUnsignedDW(long a, long b) {
-        return unsignedWord((int) a) | (long) unsignedWord((int) (a >> 32)) << 16
-                | (long) unsignedWord((int) b) << 32 | (long) unsignedWord((int) (b >> 32)) << 48;
+        return unsignedWord((int) a) | ((long) unsignedWord((int) (a >> 32)) << 16)
+                | ((long) unsignedWord((int) b) << 32) | ((long) unsignedWord((int) (b >> 32)) << 48);
     }
 
     // Interleaves the low or high halves of two quadwords.
 
     static long interleaveB(int a, int b) {
-        return widenB(a) | widenB(b) << 8;
+        return widenB(a) | (widenB(b) << 8);
     }
 
     static long interleaveW(int a, int b) {
-        return widenW(a) | widenW(b) << 16;
+        return widenW(a) | (widenW(b) << 16);
     }
 
     /// The four bytes of `a`, each in a word.
     static long widenB(int a) {
         long x = a & 0xffff_ffffL;
-        x = (x | x << 16) & 0x0000_ffff_0000_ffffL;
-        return (x | x << 8) & 0x00ff_00ff_00ff_00ffL;
+        x = (x | (x << 16)) & 0x0000_ffff_0000_ffffL;
+        return (x | (x << 8)) & 0x00ff_00ff_00ff_00ffL;
     }
 
     /// The two words of `a`, each in a doubleword.
     static long widenW(int a) {
-        return a & 0xffffL | (a & 0xffff_0000L) << 16;
+        return (a & 0xffffL) | ((a & 0xffff_0000L) << 16);
     }
 
     static long widenSignedB(int a) {
         long x = widenB(a);
-        return x | spread(x << 8 & HW, 16) & 0xff00_ff00_ff00_ff00L;
+        return x | (spread((x << 8) & HW, 16) & 0xff00_ff00_ff00_ff00L);
     }
 
     static long widenSignedW(int a) {
@@ -310,8 +310,8 @@ final class PackedInteger {
         for (int n = 0; n < 4; n++) {
             long source = n < 2 ? a : b;
             int shift = 32 * (n & 1);
-            int sum = (short) (source >> shift) + factor * (short) (source >> shift + 16);
-            r |= ((saturated ? signedWord(sum) : sum) & 0xffffL) << 16 * n;
+            int sum = (short) (source >> shift) + factor * (short) (source >> (shift + 16));
+            r |= ((saturated ? signedWord(sum) : sum) & 0xffffL) << (16 * n);
         }
         return r;
     }
@@ -330,7 +330,7 @@ final class PackedInteger {
         for (int n = 0; n < 64; n += 8) {
             int c = (int) (control >>> n);
             if ((c & 0x80) == 0) {
-                r |= (a >>> 8 * (c & 7) & 0xff) << n;
+                r |= ((a >>> (8 * (c & 7))) & 0xff) << n;
             }
         }
         return r;
@@ -338,14 +338,14 @@ final class PackedInteger {
 
     /// Four words of `a` selected by the four fields of `control`.
     static long shuffleW(long a, int control) {
-        return a >>> 16 * (control & 3) & 0xffff
-                | (a >>> 16 * (control >> 2 & 3) & 0xffff) << 16
-                | (a >>> 16 * (control >> 4 & 3) & 0xffff) << 32
-                | a >>> 16 * (control >> 6 & 3) << 48;
+        return ((a >>> (16 * (control & 3))) & 0xffff)
+                | (((a >>> (16 * ((control >> 2) & 3))) & 0xffff) << 16)
+                | (((a >>> (16 * ((control >> 4) & 3))) & 0xffff) << 32)
+                | (a >>> (16 * ((control >> 6) & 3)) << 48);
     }
 
     /// The sign bits of eight bytes.
     static int signMaskB(long a) {
-        return (int) ((a >>> 7 & LB) * 0x0102_0408_1020_4080L >>> 56);
+        return (int) ((((a >>> 7) & LB) * 0x0102_0408_1020_4080L) >>> 56);
     }
 }

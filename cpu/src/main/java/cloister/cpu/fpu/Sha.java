@@ -10,7 +10,7 @@ final class Sha {
     }
 
     private static int word(long[] x, int r, int n) {
-        return (int) (x[r + (n >> 1)] >>> 32 * (n & 1));
+        return (int) (x[r + (n >> 1)] >>> (32 * (n & 1)));
     }
 
     private static void set(long[] x, int d, int w3, int w2, int w1, int w0) {
@@ -48,8 +48,8 @@ final class Sha {
         int e = 0;
         for (int n = 3; n >= 0; n--) {
             int f = switch (function & 3) {
-                case 0 -> b & c ^ ~b & t;
-                case 2 -> b & c ^ b & t ^ c & t;
+                case 0 -> (b & c) ^ (~b & t);
+                case 2 -> (b & c) ^ (b & t) ^ (c & t);
                 default -> b ^ c ^ t;
             };
             int next = f + Integer.rotateLeft(a, 5) + word(x, s, n) + e + SHA1_K[function & 3];
@@ -72,8 +72,8 @@ final class Sha {
         int e = word(x, s, 1);
         int f = word(x, s, 0);
         for (int n = 0; n < 2; n++) {
-            int choose = e & f ^ ~e & g;
-            int majority = a & b ^ a & c ^ b & c;
+            int choose = (e & f) ^ (~e & g);
+            int majority = (a & b) ^ (a & c) ^ (b & c);
             int sigma1 = Integer.rotateRight(e, 6) ^ Integer.rotateRight(e, 11) ^ Integer.rotateRight(e, 25);
             int sigma0 = Integer.rotateRight(a, 2) ^ Integer.rotateRight(a, 13) ^ Integer.rotateRight(a, 22);
             int t1 = choose + sigma1 + word(x, 0, n) + h;
@@ -106,10 +106,10 @@ final class Sha {
     }
 
     private static int small0(int w) {
-        return Integer.rotateRight(w, 7) ^ Integer.rotateRight(w, 18) ^ w >>> 3;
+        return Integer.rotateRight(w, 7) ^ Integer.rotateRight(w, 18) ^ (w >>> 3);
     }
 
     private static int small1(int w) {
-        return Integer.rotateRight(w, 17) ^ Integer.rotateRight(w, 19) ^ w >>> 10;
+        return Integer.rotateRight(w, 17) ^ Integer.rotateRight(w, 19) ^ (w >>> 10);
     }
 }

@@ -88,7 +88,7 @@ final class SoftFloat {
             }
             int shift = Long.numberOfLeadingZeros(high);
             if (shift != 0) {
-                high = high << shift | newLow >>> 64 - shift;
+                high = (high << shift) | (newLow >>> (64 - shift));
                 newLow <<= shift;
             }
             finite(newSign, newExponent - shift, high, newLow);
@@ -132,7 +132,7 @@ final class SoftFloat {
 
     /// Takes rounding and masks from MXCSR.
     void fromMxcsr(int mxcsr) {
-        rounding = mxcsr >> 13 & 3;
+        rounding = (mxcsr >> 13) & 3;
         unmasked = ~(mxcsr >> 7) & 0x3f;
         denormalsAreZeros = (mxcsr & 0x40) != 0;
         flushToZero = (mxcsr & 0x8000) != 0 && (unmasked & UE) == 0;
@@ -143,9 +143,9 @@ final class SoftFloat {
 
     /// Takes rounding, precision and masks from FCW.
     void fromFcw(int fcw) {
-        rounding = fcw >> 10 & 3;
+        rounding = (fcw >> 10) & 3;
         unmasked = ~fcw & 0x3f;
-        int control = fcw >> 8 & 3;
+        int control = (fcw >> 8) & 3;
         precision = control == 0 ? 24 : control == 2 ? 53 : 64;
         denormalsAreZeros = false;
         flushToZero = false;
@@ -183,11 +183,11 @@ final class SoftFloat {
     }
 
     void unpack64(Num n, long bits) {
-        unpack(n, bits < 0, (int) (bits >>> 52) & 0x7ff, bits << 11 & ~MSB, 0x7ff);
+        unpack(n, bits < 0, (int) (bits >>> 52) & 0x7ff, (bits << 11) & ~MSB, 0x7ff);
     }
 
     void unpack32(Num n, int bits) {
-        unpack(n, bits < 0, bits >>> 23 & 0xff, (long) bits << 40 & ~MSB, 0xff);
+        unpack(n, bits < 0, (bits >>> 23) & 0xff, ((long) bits << 40) & ~MSB, 0xff);
     }
 
     private void unpack(Num n, boolean sign, int exponent, long fraction, int maximum) {
@@ -226,13 +226,13 @@ final class SoftFloat {
             case INFINITE:
                 return sign | 0x7f80_0000;
             default:
-                return sign | 0x7f80_0000 | (int) (r.significand >>> 40) & 0x7f_ffff;
+                return sign | 0x7f80_0000 | ((int) (r.significand >>> 40) & 0x7f_ffff);
         }
         round(24, -126, 127, 192);
         return switch (r.kind) {
             case ZERO -> sign;
             case INFINITE -> sign | 0x7f80_0000;
-            default -> sign | ((r.significand < 0 ? r.exponent + 127 : 0) << 23) | (int) (r.significand >>> 40) & 0x7f_ffff;
+            default -> sign | ((r.significand < 0 ? r.exponent + 127 : 0) << 23) | ((int) (r.significand >>> 40) & 0x7f_ffff);
         };
     }
 
@@ -247,14 +247,14 @@ final class SoftFloat {
             case INFINITE:
                 return sign | 0x7ff0_0000_0000_0000L;
             default:
-                return sign | 0x7ff0_0000_0000_0000L | r.significand >>> 11 & 0xf_ffff_ffff_ffffL;
+                return sign | 0x7ff0_0000_0000_0000L | ((r.significand >>> 11) & 0xf_ffff_ffff_ffffL);
         }
         round(53, -1022, 1023, 1536);
         return switch (r.kind) {
             case ZERO -> sign;
             case INFINITE -> sign | 0x7ff0_0000_0000_0000L;
-            default -> sign | (r.significand < 0 ? r.exponent + 1023L : 0) << 52
-                    | r.significand >>> 11 & 0xf_ffff_ffff_ffffL;
+            default -> sign | ((r.significand < 0 ? r.exponent + 1023L : 0) << 52)
+                    | ((r.significand >>> 11) & 0xf_ffff_ffff_ffffL);
         };
     }
 
@@ -344,7 +344,7 @@ final class SoftFloat {
 
     private void denormalise(int shift) {
         if (shift < 64) {
-            r.low = r.significand << 64 - shift | (r.low != 0 ? 1 : 0);
+            r.low = (r.significand << (64 - shift)) | (r.low != 0 ? 1 : 0);
             r.significand >>>= shift;
         } else {
             r.low = shift == 64 && r.significand == MSB && r.low == 0 ? MSB : shift == 64 ? r.significand | (r.low != 0 ? 1 : 0) : 1;
@@ -362,7 +362,7 @@ final class SoftFloat {
             return false;
         }
         flags |= PE;
-        boolean odd = (r.significand & mask + 1) != 0;
+        boolean odd = (r.significand & (mask + 1)) != 0;
         boolean up = increments(rest, low, bits, odd);
         r.significand &= ~mask;
         r.low = 0;
@@ -387,7 +387,7 @@ final class SoftFloat {
                 if (bits == 64) {
                     return low < 0 && (low != MSB || odd);
                 }
-                long half = 1L << 63 - bits;
+                long half = 1L << (63 - bits);
                 long top = rest & half;
                 return top != 0 && (rest != half || low != 0 || odd);
             }
@@ -421,7 +421,7 @@ final class SoftFloat {
             r.set(Kind.INFINITE, r.sign);
         } else {
             r.exponent = maximum;
-            r.significand = bits == 64 ? -1L : -1L << 64 - bits;
+            r.significand = bits == 64 ? -1L : -1L << (64 - bits);
         }
     }
 
@@ -477,8 +477,8 @@ final class SoftFloat {
         long sum = big.significand + (shift < 64 ? small.significand >>> shift : 0);
         int exponent = big.exponent;
         if (Long.compareUnsigned(sum, big.significand) < 0) {
-            low = low >>> 1 | sum << 63 | low & 1;
-            sum = sum >>> 1 | MSB;
+            low = (low >>> 1) | (sum << 63) | (low & 1);
+            sum = (sum >>> 1) | MSB;
             exponent++;
         }
         r.finite(a.sign, exponent, sum, low);
@@ -505,12 +505,12 @@ final class SoftFloat {
             return 0;
         }
         if (shift < 64) {
-            return value << 64 - shift;
+            return value << (64 - shift);
         }
         if (shift == 64) {
             return value;
         }
-        return shift < 127 ? value >>> shift - 64 | (value << 128 - shift != 0 ? 1 : 0) : 1;
+        return shift < 127 ? (value >>> (shift - 64)) | (value << (128 - shift) != 0 ? 1 : 0) : 1;
     }
 
     void multiply() {
@@ -586,16 +586,16 @@ final class SoftFloat {
         long top = divisor >>> 32;
         long bottom = divisor & 0xffff_ffffL;
         long q1 = digit(high, low >>> 32, top, bottom);
-        long rest = (high << 32 | low >>> 32) - q1 * divisor;
+        long rest = ((high << 32) | (low >>> 32)) - q1 * divisor;
         long q0 = digit(rest, low & 0xffff_ffffL, top, bottom);
-        remainder = (rest << 32 | low & 0xffff_ffffL) - q0 * divisor;
-        return q1 << 32 | q0;
+        remainder = ((rest << 32) | (low & 0xffff_ffffL)) - q0 * divisor;
+        return (q1 << 32) | q0;
     }
 
     private static long digit(long high, long next, long top, long bottom) {
         long q = Long.divideUnsigned(high, top);
         long rest = high - q * top;
-        while (q >>> 32 != 0 || Long.compareUnsigned(q * bottom, rest << 32 | next) > 0) {
+        while (q >>> 32 != 0 || Long.compareUnsigned(q * bottom, (rest << 32) | next) > 0) {
             q--;
             rest += top;
             if (rest >>> 32 != 0) {
@@ -630,12 +630,12 @@ final class SoftFloat {
         long restHigh = 0;
         long restLow = 0;
         for (int n = 0; n < 64; n++) {
-            restHigh = restHigh << 2 | restLow >>> 62;
-            restLow = restLow << 2 | high >>> 62;
-            high = high << 2 | low >>> 62;
+            restHigh = (restHigh << 2) | (restLow >>> 62);
+            restLow = (restLow << 2) | (high >>> 62);
+            high = (high << 2) | (low >>> 62);
             low <<= 2;
             long trialHigh = root >>> 62;
-            long trialLow = root << 2 | 1;
+            long trialLow = (root << 2) | 1;
             root <<= 1;
             boolean fits = restHigh != trialHigh ? Long.compareUnsigned(restHigh, trialHigh) > 0
                     : Long.compareUnsigned(restLow, trialLow) >= 0;
@@ -679,7 +679,7 @@ final class SoftFloat {
     /// Rounds `a` to a signed integer of `bits` (16, 32, 64) with rounding mode `mode`; the integer indefinite with IE when it does not
     /// fit or is no number.
     long toInteger(int bits, int mode) {
-        long indefinite = -1L << bits - 1;
+        long indefinite = -1L << (bits - 1);
         roundedUp = false;
         if (a.kind == Kind.ZERO) {
             return 0;
@@ -694,8 +694,8 @@ final class SoftFloat {
         if (r.kind == Kind.ZERO) {
             return 0;
         }
-        long magnitude = r.exponent > 63 ? 0 : r.significand >>> 63 - r.exponent;
-        boolean fits = r.exponent < bits - 1 || r.sign && r.exponent == bits - 1 && magnitude == 1L << bits - 1;
+        long magnitude = r.exponent > 63 ? 0 : r.significand >>> (63 - r.exponent);
+        boolean fits = r.exponent < bits - 1 || (r.sign && r.exponent == bits - 1 && magnitude == 1L << (bits - 1));
         if (!fits) {
             flags = savedFlags | IE;
             roundedUp = false;

@@ -48,7 +48,7 @@ final class SseArithmetic {
     }
 
     private static boolean ordinary32(int a) {
-        return Integer.compareUnsigned((a >>> 23 & 0xff) - 1, 0xfe) < 0 || a << 1 == 0;
+        return Integer.compareUnsigned(((a >>> 23) & 0xff) - 1, 0xfe) < 0 || a << 1 == 0;
     }
 
     private static int exponent64(long a) {
@@ -56,7 +56,7 @@ final class SseArithmetic {
     }
 
     private static int exponent32(int a) {
-        return a >>> 23 & 0xff;
+        return (a >>> 23) & 0xff;
     }
 
     /// The NaN result of an operation of which at least one operand is a NaN.
@@ -103,11 +103,11 @@ final class SseArithmetic {
     private static boolean certain64(int operation, long a, long b, long result) {
         int exponent = exponent64(result);
         if (operation <= SUB) {
-            return exponent > 1 && exponent < 0x7fe || result << 1 == 0;
+            return (exponent > 1 && exponent < 0x7fe) || result << 1 == 0;
         }
-        return exponent > 120 && exponent < 0x780 && exponent64(a) > 120 && exponent64(b) < 0x780
-                || operation == MUL && (a << 1 == 0 || b << 1 == 0)
-                || operation == DIV && a << 1 == 0 && b << 1 != 0;
+        return (exponent > 120 && exponent < 0x780 && exponent64(a) > 120 && exponent64(b) < 0x780)
+                || (operation == MUL && (a << 1 == 0 || b << 1 == 0))
+                || (operation == DIV && a << 1 == 0 && b << 1 != 0);
     }
 
     private static boolean inexact(int operation, double x, double y, double z) {
@@ -189,7 +189,7 @@ final class SseArithmetic {
             float z = compute(operation, x, y);
             int bits = Float.floatToRawIntBits(z);
             int exponent = exponent32(bits);
-            if (exponent > 1 && exponent < 0xfe || certainZero32(operation, a, b, bits)) {
+            if ((exponent > 1 && exponent < 0xfe) || certainZero32(operation, a, b, bits)) {
                 if (f.trackInexact && inexact(operation, x, y, z)) {
                     f.flags |= SoftFloat.PE;
                 }
@@ -209,8 +209,8 @@ final class SseArithmetic {
     }
 
     private static boolean certainZero32(int operation, int a, int b, int result) {
-        return result << 1 == 0 && (operation <= SUB || operation == MUL && (a << 1 == 0 || b << 1 == 0)
-                || operation == DIV && a << 1 == 0 && b << 1 != 0);
+        return result << 1 == 0 && (operation <= SUB || (operation == MUL && (a << 1 == 0 || b << 1 == 0))
+                || (operation == DIV && a << 1 == 0 && b << 1 != 0));
     }
 
     private static boolean inexact(int operation, float x, float y, float z) {
@@ -326,7 +326,7 @@ final class SseArithmetic {
             if (isSignaling32(a)) {
                 f.flags |= SoftFloat.IE;
             }
-            return (a < 0 ? Long.MIN_VALUE : 0) | INFINITY64 | QUIET64 | (long) (a & 0x7f_ffff) << 29;
+            return (a < 0 ? Long.MIN_VALUE : 0) | INFINITY64 | QUIET64 | ((long) (a & 0x7f_ffff) << 29);
         }
         return Double.doubleToRawLongBits(Float.intBitsToFloat(operand32(f, a)));
     }
@@ -336,7 +336,7 @@ final class SseArithmetic {
             if (isSignaling64(a)) {
                 f.flags |= SoftFloat.IE;
             }
-            return (int) (a >> 63) & 1 << 31 | INFINITY32 | QUIET32 | (int) (a >>> 29) & 0x7f_ffff;
+            return ((int) (a >> 63) & (1 << 31)) | INFINITY32 | QUIET32 | ((int) (a >>> 29) & 0x7f_ffff);
         }
         f.unpack64(f.a, a);
         copyOperand(f);
@@ -451,6 +451,6 @@ final class SseArithmetic {
     }
 
     private static int roundTo12(int bits) {
-        return bits + 0x800 & ~0xfff;
+        return (bits + 0x800) & ~0xfff;
     }
 }

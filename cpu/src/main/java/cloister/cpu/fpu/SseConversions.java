@@ -45,7 +45,7 @@ final class SseConversions {
         } else {
             int result = SseArithmetic.fromInteger32(f, value);
             SimdOperands.raise(cpu, f.flags);
-            x[d] = x[d] & ~0xffff_ffffL | result & 0xffff_ffffL;
+            x[d] = (x[d] & ~0xffff_ffffL) | (result & 0xffff_ffffL);
         }
     }
 
@@ -117,7 +117,7 @@ final class SseConversions {
                 high = x[d + 1];
             }
             case CVTSD2SS -> {
-                low = x[d] & ~0xffff_ffffL | SseArithmetic.narrow(f, sourceLow) & 0xffff_ffffL;
+                low = (x[d] & ~0xffff_ffffL) | (SseArithmetic.narrow(f, sourceLow) & 0xffff_ffffL);
                 high = x[d + 1];
             }
             case CVTPS2PD -> {

@@ -68,8 +68,8 @@ final class SseFloatInstructions {
         long low;
         long high = x[d + 1];
         switch (shape(insn.op)) {
-            case SS -> low = x[d] & ~0xffff_ffffL
-                    | SseArithmetic.binary32(f, operation, (int) x[d], (int) x[s]) & 0xffff_ffffL;
+            case SS -> low = (x[d] & ~0xffff_ffffL)
+                    | (SseArithmetic.binary32(f, operation, (int) x[d], (int) x[s]) & 0xffff_ffffL);
             case SD -> low = SseArithmetic.binary64(f, operation, x[d], x[s]);
             case PD -> {
                 low = SseArithmetic.binary64(f, operation, x[d], x[s]);
@@ -99,7 +99,7 @@ final class SseFloatInstructions {
         long low;
         long high = x[d + 1];
         switch (shape(insn.op)) {
-            case SS -> low = x[d] & ~0xffff_ffffL | lane32(f, insn, (int) x[d], (int) x[s]) & 0xffff_ffffL;
+            case SS -> low = (x[d] & ~0xffff_ffffL) | (lane32(f, insn, (int) x[d], (int) x[s]) & 0xffff_ffffL);
             case SD -> low = lane64(f, insn, x[d], x[s]);
             case PD -> {
                 low = lane64(f, insn, x[d], x[s]);
@@ -171,7 +171,7 @@ final class SseFloatInstructions {
         int s = SimdOperands.source(cpu, insn);
         boolean root = insn.op == Op.RSQRTSS || insn.op == Op.RSQRTPS;
         if (insn.op == Op.RCPSS || insn.op == Op.RSQRTSS) {
-            x[d] = x[d] & ~0xffff_ffffL | approximate(root, (int) x[s]) & 0xffff_ffffL;
+            x[d] = (x[d] & ~0xffff_ffffL) | (approximate(root, (int) x[s]) & 0xffff_ffffL);
             return;
         }
         x[d] = PackedInteger.pair(approximate(root, (int) x[s]), approximate(root, (int) (x[s] >>> 32)));

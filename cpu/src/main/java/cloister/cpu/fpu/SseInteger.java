@@ -234,10 +234,10 @@ public final class SseInteger {
             case PMOVSXWQ -> set(x, d, (short) bLow, (short) (bLow >> 16));
             case PMOVSXDQ -> set(x, d, (int) bLow, bLow >> 32);
             case PMOVZXBW -> set(x, d, PackedInteger.widenB((int) bLow), PackedInteger.widenB((int) (bLow >> 32)));
-            case PMOVZXBD -> set(x, d, bLow & 0xff | (bLow & 0xff00) << 24, bLow >>> 16 & 0xff | (bLow >>> 24 & 0xff) << 32);
-            case PMOVZXBQ -> set(x, d, bLow & 0xff, bLow >>> 8 & 0xff);
+            case PMOVZXBD -> set(x, d, (bLow & 0xff) | ((bLow & 0xff00) << 24), ((bLow >>> 16) & 0xff) | (((bLow >>> 24) & 0xff) << 32));
+            case PMOVZXBQ -> set(x, d, bLow & 0xff, (bLow >>> 8) & 0xff);
             case PMOVZXWD -> set(x, d, PackedInteger.widenW((int) bLow), PackedInteger.widenW((int) (bLow >> 32)));
-            case PMOVZXWQ -> set(x, d, bLow & 0xffff, bLow >>> 16 & 0xffff);
+            case PMOVZXWQ -> set(x, d, bLow & 0xffff, (bLow >>> 16) & 0xffff);
             case PMOVZXDQ -> set(x, d, bLow & 0xffff_ffffL, bLow >>> 32);
             default -> throw new IllegalStateException(op + " is no packed-integer instruction");
         }
@@ -250,7 +250,7 @@ public final class SseInteger {
 
     /// PMOVMSKB.
     public static int moveMask(long[] x, int s) {
-        return PackedInteger.signMaskB(x[s]) | PackedInteger.signMaskB(x[s + 1]) << 8;
+        return PackedInteger.signMaskB(x[s]) | (PackedInteger.signMaskB(x[s + 1]) << 8);
     }
 
     /// PTEST: ZF when no bit is common, CF when the source has no bit outside the destination.
@@ -269,7 +269,7 @@ public final class SseInteger {
             return;
         }
         if (bytes < 8) {
-            set(x, d, low << bits, high << bits | low >>> 64 - bits);
+            set(x, d, low << bits, (high << bits) | (low >>> (64 - bits)));
         } else {
             set(x, d, 0, bytes < 16 ? low << bits : 0);
         }
@@ -283,7 +283,7 @@ public final class SseInteger {
             return;
         }
         if (bytes < 8) {
-            set(x, d, low >>> bits | high << 64 - bits, high >>> bits);
+            set(x, d, (low >>> bits) | (high << (64 - bits)), high >>> bits);
         } else {
             set(x, d, bytes < 16 ? high >>> bits : 0, 0);
         }
@@ -295,8 +295,8 @@ public final class SseInteger {
 
     /// Doublewords of `x` at `first` and `second` selected by the low two 2-bit fields of `control`.
     private static long shuffle2D(long[] x, int first, int second, int control) {
-        int low = (int) (x[first + (control >> 1 & 1)] >>> 32 * (control & 1));
-        int high = (int) (x[second + (control >> 3 & 1)] >>> 32 * (control >> 2 & 1));
+        int low = (int) (x[first + ((control >> 1) & 1)] >>> (32 * (control & 1)));
+        int high = (int) (x[second + ((control >> 3) & 1)] >>> (32 * ((control >> 2) & 1)));
         return PackedInteger.pair(low, high);
     }
 
@@ -305,7 +305,7 @@ public final class SseInteger {
         for (int n = 0; n < 64; n += 8) {
             int c = (int) (control >>> n);
             if ((c & 0x80) == 0) {
-                r |= (((c & 8) == 0 ? low : high) >>> 8 * (c & 7) & 0xff) << n;
+                r |= ((((c & 8) == 0 ? low : high) >>> (8 * (c & 7))) & 0xff) << n;
             }
         }
         return r;
@@ -324,7 +324,7 @@ public final class SseInteger {
         if (bits == 0) {
             set(x, d, w0, w1);
         } else {
-            set(x, d, w0 >>> bits | w1 << 64 - bits, w1 >>> bits | w2 << 64 - bits);
+            set(x, d, (w0 >>> bits) | (w1 << (64 - bits)), (w1 >>> bits) | (w2 << (64 - bits)));
         }
     }
 
@@ -334,7 +334,7 @@ public final class SseInteger {
     }
 
     private static long wordMask(int imm) {
-        long bits = imm & 1 | (imm & 2) << 15 | (imm & 4L) << 30 | (imm & 8L) << 45;
+        long bits = (imm & 1) | ((imm & 2) << 15) | ((imm & 4L) << 30) | ((imm & 8L) << 45);
         return (bits << 16) - bits;
     }
 
@@ -353,12 +353,12 @@ public final class SseInteger {
                 at = n;
             }
         }
-        set(x, d, best | (long) at << 16, 0);
+        set(x, d, best | ((long) at << 16), 0);
     }
 
     /// MPSADBW: eight sums of four absolute differences, sliding over the destination.
     private static void multipleSums(long[] x, int d, int s, int imm) {
-        int from = 4 * (imm >> 2 & 1);
+        int from = 4 * ((imm >> 2) & 1);
         int block = 4 * (imm & 3);
         long low = 0;
         long high = 0;
@@ -368,9 +368,9 @@ public final class SseInteger {
                 sum += Math.abs(SseMoves.lane(x, d, from + n + k, 1) - SseMoves.lane(x, s, block + k, 1));
             }
             if (n < 4) {
-                low |= sum << 16 * n;
+                low |= sum << (16 * n);
             } else {
-                high |= sum << 16 * (n - 4);
+                high |= sum << (16 * (n - 4));
             }
         }
         set(x, d, low, high);

@@ -63,7 +63,7 @@ final class SseMoves {
         }
         int d = 2 * insn.reg0;
         if (insn.kind1 == OperandKind.XMM) {
-            x[d] = x[d] & ~mask | x[2 * insn.reg1] & mask;
+            x[d] = (x[d] & ~mask) | (x[2 * insn.reg1] & mask);
             return;
         }
         int s = SimdOperands.load(cpu, insn, mask == -1 ? 8 : 4, false);
@@ -104,8 +104,8 @@ final class SseMoves {
         }
         SimdOperands.requireMmx(cpu);
         FpuState s = cpu.fpu;
-        boolean wide = insn.op != Op.MOVD || insn.size0 == 8 && insn.kind0 != OperandKind.MMX
-                || insn.size1 == 8 && insn.kind1 != OperandKind.MMX;
+        boolean wide = insn.op != Op.MOVD || (insn.size0 == 8 && insn.kind0 != OperandKind.MMX)
+                || (insn.size1 == 8 && insn.kind1 != OperandKind.MMX);
         long value = switch (insn.kind1) {
             case MMX -> s.st[insn.reg1];
             case XMM -> s.xmm[2 * insn.reg1];
@@ -145,7 +145,7 @@ final class SseMoves {
         long offset = implicitDestination(cpu, insn);
         long at = cpu.linear(insn.segment, offset, 16, true);
         int d = 2 * insn.reg0;
-        int mask = PackedInteger.signMaskB(x[2 * insn.reg1]) | PackedInteger.signMaskB(x[2 * insn.reg1 + 1]) << 8;
+        int mask = PackedInteger.signMaskB(x[2 * insn.reg1]) | (PackedInteger.signMaskB(x[2 * insn.reg1 + 1]) << 8);
         storeBytes(cpu, at, x[d], x[d + 1], mask);
     }
 
@@ -168,8 +168,8 @@ final class SseMoves {
         int last = 31 - Integer.numberOfLeadingZeros(mask);
         cpu.probeWrite(at + first, last - first + 1);
         for (int n = first; n <= last; n++) {
-            if ((mask >> n & 1) != 0) {
-                cpu.write8(at + n, (n < 8 ? low >>> 8 * n : high >>> 8 * (n - 8)) & 0xff);
+            if (((mask >> n) & 1) != 0) {
+                cpu.write8(at + n, (n < 8 ? low >>> (8 * n) : high >>> (8 * (n - 8))) & 0xff);
             }
         }
     }
@@ -196,9 +196,9 @@ final class SseMoves {
             case MOVMSKPS -> {
                 long low = x[2 * insn.reg1];
                 long high = x[2 * insn.reg1 + 1];
-                cpu.r[insn.reg0] = low >>> 31 & 1 | low >>> 62 & 2 | high >>> 29 & 4 | high >>> 60 & 8;
+                cpu.r[insn.reg0] = ((low >>> 31) & 1) | ((low >>> 62) & 2) | ((high >>> 29) & 4) | ((high >>> 60) & 8);
             }
-            case MOVMSKPD -> cpu.r[insn.reg0] = x[2 * insn.reg1] >>> 63 | x[2 * insn.reg1 + 1] >>> 62 & 2;
+            case MOVMSKPD -> cpu.r[insn.reg0] = (x[2 * insn.reg1] >>> 63) | ((x[2 * insn.reg1 + 1] >>> 62) & 2);
             case INSERTPS -> insertPs(cpu, insn);
             case EXTRACTPS -> extract(cpu, insn, 4);
             case PEXTRB -> extract(cpu, insn, 1);
@@ -230,17 +230,17 @@ final class SseMoves {
 
     /// Replaces lane `lane` (modulo their number) of `size` bytes.
     static void insert(long[] x, int d, int lane, int size, long value) {
-        int bit = lane * size * 8 & 127;
-        long mask = size == 8 ? -1 : (1L << 8 * size) - 1;
+        int bit = (lane * size * 8) & 127;
+        long mask = size == 8 ? -1 : (1L << (8 * size)) - 1;
         int word = d + (bit >> 6);
-        x[word] = x[word] & ~(mask << bit) | (value & mask) << bit;
+        x[word] = (x[word] & ~(mask << bit)) | ((value & mask) << bit);
     }
 
     /// The lane `lane` of `size` bytes, zero-extended.
     static long lane(long[] x, int s, int lane, int size) {
-        int bit = lane * size * 8 & 127;
+        int bit = (lane * size * 8) & 127;
         long value = x[s + (bit >> 6)] >>> bit;
-        return size == 8 ? value : value & (1L << 8 * size) - 1;
+        return size == 8 ? value : value & ((1L << (8 * size)) - 1);
     }
 
     /// PEXTRB, PEXTRD, PEXTRQ, EXTRACTPS, and PEXTRW of SSE4.1.
@@ -262,12 +262,12 @@ final class SseMoves {
     private static void insertPs(Cpu cpu, Instruction insn) {
         long[] x = cpu.fpu.xmm;
         int imm = (int) insn.imm;
-        long value = insn.kind1 == OperandKind.XMM ? lane(x, 2 * insn.reg1, imm >> 6 & 3, 4)
+        long value = insn.kind1 == OperandKind.XMM ? lane(x, 2 * insn.reg1, (imm >> 6) & 3, 4)
                 : x[SimdOperands.load(cpu, insn, 4, false)];
         int d = 2 * insn.reg0;
-        insert(x, d, imm >> 4 & 3, 4, value);
+        insert(x, d, (imm >> 4) & 3, 4, value);
         for (int n = 0; n < 4; n++) {
-            if ((imm >> n & 1) != 0) {
+            if (((imm >> n) & 1) != 0) {
                 insert(x, d, n, 4, 0);
             }
         }

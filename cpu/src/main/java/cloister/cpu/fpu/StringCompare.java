@@ -30,14 +30,14 @@ final class StringCompare {
         int length2 = explicit ? length(cpu.r[Cpu.RDX], wide, count) : length(x, s, control, count);
         int result = polarity(aggregate(x, d, s, control, length1, length2), control, count, length2);
         cpu.arithmeticFlags((result != 0 ? 1 : 0) | (length2 < count ? 0x40 : 0) | (length1 < count ? 0x80 : 0)
-                | (result & 1) << 11);
+                | ((result & 1) << 11));
         boolean high = (control & 0x40) != 0;
         if (insn.op == Op.PCMPESTRI || insn.op == Op.PCMPISTRI) {
             cpu.r[Cpu.RCX] = result == 0 ? count
                     : high ? 31 - Integer.numberOfLeadingZeros(result) : Integer.numberOfTrailingZeros(result);
         } else if (high) {
             x[0] = expand(result, count);
-            x[1] = expand(result >> count / 2, count);
+            x[1] = expand(result >> (count / 2), count);
         } else {
             x[0] = result;
             x[1] = 0;
@@ -70,7 +70,7 @@ final class StringCompare {
         int count = (control & 1) != 0 ? 8 : 16;
         int result = 0;
         for (int j = 0; j < count; j++) {
-            boolean bit = switch (control >> 2 & 3) {
+            boolean bit = switch ((control >> 2) & 3) {
                 case 0 -> j < length2 && any(x, d, element(x, s, j, control), control, length1);
                 case 1 -> j < length2 && inRanges(x, d, element(x, s, j, control), control, length1);
                 case 2 -> j < length1 && j < length2 ? element(x, d, j, control) == element(x, s, j, control)
@@ -116,9 +116,9 @@ final class StringCompare {
     /// IntRes2.
     private static int polarity(int result, int control, int count, int length2) {
         int all = (1 << count) - 1;
-        return switch (control >> 4 & 3) {
+        return switch ((control >> 4) & 3) {
             case 1 -> ~result & all;
-            case 3 -> result ^ (1 << length2) - 1;
+            case 3 -> result ^ ((1 << length2) - 1);
             default -> result;
         };
     }
@@ -127,8 +127,8 @@ final class StringCompare {
         long r = 0;
         int width = 128 / count;
         for (int n = 0; n < count / 2; n++) {
-            if ((bits >> n & 1) != 0) {
-                r |= (width == 8 ? 0xffL : 0xffffL) << n * width;
+            if (((bits >> n) & 1) != 0) {
+                r |= (width == 8 ? 0xffL : 0xffffL) << (n * width);
             }
         }
         return r;

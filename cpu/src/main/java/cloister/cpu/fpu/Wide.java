@@ -36,7 +36,7 @@ record Wide(boolean sign, int exponent, long high, long low) {
         }
         int shift = Long.numberOfLeadingZeros(high);
         if (shift != 0) {
-            high = high << shift | low >>> 64 - shift;
+            high = (high << shift) | (low >>> (64 - shift));
             low <<= shift;
         }
         return new Wide(sign, exponent - shift, high, low);
@@ -103,12 +103,12 @@ record Wide(boolean sign, int exponent, long high, long low) {
             h = l = 0;
             lost = true;
         } else if (shift >= 64) {
-            lost = l != 0 || shift > 64 && h << 128 - shift != 0;
-            l = shift == 64 ? h : h >>> shift - 64;
+            lost = l != 0 || (shift > 64 && h << (128 - shift) != 0);
+            l = shift == 64 ? h : h >>> (shift - 64);
             h = 0;
         } else if (shift > 0) {
-            lost = l << 64 - shift != 0;
-            l = l >>> shift | h << 64 - shift;
+            lost = l << (64 - shift) != 0;
+            l = (l >>> shift) | (h << (64 - shift));
             h >>>= shift;
         }
         return sign == small.sign ? sum(h, l, lost) : difference(h, l, lost);
@@ -122,9 +122,9 @@ record Wide(boolean sign, int exponent, long high, long low) {
         newHigh += carry;
         overflow |= carry == 1 && newHigh == 0;
         if (overflow) {
-            long sticky = newLow & 1 | (lost ? 1 : 0);
-            newLow = newLow >>> 1 | newHigh << 63 | sticky;
-            return new Wide(sign, exponent + 1, newHigh >>> 1 | Long.MIN_VALUE, newLow);
+            long sticky = (newLow & 1) | (lost ? 1 : 0);
+            newLow = (newLow >>> 1) | (newHigh << 63) | sticky;
+            return new Wide(sign, exponent + 1, (newHigh >>> 1) | Long.MIN_VALUE, newLow);
         }
         return new Wide(sign, exponent, newHigh, newLow | (lost ? 1 : 0));
     }
@@ -134,7 +134,7 @@ record Wide(boolean sign, int exponent, long high, long low) {
         long newHigh = high - h - (Long.compareUnsigned(low, l) < 0 ? 1 : 0);
         if (lost) {
             newHigh -= newLow == 0 ? 1 : 0;
-            newLow = newLow - 1 | 1;
+            newLow = (newLow - 1) | 1;
         }
         return normalised(sign, exponent, newHigh, newLow);
     }
@@ -163,7 +163,7 @@ record Wide(boolean sign, int exponent, long high, long low) {
         if (word3 < 0) {
             return new Wide(newSign, newExponent, word3, word2 | (word1 != 0 ? 1 : 0));
         }
-        return new Wide(newSign, newExponent - 1, word3 << 1 | word2 >>> 63, word2 << 1 | word1 >>> 63 | (word1 << 1 != 0 ? 1 : 0));
+        return new Wide(newSign, newExponent - 1, (word3 << 1) | (word2 >>> 63), (word2 << 1) | (word1 >>> 63) | (word1 << 1 != 0 ? 1 : 0));
     }
 
     /// By a small positive integer.
@@ -175,14 +175,14 @@ record Wide(boolean sign, int exponent, long high, long low) {
         long quotientHigh = 0;
         long quotientLow = 0;
         for (int n = 0; n < 4; n++) {
-            long digit = (n < 2 ? high : low) >>> 32 * (1 - (n & 1)) & 0xffff_ffffL;
-            long part = rest << 32 | digit;
+            long digit = ((n < 2 ? high : low) >>> (32 * (1 - (n & 1)))) & 0xffff_ffffL;
+            long part = (rest << 32) | digit;
             long q = Long.divideUnsigned(part, divisor);
             rest = part - q * divisor;
             if (n < 2) {
-                quotientHigh = quotientHigh << 32 | q;
+                quotientHigh = (quotientHigh << 32) | q;
             } else {
-                quotientLow = quotientLow << 32 | q;
+                quotientLow = (quotientLow << 32) | q;
             }
         }
         return normalised(sign, exponent, quotientHigh, quotientLow);
@@ -197,8 +197,8 @@ record Wide(boolean sign, int exponent, long high, long low) {
         long quotientLow = 0;
         for (int n = 0; n < 128; n++) {
             boolean fits = carry || Long.compareUnsigned(h, divisor.high) > 0
-                    || h == divisor.high && Long.compareUnsigned(l, divisor.low) >= 0;
-            quotientHigh = quotientHigh << 1 | quotientLow >>> 63;
+                    || (h == divisor.high && Long.compareUnsigned(l, divisor.low) >= 0);
+            quotientHigh = (quotientHigh << 1) | (quotientLow >>> 63);
             quotientLow <<= 1;
             if (fits) {
                 h = h - divisor.high - (Long.compareUnsigned(l, divisor.low) < 0 ? 1 : 0);
@@ -206,7 +206,7 @@ record Wide(boolean sign, int exponent, long high, long low) {
                 quotientLow |= 1;
             }
             carry = h < 0;
-            h = h << 1 | l >>> 63;
+            h = (h << 1) | (l >>> 63);
             l <<= 1;
         }
         return normalised(sign ^ divisor.sign, exponent - divisor.exponent, quotientHigh, quotientLow | ((h | l) != 0 ? 1 : 0));
@@ -226,6 +226,6 @@ record Wide(boolean sign, int exponent, long high, long low) {
 
     private static Wide ofDouble(double value) {
         long bits = Double.doubleToRawLongBits(value);
-        return new Wide(bits < 0, ((int) (bits >>> 52) & 0x7ff) - 1023, bits << 11 | Long.MIN_VALUE, 0);
+        return new Wide(bits < 0, ((int) (bits >>> 52) & 0x7ff) - 1023, (bits << 11) | Long.MIN_VALUE, 0);
     }
 }

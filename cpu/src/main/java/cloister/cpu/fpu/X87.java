@@ -19,7 +19,7 @@ final class X87 {
 
     /// FCW as the FPU keeps `value`: bits 15:13 and 7 read as zero, bit 6 as one.
     static int legalControl(int value) {
-        return value & 0x1f3f | 0x40;
+        return (value & 0x1f3f) | 0x40;
     }
 
     /// Recomputes ES and B from the exception flags and masks.
@@ -32,11 +32,11 @@ final class X87 {
     }
 
     static int physical(FpuState s, int i) {
-        return (s.fsw >> 11) + i & 7;
+        return ((s.fsw >> 11) + i) & 7;
     }
 
     static boolean empty(FpuState s, int i) {
-        return (s.tags >> physical(s, i) & 1) == 0;
+        return ((s.tags >> physical(s, i)) & 1) == 0;
     }
 
     static void write(FpuState s, int i, long significand, int signExponent) {
@@ -73,7 +73,7 @@ final class X87 {
         if (!store) {
             flags &= SoftFloat.IE | SoftFloat.DE | SoftFloat.ZE;
         }
-        s.fsw = s.fsw & ~C1 | flags;
+        s.fsw = (s.fsw & ~C1) | flags;
         if (roundedUp && (flags & SoftFloat.PE) != 0) {
             s.fsw |= C1;
         }
@@ -85,7 +85,7 @@ final class X87 {
 
     /// Stack underflow; true when it is masked, so that the caller stores the indefinite value.
     static boolean underflow(FpuState s) {
-        s.fsw = s.fsw & ~C1 | SoftFloat.IE | SF;
+        s.fsw = (s.fsw & ~C1) | SoftFloat.IE | SF;
         return maskedInvalid(s);
     }
 

@@ -177,7 +177,7 @@ final class X87Arithmetic {
                     case -1 -> X87.C0;
                     default -> X87.C0 | X87.C2 | X87.C3;
                 };
-                cpu.fpu.fsw = cpu.fpu.fsw & ~(X87.C0 | X87.C2 | X87.C3) | codes;
+                cpu.fpu.fsw = (cpu.fpu.fsw & ~(X87.C0 | X87.C2 | X87.C3)) | codes;
             }
         }
     }

@@ -68,9 +68,9 @@ final class X87Control {
         cpu.write(at + unit, unit, high | s.fsw);
         cpu.write(at + 2 * unit, unit, high | s.tagWord());
         if (real) {
-            cpu.write(at + 3 * unit, unit, high | s.fip & 0xffff);
-            cpu.write(at + 4 * unit, unit, pointerHigh(s.fip, wide(insn)) | s.fop & 0x7ff);
-            cpu.write(at + 5 * unit, unit, high | s.fdp & 0xffff);
+            cpu.write(at + 3 * unit, unit, high | (s.fip & 0xffff));
+            cpu.write(at + 4 * unit, unit, pointerHigh(s.fip, wide(insn)) | (s.fop & 0x7ff));
+            cpu.write(at + 5 * unit, unit, high | (s.fdp & 0xffff));
             cpu.write(at + 6 * unit, unit, pointerHigh(s.fdp, wide(insn)));
         } else {
             cpu.write(at + 3 * unit, unit, s.fip);
@@ -82,7 +82,7 @@ final class X87Control {
 
     /// Bits 31:16 (19:16 in the narrow layout) of a real-mode pointer in bits 27:12 (15:12).
     private static long pointerHigh(long pointer, boolean wide) {
-        return (pointer >>> 16 & (wide ? 0xffff : 0xf)) << 12;
+        return ((pointer >>> 16) & (wide ? 0xffff : 0xf)) << 12;
     }
 
     private static void loadEnvironment(Cpu cpu, Instruction insn, long at) {
@@ -101,9 +101,9 @@ final class X87Control {
         s.fcs = s.fds = 0;
         if (cpu.realOrVirtual8086()) {
             int mask = wide(insn) ? 0xffff : 0xf;
-            s.fip = ip & 0xffff | (ipHigh >>> 12 & mask) << 16;
+            s.fip = (ip & 0xffff) | (((ipHigh >>> 12) & mask) << 16);
             s.fop = (int) ipHigh & 0x7ff;
-            s.fdp = dp & 0xffff | (dpHigh >>> 12 & mask) << 16;
+            s.fdp = (dp & 0xffff) | (((dpHigh >>> 12) & mask) << 16);
         } else {
             s.fip = ip;
             s.fop = wide(insn) ? (int) (ipHigh >>> 16) & 0x7ff : 0;
@@ -121,7 +121,7 @@ final class X87Control {
             int p = X87.physical(s, n);
             long register = at + environmentSize(insn) + 10 * n;
             for (int k = 0; k < 4; k++) { // in pieces that need no more alignment than the image has
-                cpu.write16(register + 2 * k, s.st[p] >>> 16 * k & 0xffff);
+                cpu.write16(register + 2 * k, (s.st[p] >>> (16 * k)) & 0xffff);
             }
             cpu.write16(register + 8, s.stExponent[p]);
         }
@@ -138,7 +138,7 @@ final class X87Control {
             long register = at + environmentSize(insn) + 10 * n;
             s.st[p] = 0;
             for (int k = 0; k < 4; k++) {
-                s.st[p] |= cpu.read16(register + 2 * k) << 16 * k;
+                s.st[p] |= cpu.read16(register + 2 * k) << (16 * k);
             }
             s.stExponent[p] = (int) cpu.read16(register + 8);
         }

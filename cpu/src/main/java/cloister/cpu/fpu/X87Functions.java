@@ -31,7 +31,7 @@ final class X87Functions {
             case FPREM, FPREM1, FSIN, FCOS, FSINCOS, FPTAN -> X87.clear(s, X87.C2);
             default -> { }
         }
-        if (X87.empty(s, 0) || two && X87.empty(s, 1)) {
+        if (X87.empty(s, 0) || (two && X87.empty(s, 1))) {
             stackUnderflow(s, popping, pushing);
             return;
         }
@@ -166,7 +166,7 @@ final class X87Functions {
         if (a.kind != Kind.FINITE || b.kind != Kind.FINITE || b.exponent < 0) {
             return;
         }
-        int by = b.exponent > 16 ? HUGE : (int) (b.significand >>> 63 - b.exponent);
+        int by = b.exponent > 16 ? HUGE : (int) (b.significand >>> (63 - b.exponent));
         f.r.exponent += b.sign ? -by : by;
     }
 
@@ -219,7 +219,7 @@ final class X87Functions {
                 int difference = a.exponent - b.exponent;
                 if (a.kind == Kind.FINITE && b.kind == Kind.FINITE && difference >= -1) {
                     partial = difference >= 64;
-                    quotient = reduce(f, partial ? difference - (difference & 31 | 32) : 0, nearest && !partial);
+                    quotient = reduce(f, partial ? difference - ((difference & 31) | 32) : 0, nearest && !partial);
                 }
             }
         }
@@ -271,7 +271,7 @@ final class X87Functions {
         boolean sign = a.sign;
         if (nearest) {
             int half = rest < 0 ? 1 : Long.compareUnsigned(rest << 1, b.significand);
-            if (half > 0 || half == 0 && (quotient & 1) != 0) {
+            if (half > 0 || (half == 0 && (quotient & 1) != 0)) {
                 rest = b.significand - rest;
                 sign = !sign;
                 quotient++;
@@ -413,7 +413,7 @@ final class X87Functions {
 
     private static void logarithmPlusOne(SoftFloat f) {
         Num x = f.a;
-        if (x.kind == Kind.INFINITE && x.sign || x.kind == Kind.FINITE && x.sign && x.exponent >= 0) {
+        if ((x.kind == Kind.INFINITE && x.sign) || (x.kind == Kind.FINITE && x.sign && x.exponent >= 0)) {
             f.invalid();
             return;
         }
@@ -428,7 +428,7 @@ final class X87Functions {
     private static void multiplyLogarithm(SoftFloat f, Wide log, boolean logSign, boolean infinite) {
         Num y = f.b;
         boolean sign = y.sign ^ logSign;
-        if (infinite && y.kind == Kind.ZERO || log.isZero() && y.kind == Kind.INFINITE) {
+        if ((infinite && y.kind == Kind.ZERO) || (log.isZero() && y.kind == Kind.INFINITE)) {
             f.invalid();
             return;
         }

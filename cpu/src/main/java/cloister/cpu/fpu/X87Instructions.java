@@ -73,7 +73,7 @@ final class X87Instructions {
     private static int opcode(Instruction insn) {
         for (int n = 0; n + 1 < insn.length; n++) {
             if ((insn.bytes[n] & 0xf8) == 0xd8) {
-                return (insn.bytes[n] & 7) << 8 | insn.bytes[n + 1] & 0xff;
+                return ((insn.bytes[n] & 7) << 8) | (insn.bytes[n + 1] & 0xff);
             }
         }
         return 0;

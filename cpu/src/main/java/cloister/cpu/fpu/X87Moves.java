@@ -122,7 +122,7 @@ final class X87Moves {
         long high = cpu.read16(at + 8);
         long value = 0;
         for (int n = 17; n >= 0; n--) {
-            value = value * 10 + (n >= 16 ? high >>> 4 * (n - 16) & 15 : low >>> 4 * n & 15);
+            value = value * 10 + (n >= 16 ? (high >>> (4 * (n - 16))) & 15 : (low >>> (4 * n)) & 15);
         }
         f.r.normalise((high & 0x8000) != 0, 63, value, 0);
         pushExact(s, f);
@@ -207,7 +207,7 @@ final class X87Moves {
         long at = cpu.linear(insn.segment, cpu.ea(insn), insn.size0, true);
         cpu.probeWrite(at, insn.size0);
         int bits = 8 * insn.size0;
-        long value = -1L << bits - 1;
+        long value = -1L << (bits - 1);
         if (X87.empty(s, 0)) {
             if (!X87.underflow(s)) {
                 return;
@@ -247,10 +247,10 @@ final class X87Moves {
             } else {
                 low = 0;
                 for (int n = 0; n < 16; n++) {
-                    low |= value % 10 << 4 * n;
+                    low |= (value % 10) << (4 * n);
                     value /= 10;
                 }
-                high = value % 10 | value / 10 << 4 | (sign ? 0x8000 : 0);
+                high = (value % 10) | ((value / 10) << 4) | (sign ? 0x8000 : 0);
             }
             if (!X87.settle(s, f.flags, f.roundedUp)) {
                 return;

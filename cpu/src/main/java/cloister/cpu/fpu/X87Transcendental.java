@@ -36,12 +36,12 @@ final class X87Transcendental {
                 quotient |= 1;
             }
             if (n > 0) {
-                high = high << 1 | low >>> 63;
+                high = (high << 1) | (low >>> 63);
                 low <<= 1;
             }
         }
         boolean negative = false;
-        if (notLess(high << 1 | low >>> 63, low << 1, PI_HIGH, PI_LOW)) {
+        if (notLess((high << 1) | (low >>> 63), low << 1, PI_HIGH, PI_LOW)) {
             high = PI_HIGH - high - (Long.compareUnsigned(PI_LOW, low) < 0 ? 1 : 0);
             low = PI_LOW - low;
             negative = true;
@@ -53,7 +53,7 @@ final class X87Transcendental {
 
     private static boolean notLess(long high, long low, long otherHigh, long otherLow) {
         int order = Long.compareUnsigned(high, otherHigh);
-        return order > 0 || order == 0 && Long.compareUnsigned(low, otherLow) >= 0;
+        return order > 0 || (order == 0 && Long.compareUnsigned(low, otherLow) >= 0);
     }
 
     static Wide sin(Reduced x) {
@@ -63,7 +63,7 @@ final class X87Transcendental {
 
     static Wide cos(Reduced x) {
         Wide value = (x.quadrant & 1) == 0 ? cosSeries(x.angle) : sinSeries(x.angle);
-        return (x.quadrant + 1 & 2) == 0 ? value : value.negate();
+        return ((x.quadrant + 1) & 2) == 0 ? value : value.negate();
     }
 
     private static Wide sinSeries(Wide x) {

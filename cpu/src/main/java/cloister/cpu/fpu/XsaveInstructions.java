@@ -60,7 +60,7 @@ final class XsaveInstructions {
 
     private static long address(Cpu cpu, Instruction insn, int size, int alignment, boolean write) {
         long at = cpu.linear(insn.segment, cpu.ea(insn), size, write);
-        if ((at & alignment - 1) != 0) {
+        if ((at & (alignment - 1)) != 0) {
             throw cpu.gp(0);
         }
         return at;
@@ -115,7 +115,7 @@ final class XsaveInstructions {
     }
 
     private static long mask(Cpu cpu) {
-        return cpu.r[Cpu.RAX] & 0xffff_ffffL | cpu.r[Cpu.RDX] << 32;
+        return (cpu.r[Cpu.RAX] & 0xffff_ffffL) | (cpu.r[Cpu.RDX] << 32);
     }
 
     private static long inUse(Cpu cpu, long rfbm) {
@@ -135,7 +135,7 @@ final class XsaveInstructions {
         }
         long used = inUse(cpu, rfbm);
         long written = insn.op == Op.XSAVEOPT ? used : rfbm;
-        long bv = cpu.read64(at + XsaveArea.XSTATE_BV) & ~rfbm | used;
+        long bv = (cpu.read64(at + XsaveArea.XSTATE_BV) & ~rfbm) | used;
         writeLegacy(cpu, insn, at, written, (rfbm & XsaveArea.SSE) != 0);
         if ((written & XsaveArea.PKRU) != 0) {
             cpu.write64(at + XsaveArea.PKRU_OFFSET, cpu.pkru & 0xffff_ffffL);

@@ -70,7 +70,7 @@ public final class ControlRegisters {
         boolean memory = insn.kind0 == OperandKind.MEM;
         long linear = memory ? cpu.linear(insn, 2, false) : 0;
         int source = Segments.selectorOperand(cpu, insn, 0);
-        long cr0 = cpu.cr0 & ~0xeL | source & 0xf; // PE can be set, not cleared
+        long cr0 = (cpu.cr0 & ~0xeL) | (source & 0xf); // PE can be set, not cleared
         writeCr0(cpu, cpu.vmx.lmsw(cpu, insn, linear, source, cr0));
     }
 
@@ -90,7 +90,7 @@ public final class ControlRegisters {
             cpu.vmx.intercept(cpu, insn);
         }
         requireCpl0(cpu);
-        long value = cpu.r[Cpu.RAX] & 0xffff_ffffL | cpu.r[Cpu.RDX] << 32;
+        long value = (cpu.r[Cpu.RAX] & 0xffff_ffffL) | (cpu.r[Cpu.RDX] << 32);
         if ((int) cpu.r[Cpu.RCX] != 0 || !legalXcr0(value)) {
             throw cpu.gp(0);
         }
@@ -117,13 +117,13 @@ public final class ControlRegisters {
         if (value >>> 32 != 0) {
             throw cpu.gp(0);
         }
-        long cr0 = value & Cr0.DEFINED | Cr0.ET;
+        long cr0 = (value & Cr0.DEFINED) | Cr0.ET;
         boolean paging = (cr0 & Cr0.PG) != 0;
         boolean wasPaging = (old & Cr0.PG) != 0;
         boolean codeIs64 = Segments.longMode(cpu) && (cpu.segAr[Segments.CS] & Segments.AR_L) != 0;
-        boolean illegal = paging && (cr0 & Cr0.PE) == 0
-                || (cr0 & Cr0.NW) != 0 && (cr0 & Cr0.CD) == 0
-                || !paging && wasPaging && (codeIs64 || (cpu.cr4 & Cr4.PCIDE) != 0);
+        boolean illegal = (paging && (cr0 & Cr0.PE) == 0)
+                || ((cr0 & Cr0.NW) != 0 && (cr0 & Cr0.CD) == 0)
+                || (!paging && wasPaging && (codeIs64 || (cpu.cr4 & Cr4.PCIDE) != 0));
         long efer = cpu.efer;
         if (paging && !wasPaging && (efer & Efer.LME) != 0) {
             boolean tss16 = (cpu.segAr[Cpu.TR] & 8) == 0 && (cpu.segAr[Cpu.TR] & Cpu.AR_UNUSABLE) == 0;
@@ -176,8 +176,8 @@ public final class ControlRegisters {
         long changed = value ^ old;
         boolean longMode = Segments.longMode(cpu);
         boolean illegal = (value & ~CR4_SUPPORTED) != 0
-                || longMode && ((value & Cr4.PAE) == 0 || (changed & Cr4.LA57) != 0)
-                || (value & changed & Cr4.PCIDE) != 0 && (!longMode || (cpu.cr3 & 0xfff) != 0);
+                || (longMode && ((value & Cr4.PAE) == 0 || (changed & Cr4.LA57) != 0))
+                || ((value & changed & Cr4.PCIDE) != 0 && (!longMode || (cpu.cr3 & 0xfff) != 0));
         if (illegal) {
             throw cpu.gp(0);
         }

@@ -96,7 +96,7 @@ public final class Cpuid {
             case 0x8000_0002, 0x8000_0003, 0x8000_0004 -> brand(known - 0x8000_0002, out);
             case 0x8000_0006 -> set(out, 0, 0, 0x0800_7040, 0);
             case 0x8000_0007 -> set(out, 0, 0, 0, 1 << 8);
-            case 0x8000_0008 -> set(out, LINEAR_ADDRESS_BITS << 8 | PHYSICAL_ADDRESS_BITS, 1 << 9, 0, 0);
+            case 0x8000_0008 -> set(out, (LINEAR_ADDRESS_BITS << 8) | PHYSICAL_ADDRESS_BITS, 1 << 9, 0, 0);
             default -> set(out, 0, 0, 0, 0);
         }
     }
@@ -115,15 +115,15 @@ public final class Cpuid {
     }
 
     private void version(Asker asker, int[] out) {
-        set(out, FAMILY_MODEL_STEPPING, asker.apicId << 24 | 1 << coreIdBits + 16 | 8 << 8,
+        set(out, FAMILY_MODEL_STEPPING, (asker.apicId << 24) | (1 << (coreIdBits + 16)) | (8 << 8),
                 ECX_1 | ((asker.cr4 & Cr4.OSXSAVE) != 0 ? OSXSAVE : 0),
                 asker.apicEnabled ? EDX_1 : EDX_1 & ~APIC);
     }
 
     /// [SDM Vol. 2 CPUID leaf 04H]: EAX type, level and sharing; EBX line size 64, ways; ECX sets.
     private void cache(int subleaf, int[] out) {
-        int idsOfCores = (1 << coreIdBits) - 1 << 26;
-        int sharedByAll = (1 << coreIdBits) - 1 << 14;
+        int idsOfCores = ((1 << coreIdBits) - 1) << 26;
+        int sharedByAll = ((1 << coreIdBits) - 1) << 14;
         switch (subleaf) {
             case 0 -> set(out, idsOfCores | 0x121, 0x02c0_003f, 0x3f, 0); // 48 KiB data, 12 ways
             case 1 -> set(out, idsOfCores | 0x122, 0x01c0_003f, 0x3f, 0); // 32 KiB code, 8 ways

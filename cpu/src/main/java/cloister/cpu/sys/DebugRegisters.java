@@ -25,7 +25,7 @@ public final class DebugRegisters {
     /// A bus lock; DR6 has the bit inverted.
     static final long PENDING_BUS_LOCK = 1L << 11;
     /// Pending debug exceptions without any of these cause none: a breakpoint met but not enabled.
-    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | DR6_BT | PENDING_BUS_LOCK | 1L << 16;
+    static final long PENDING_CAUSES = PENDING_ENABLED | DR6_BS | DR6_BT | PENDING_BUS_LOCK | (1L << 16);
 
     private DebugRegisters() {
     }
@@ -81,9 +81,9 @@ public final class DebugRegisters {
             case 1 -> cpu.dr1 = value;
             case 2 -> cpu.dr2 = value;
             case 3 -> cpu.dr3 = value;
-            case 6 -> cpu.dr6 = value & DR6_WRITABLE | DR6_FIXED;
+            case 6 -> cpu.dr6 = (value & DR6_WRITABLE) | DR6_FIXED;
             default -> {
-                cpu.dr7 = value & DR7_WRITABLE | DR7_RESET;
+                cpu.dr7 = (value & DR7_WRITABLE) | DR7_RESET;
                 cpu.events.raise();
             }
         }

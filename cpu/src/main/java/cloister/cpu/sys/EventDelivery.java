@@ -103,7 +103,7 @@ public final class EventDelivery {
             cpu.cr2 = address;
         } else if (vector == ExceptionVector.DB && type != Interruption.SOFTWARE_INTERRUPT) {
             if (type == Interruption.HARDWARE_EXCEPTION) {
-                cpu.dr6 = cpu.dr6 & ~(0xfL | address & DebugRegisters.PENDING_BUS_LOCK) | address & 0xe00f;
+                cpu.dr6 = (cpu.dr6 & ~(0xfL | (address & DebugRegisters.PENDING_BUS_LOCK))) | (address & 0xe00f);
             }
             cpu.dr7 &= ~DebugRegisters.DR7_GD;
             cpu.debugctl &= ~3L; // LBR and BTF
@@ -131,7 +131,7 @@ public final class EventDelivery {
         }
         int a = severity(first);
         int b = severity(second);
-        return a == 1 && b == 1 || a == 2 && b >= 1;
+        return (a == 1 && b == 1) || (a == 2 && b >= 1);
     }
 
     private static void throughTable(Cpu cpu, int type, int vector, int errorCode, boolean hasErrorCode, long returnRip) {
@@ -152,7 +152,7 @@ public final class EventDelivery {
         if (vector * 4 + 3 > (cpu.idtrLimit & 0xffff)) {
             throw cpu.gp(vector * 8 + IDT + (isSoftware(type) ? 0 : 1));
         }
-        long entry = cpu.readSystem(cpu.idtrBase + vector * 4L & 0xffff_ffffL, 4);
+        long entry = cpu.readSystem((cpu.idtrBase + vector * 4L) & 0xffff_ffffL, 4);
         int flags = (int) cpu.rflags();
         pushThree(cpu, flags, returnRip);
         cpu.systemFlags((int) (Rflags.IF | Rflags.TF | Rflags.AC | Rflags.RF), 0);
@@ -189,7 +189,7 @@ public final class EventDelivery {
         }
         int flags = (int) cpu.rflags();
         if (!iopl3) {
-            flags = flags & ~(int) Rflags.IF | (int) Rflags.IOPL
+            flags = (flags & ~(int) Rflags.IF) | (int) Rflags.IOPL
                     | ((flags & (int) Rflags.VIF) != 0 ? (int) Rflags.IF : 0);
         }
         long entry = cpu.read(vector * 4L, 4);
@@ -206,7 +206,7 @@ public final class EventDelivery {
         if (at < 0 || at > (cpu.segLimit[Cpu.TR] & 0xffff_ffffL)) {
             throw cpu.gp(0);
         }
-        return (cpu.readSystem(cpu.segBase[Cpu.TR] + at, 1) >>> vector % 8 & 1) != 0;
+        return ((cpu.readSystem(cpu.segBase[Cpu.TR] + at, 1) >>> (vector % 8)) & 1) != 0;
     }
 
     // 64-bit
@@ -221,8 +221,8 @@ public final class EventDelivery {
         long gate = cpu.readSystem(cpu.idtrBase + vector * 16L, 8);
         long upper = cpu.readSystem(cpu.idtrBase + vector * 16L + 8, 8);
         int gateType = (int) (gate >>> 40) & GATE_TYPE;
-        if (gateType != Segments.TYPE_INTERRUPT_GATE && gateType != Segments.TYPE_TRAP_GATE
-                || software && Segments.dpl(Segments.ar(gate)) < cpu.cpl) {
+        if ((gateType != Segments.TYPE_INTERRUPT_GATE && gateType != Segments.TYPE_TRAP_GATE)
+                || (software && Segments.dpl(Segments.ar(gate)) < cpu.cpl)) {
             throw cpu.gp(gateCode);
         }
         if (!Segments.present(gate)) {
@@ -232,9 +232,9 @@ public final class EventDelivery {
         long code = readTarget(cpu, selector, ext);
         int ar = Segments.ar(code);
         if ((ar & (Segments.AR_L | Segments.AR_DB)) != Segments.AR_L) {
-            throw cpu.gp(selector & 0xfffc | ext);
+            throw cpu.gp((selector & 0xfffc) | ext);
         }
-        long target = gate & 0xffff | gate >>> 32 & 0xffff_0000L | upper << 32;
+        long target = (gate & 0xffff) | ((gate >>> 32) & 0xffff_0000L) | (upper << 32);
         if (!cpu.canonical(target)) {
             throw cpu.gp(ext);
         }
@@ -243,7 +243,7 @@ public final class EventDelivery {
         sp = pushFrame(cpu, sp, newCpl, pushedFlags(cpu, type, vector), returnRip, errorCode, hasErrorCode, ext);
         // All checks passed; nothing below may fail.
         boolean inner = newCpl != cpu.cpl;
-        Segments.fill(cpu, Segments.CS, selector & 0xfffc | newCpl, code);
+        Segments.fill(cpu, Segments.CS, (selector & 0xfffc) | newCpl, code);
         if (inner) {
             Segments.fillNullStack(cpu, newCpl, newCpl);
         }
@@ -262,10 +262,10 @@ public final class EventDelivery {
         long code = Segments.read(cpu, selector, ExceptionVector.GP, ext);
         int ar = Segments.ar(code);
         if (!Segments.isCode(ar) || Segments.dpl(ar) > cpu.cpl) {
-            throw cpu.gp(selector & 0xfffc | ext);
+            throw cpu.gp((selector & 0xfffc) | ext);
         }
         if (!Segments.present(code)) {
-            throw cpu.fault(ExceptionVector.NP, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.NP, (selector & 0xfffc) | ext);
         }
         return Segments.markAccessed(cpu, selector, code);
     }
@@ -280,7 +280,7 @@ public final class EventDelivery {
     /// A stack pointer of the 64-bit TSS.
     static long tssStack(Cpu cpu, int offset, int ext) {
         if (offset + 7 > (cpu.segLimit[Cpu.TR] & 0xffff_ffffL)) {
-            throw cpu.fault(ExceptionVector.TS, cpu.segSelector[Cpu.TR] & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (cpu.segSelector[Cpu.TR] & 0xfffc) | ext);
         }
         long sp = cpu.readSystem(cpu.segBase[Cpu.TR] + offset, 8);
         if (!cpu.canonical(sp)) {

@@ -80,7 +80,7 @@ final class FarTransfers {
             if (call) {
                 pushReturn(cpu, size);
             }
-            loadCode(cpu, selector & 0xfffc | cpu.cpl, descriptor);
+            loadCode(cpu, (selector & 0xfffc) | cpu.cpl, descriptor);
             cpu.nextRip = offset;
             return;
         }
@@ -94,10 +94,10 @@ final class FarTransfers {
         int ar = Segments.ar(descriptor);
         boolean longMode = Segments.longMode(cpu);
         int type = ar & 0xf;
-        boolean gate = type == Segments.TYPE_CALL_GATE || !longMode
-                && (type == Segments.TYPE_CALL_GATE16 || type == Segments.TYPE_TASK_GATE);
+        boolean gate = type == Segments.TYPE_CALL_GATE || (!longMode
+                && (type == Segments.TYPE_CALL_GATE16 || type == Segments.TYPE_TASK_GATE));
         boolean task = !longMode && (type == Segments.TYPE_TSS || type == Segments.TYPE_TSS16);
-        if (!gate && !task || Segments.dpl(ar) < Math.max(cpu.cpl, selector & 3)) {
+        if ((!gate && !task) || Segments.dpl(ar) < Math.max(cpu.cpl, selector & 3)) {
             throw cpu.gp(selector & 0xfffc);
         }
         if (!Segments.present(descriptor)) {
@@ -115,7 +115,7 @@ final class FarTransfers {
         boolean longMode = Segments.longMode(cpu);
         int size = longMode ? 8 : (Segments.ar(gate) & 8) != 0 ? 4 : 2;
         int selector = (int) (gate >>> 16) & 0xffff;
-        long offset = size == 2 ? gate & 0xffff : gate & 0xffff | gate >>> 32 & 0xffff_0000L;
+        long offset = size == 2 ? gate & 0xffff : (gate & 0xffff) | ((gate >>> 32) & 0xffff_0000L);
         if (longMode) {
             long at = Segments.descriptorAddress(cpu, gateSelector, 16);
             long upper = at == -1 ? -1 : cpu.readSystem(at + 8, 8);
@@ -127,7 +127,7 @@ final class FarTransfers {
         long code = EventDelivery.readTarget(cpu, selector, 0);
         int ar = Segments.ar(code);
         boolean inner = !Segments.isConforming(ar) && Segments.dpl(ar) < cpu.cpl;
-        if (inner && !call || longMode && (ar & (Segments.AR_L | Segments.AR_DB)) != Segments.AR_L) {
+        if ((inner && !call) || (longMode && (ar & (Segments.AR_L | Segments.AR_DB)) != Segments.AR_L)) {
             throw cpu.gp(selector & 0xfffc);
         }
         checkPresentAndTarget(cpu, selector, code, offset);
@@ -140,7 +140,7 @@ final class FarTransfers {
             pushReturn(cpu, size);
         }
         cpu.cpl = newCpl;
-        loadCode(cpu, selector & 0xfffc | newCpl, code);
+        loadCode(cpu, (selector & 0xfffc) | newCpl, code);
         cpu.nextRip = offset;
     }
 

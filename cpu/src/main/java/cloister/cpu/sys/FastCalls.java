@@ -46,9 +46,9 @@ final class FastCalls {
         int before = cpu.systemFlags;
         int selector = (int) (cpu.star >>> 48) & 0xffff;
         cpu.nextRip = target;
-        cpu.rflags(cpu.r[11] & 0x3c_7fd7 | 2);
+        cpu.rflags((cpu.r[11] & 0x3c_7fd7) | 2);
         flat(cpu, Segments.CS, (wide ? selector + 16 : selector) | 3, CODE | DPL3 | (wide ? Segments.AR_L : Segments.AR_DB));
-        flat(cpu, Segments.SS, selector + 8 | 3, DATA | DPL3);
+        flat(cpu, Segments.SS, (selector + 8) | 3, DATA | DPL3);
         cpu.cpl = 3;
         FlagInstructions.changed(cpu, before);
     }
@@ -81,7 +81,7 @@ final class FastCalls {
         cpu.nextRip = Segments.size(cpu.r[Cpu.RDX], wide ? 8 : 4);
         int code = selector + (wide ? 32 : 16);
         flat(cpu, Segments.CS, code | 3, CODE | DPL3 | (wide ? Segments.AR_L : Segments.AR_DB));
-        flat(cpu, Segments.SS, code + 8 | 3, DATA | DPL3);
+        flat(cpu, Segments.SS, (code + 8) | 3, DATA | DPL3);
         cpu.cpl = 3;
         cpu.updateMode();
     }

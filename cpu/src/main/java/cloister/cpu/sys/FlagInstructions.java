@@ -72,7 +72,7 @@ final class FlagInstructions {
             if (size != 2 || (cpu.cr4 & Cr4.VME) == 0) {
                 throw cpu.gp(0);
             }
-            flags = flags & ~IF | IOPL | ((flags & VIF) != 0 ? IF : 0);
+            flags = (flags & ~IF) | IOPL | ((flags & VIF) != 0 ? IF : 0);
         }
         cpu.push(flags & 0xffff_ffffL, size);
     }
@@ -87,7 +87,7 @@ final class FlagInstructions {
         int image = (int) FarTransfers.peek(cpu, 0, size);
         int mask = size == 2 ? 0xffff : ~UNTOUCHED;
         if (withVif) {
-            if ((image & TF) != 0 || (image & IF) != 0 && (before & VIP) != 0) {
+            if ((image & TF) != 0 || ((image & IF) != 0 && (before & VIP) != 0)) {
                 throw cpu.gp(0);
             }
             cpu.systemFlags(VIF, (image & IF) != 0 ? VIF : 0);
@@ -104,7 +104,7 @@ final class FlagInstructions {
         if (size != 2) {
             image &= ~(int) Rflags.RF;
         }
-        cpu.rflags(cpu.rflags() & ~(mask & 0xffff_ffffL) | image & mask & 0xffff_ffffL);
+        cpu.rflags((cpu.rflags() & ~(mask & 0xffff_ffffL)) | (image & mask & 0xffff_ffffL));
         if (((cpu.systemFlags ^ before) & (IF | TF | (int) Rflags.AC)) != 0 || (cpu.systemFlags & TF) != 0) {
             changed(cpu, before);
         }

@@ -39,7 +39,7 @@ final class InnerStack {
         int offset = wide ? 4 + newCpl * 8 : 2 + newCpl * 4;
         int bytes = wide ? 4 : 2;
         if (offset + bytes + 1 > (cpu.segLimit[Cpu.TR] & 0xffff_ffffL)) {
-            throw cpu.fault(ExceptionVector.TS, cpu.segSelector[Cpu.TR] & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (cpu.segSelector[Cpu.TR] & 0xfffc) | ext);
         }
         stack.sp = cpu.readSystem(Segments.wrap(cpu, cpu.segBase[Cpu.TR] + offset), bytes);
         stack.selector = (int) cpu.readSystem(Segments.wrap(cpu, cpu.segBase[Cpu.TR] + offset + bytes), 2);
@@ -81,7 +81,7 @@ final class InnerStack {
     /// Makes this the stack in force.
     void commit(int newCpl) {
         if (inner) {
-            Segments.fill(cpu, Segments.SS, selector & 0xfffc | newCpl, Segments.markAccessed(cpu, selector, descriptor));
+            Segments.fill(cpu, Segments.SS, (selector & 0xfffc) | newCpl, Segments.markAccessed(cpu, selector, descriptor));
         }
         cpu.reg(Cpu.RSP, (ar & Segments.AR_DB) != 0 ? 4 : 2, sp);
     }
@@ -99,6 +99,6 @@ final class InnerStack {
     }
 
     private long linear(long at) {
-        return base + at & 0xffff_ffffL;
+        return (base + at) & 0xffff_ffffL;
     }
 }

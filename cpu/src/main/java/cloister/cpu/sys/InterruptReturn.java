@@ -73,7 +73,7 @@ final class InterruptReturn {
         }
         if (!iopl3) {
             boolean enables = (image & IF) != 0;
-            if ((image & (int) Rflags.TF) != 0 || enables && (cpu.systemFlags & VIP) != 0) {
+            if ((image & (int) Rflags.TF) != 0 || (enables && (cpu.systemFlags & VIP) != 0)) {
                 throw cpu.gp(0);
             }
             cpu.systemFlags(VIF, enables ? VIF : 0);
@@ -143,6 +143,6 @@ final class InterruptReturn {
     }
 
     private static void flags(Cpu cpu, int image, int mask) {
-        cpu.rflags(cpu.rflags() & ~(long) mask | image & mask);
+        cpu.rflags((cpu.rflags() & ~(long) mask) | (image & mask));
     }
 }

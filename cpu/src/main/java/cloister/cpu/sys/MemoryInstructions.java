@@ -54,8 +54,8 @@ final class MemoryInstructions {
         long type = cpu.reg(insn.reg0, cpu.is64Bit() ? 8 : 4);
         boolean pcids = (cpu.cr4 & Cr4.PCIDE) != 0;
         boolean usesPcid = type == 0 || type == 1;
-        if (type < 0 || type > 3 || usesPcid && ((pcid & ~0xfffL) != 0 || !pcids && pcid != 0)
-                || type == 0 && !cpu.canonical(linear)) {
+        if (type < 0 || type > 3 || (usesPcid && ((pcid & ~0xfffL) != 0 || (!pcids && pcid != 0)))
+                || (type == 0 && !cpu.canonical(linear))) {
             throw cpu.gp(0);
         }
         switch ((int) type) {
@@ -67,7 +67,7 @@ final class MemoryInstructions {
 
     private static void movdir64b(Cpu cpu, Instruction insn) {
         long destination = cpu.linear(Cpu.ES, Segments.size(cpu.r[insn.reg0], insn.addressSize), LINE, true);
-        if ((destination & LINE - 1) != 0) {
+        if ((destination & (LINE - 1)) != 0) {
             throw cpu.gp(0);
         }
         long source = cpu.linear(insn, LINE, false);

@@ -35,7 +35,7 @@ final class MsrTable {
     private static final int MC_BANKS = 4;
     private static final int GENERAL_COUNTERS = 8;
     private static final int LBR_DEPTH = 8;
-    private static final long MTRR_CAP = VARIABLE_MTRRS | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 14 | 1 << 15;
+    private static final long MTRR_CAP = VARIABLE_MTRRS | (1 << 8) | (1 << 10) | (1 << 11) | (1 << 14) | (1 << 15);
     private static final long ARCH_CAPABILITIES = bits(0, 1, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 17, 20, 21, 24, 26, 27, 62);
     private static final long SPEC_CTRL = bits(0, 1, 2, 3, 4, 5, 6, 7, 10);
     private static final long DEBUGCTL = bits(1, 2, 11, 12, 14);
@@ -71,7 +71,7 @@ final class MsrTable {
         t.add(constant(IA32_SMM_MONITOR_CTL, 0));
         t.add(storage(IA32_MISC_PACKAGE_CTLS, 1, 1));
         t.add(constant(IA32_XAPIC_DISABLE_STATUS, 1));
-        t.add(constant(MSR_PLATFORM_INFO, 8L << 40 | 10 << 8));
+        t.add(constant(MSR_PLATFORM_INFO, (8L << 40) | (10 << 8)));
         t.add(constant(IA32_CORE_CAPABILITIES, 0));
         t.add(constant(IA32_PERF_STATUS, 10 << 8));
         t.add(storage(MISC_FEATURE_ENABLES, 0, 0));
@@ -138,7 +138,7 @@ final class MsrTable {
     private static void machineCheck(List<Row> t) {
         t.add(storage(IA32_P5_MC_ADDR, 0, ALL));
         t.add(storage(IA32_P5_MC_TYPE, 0, ALL));
-        t.add(constant(IA32_MCG_CAP, MC_BANKS | 1 << 8));
+        t.add(constant(IA32_MCG_CAP, MC_BANKS | (1 << 8)));
         t.add(storage(IA32_MCG_STATUS, 0, 7));
         t.add(storage(IA32_MCG_CTL, ALL, ALL));
         for (int bank = 0; bank < MC_BANKS; bank++) {
@@ -158,7 +158,7 @@ final class MsrTable {
         }));
         t.add(new Row(0x80b, 0, 0, false, MsrTable::writeOnly, (c, v) -> { })); // EOI: vectors are not kept in service
         t.add(new Row(0x830, 0, ALL, false, c -> 0, (c, v) -> {
-            boolean fixedToSelf = (v & 0xc_0700) == 0 && v >>> 32 == c.index || (v & 0xc_0700) == 0x4_0000;
+            boolean fixedToSelf = ((v & 0xc_0700) == 0 && v >>> 32 == c.index) || (v & 0xc_0700) == 0x4_0000;
             if (!fixedToSelf) {
                 throw new ModelLimit("inter-processor interrupt through IA32_X2APIC_ICR 0x" + Long.toHexString(v));
             }
@@ -204,11 +204,11 @@ final class MsrTable {
     /// TME-MK and SEAM. [TDX-BASE "Memory Encryption Keys", "SEAMRR"]
     private static void encryption(List<Row> t) {
         t.add(constant(IA32_MKTME_KEYID_PARTITIONING,
-                c -> (long) (64 - c.memory.firstPrivateKeyId()) << 32 | c.memory.firstPrivateKeyId() - 1));
+                c -> ((long) (64 - c.memory.firstPrivateKeyId()) << 32) | (c.memory.firstPrivateKeyId() - 1)));
         t.add(new Row(IA32_WBINVDP, 0, ALL, false, c -> 4, (c, v) -> { }));
         t.add(new Row(IA32_WBNOINVDP, 0, ALL, false, c -> 4, (c, v) -> { }));
-        t.add(constant(IA32_TME_CAPABILITY, 63L << 36 | (long) PhysicalMemory.KEY_ID_BITS << 32 | 0xf));
-        t.add(constant(IA32_TME_ACTIVATE, 0xfL << 48 | 5L << 36 | (long) PhysicalMemory.KEY_ID_BITS << 32 | 3));
+        t.add(constant(IA32_TME_CAPABILITY, (63L << 36) | ((long) PhysicalMemory.KEY_ID_BITS << 32) | 0xf));
+        t.add(constant(IA32_TME_ACTIVATE, (0xfL << 48) | (5L << 36) | ((long) PhysicalMemory.KEY_ID_BITS << 32) | 3));
         t.add(storage(IA32_SEAMRR_BASE, 0, 0));
         t.add(storage(IA32_SEAMRR_MASK, 0, 0));
     }
@@ -263,12 +263,12 @@ final class MsrTable {
     }
 
     private static boolean memoryType(long type, boolean pat) {
-        return type == 0 || type == 1 || type >= 4 && type <= 6 || pat && type == 7;
+        return type == 0 || type == 1 || (type >= 4 && type <= 6) || (pat && type == 7);
     }
 
     private static boolean everyByte(long value, boolean pat) {
         for (int i = 0; i < 64; i += 8) {
-            if (!memoryType(value >>> i & 0xff, pat)) {
+            if (!memoryType((value >>> i) & 0xff, pat)) {
                 return false;
             }
         }
@@ -295,7 +295,7 @@ final class MsrTable {
     }
 
     private static void writeEfer(Cpu cpu, long value) {
-        long efer = value & ~Efer.LMA | cpu.efer & Efer.LMA;
+        long efer = (value & ~Efer.LMA) | (cpu.efer & Efer.LMA);
         if (((efer ^ cpu.efer) & Efer.LME) != 0 && (cpu.cr0 & Cr0.PG) != 0) {
             throw cpu.gp(0);
         }

@@ -44,7 +44,7 @@ public final class Msrs {
             throw cpu.gp(0);
         }
         var row = ROWS[i];
-        if ((value & ~row.writable()) != 0 || row.canonical() && !canonical(value)) {
+        if ((value & ~row.writable()) != 0 || (row.canonical() && !canonical(value))) {
             throw cpu.gp(0);
         }
         if (row.writer() == null) {
@@ -96,7 +96,7 @@ public final class Msrs {
         int low = 0;
         int high = ROWS.length - 1;
         while (low <= high) {
-            int middle = low + high >>> 1;
+            int middle = (low + high) >>> 1;
             int order = Integer.compareUnsigned(ROWS[middle].msr(), msr);
             if (order == 0) {
                 return middle;

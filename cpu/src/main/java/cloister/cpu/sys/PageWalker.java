@@ -55,7 +55,7 @@ public final class PageWalker implements Walker {
         out.writable = mayWrite && (leaf & Pte.D) != 0;
         out.global = (leaf & Pte.G) != 0 && (cpu.cr4 & Cr4.PGE) != 0;
         long offsetMask = (1L << pageShift) - 1;
-        long gpa = leafAddress(wide) & ~offsetMask | linear & offsetMask;
+        long gpa = (leafAddress(wide) & ~offsetMask) | (linear & offsetMask);
         cpu.vmx.secondLevel(cpu, gpa, linear, access, out);
     }
 
@@ -82,7 +82,7 @@ public final class PageWalker implements Walker {
         }
         for (int level = levels;; level--) {
             int shift = 12 + 9 * (level - 1);
-            long gpa = table + (linear >>> shift & 0x1ff) * 8;
+            long gpa = table + ((linear >>> shift) & 0x1ff) * 8;
             long entry = cpu.vmx.readEntry(cpu, gpa, linear, 8);
             entryGpa[depth] = gpa;
             entryValue[depth++] = entry;
@@ -120,18 +120,18 @@ public final class PageWalker implements Walker {
 
     private void descend32(Cpu cpu, long linear, int access, int right) {
         start();
-        long gpa = (cpu.cr3 & 0xffff_f000L) + (linear >>> 22 & 0x3ff) * 4;
+        long gpa = (cpu.cr3 & 0xffff_f000L) + ((linear >>> 22) & 0x3ff) * 4;
         long entry = cpu.vmx.readEntry(cpu, gpa, linear, 4);
         record32(cpu, linear, access, right, gpa, entry);
         if ((entry & Pte.PS) != 0 && (cpu.cr4 & Cr4.PSE) != 0) {
-            if ((entry & 1L << 21) != 0) {
+            if ((entry & (1L << 21)) != 0) {
                 throw fault(cpu, linear, access, right, PageFaultCode.P | PageFaultCode.RSVD);
             }
             leaf = entry;
             pageShift = 22;
             return;
         }
-        gpa = (entry & 0xffff_f000L) + (linear >>> 12 & 0x3ff) * 4;
+        gpa = (entry & 0xffff_f000L) + ((linear >>> 12) & 0x3ff) * 4;
         leaf = cpu.vmx.readEntry(cpu, gpa, linear, 4);
         record32(cpu, linear, access, right, gpa, leaf);
         pageShift = 12;
@@ -151,7 +151,7 @@ public final class PageWalker implements Walker {
             return leaf & ADDRESS;
         }
         // A 4 MiB page carries address bits 39:32 in bits 20:13 (PSE-36).
-        return pageShift == 22 ? leaf & 0xffc0_0000L | (leaf & 0x1f_e000L) << 19 : leaf & 0xffff_f000L;
+        return pageShift == 22 ? (leaf & 0xffc0_0000L) | ((leaf & 0x1f_e000L) << 19) : leaf & 0xffff_f000L;
     }
 
     /// Whether the access right allows writing; faults when it does not allow the access itself.
@@ -171,9 +171,9 @@ public final class PageWalker implements Walker {
             mayWrite = (allowAnd & Pte.W) != 0 || !writeProtect;
         }
         boolean keyFault = access != FETCH && (keyDenies & (write ? 2 : 1)) != 0;
-        boolean denied = !reach || keyFault || write && !mayWrite;
+        boolean denied = !reach || keyFault || (write && !mayWrite);
         if (access == FETCH) {
-            denied |= denyOr != 0 || right != USER && userPage && (cpu.cr4 & Cr4.SMEP) != 0;
+            denied |= denyOr != 0 || (right != USER && userPage && (cpu.cr4 & Cr4.SMEP) != 0);
         }
         if (denied) {
             throw fault(cpu, linear, access, right, PageFaultCode.P | (keyFault ? PageFaultCode.PK : 0));
@@ -186,9 +186,9 @@ public final class PageWalker implements Walker {
         if ((cpu.efer & Efer.LMA) == 0 || (cpu.cr4 & (userPage ? Cr4.PKE : Cr4.PKS)) == 0) {
             return 0;
         }
-        int key = (int) (leaf >>> Pte.PROTECTION_KEY_SHIFT & KEY_MASK);
+        int key = (int) ((leaf >>> Pte.PROTECTION_KEY_SHIFT) & KEY_MASK);
         cpu.protectionKeysCached |= key != 0;
-        int rights = (userPage ? cpu.pkru : cpu.pkrs) >>> 2 * key & 3;
+        int rights = ((userPage ? cpu.pkru : cpu.pkrs) >>> (2 * key)) & 3;
         if ((rights & 1) != 0) {
             return 3;
         }
@@ -220,7 +220,7 @@ public final class PageWalker implements Walker {
             code |= PageFaultCode.U;
         }
         if (access == FETCH && ((cpu.cr4 & Cr4.SMEP) != 0
-                || (cpu.cr4 & Cr4.PAE) != 0 && (cpu.efer & Efer.NXE) != 0)) {
+                || ((cpu.cr4 & Cr4.PAE) != 0 && (cpu.efer & Efer.NXE) != 0))) {
             code |= PageFaultCode.I;
         }
         return cpu.pageFault(linear, code);

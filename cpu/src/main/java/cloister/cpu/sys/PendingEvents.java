@@ -92,7 +92,7 @@ public final class PendingEvents {
     public int highestExternal() {
         for (int i = 3; i >= 0; i--) {
             if (external[i] != 0) {
-                return i << 6 | 63 - Long.numberOfLeadingZeros(external[i]);
+                return (i << 6) | (63 - Long.numberOfLeadingZeros(external[i]));
             }
         }
         return -1;
@@ -111,7 +111,7 @@ public final class PendingEvents {
     }
 
     void startVectoring(int type, int vector, int errorCode, boolean hasErrorCode, int length) {
-        vectoringInfo = Interruption.VALID | type << 8 | vector | (hasErrorCode ? Interruption.DELIVER_ERROR_CODE : 0);
+        vectoringInfo = Interruption.VALID | (type << 8) | vector | (hasErrorCode ? Interruption.DELIVER_ERROR_CODE : 0);
         vectoringErrorCode = errorCode;
         vectoringLength = length;
     }

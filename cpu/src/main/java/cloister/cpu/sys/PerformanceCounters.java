@@ -28,8 +28,8 @@ final class PerformanceCounters {
         latchedRetired = cpu.retired;
         latchedTicks = cpu.ticks();
         for (int i = 0; i < FIXED; i++) {
-            if ((fixedControl >>> 4 * i & 3) != 0 && (globalControl >>> 32 + i & 1) != 0) {
-                value[i] = value[i] + (i == 0 ? retired : ticks) & 0xffff_ffff_ffffL;
+            if (((fixedControl >>> (4 * i)) & 3) != 0 && ((globalControl >>> (32 + i)) & 1) != 0) {
+                value[i] = (value[i] + (i == 0 ? retired : ticks)) & 0xffff_ffff_ffffL;
             }
         }
     }

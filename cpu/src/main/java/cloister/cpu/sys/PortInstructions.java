@@ -79,7 +79,7 @@ final class PortInstructions {
 
     /// The I/O permission bit map. [SDM Vol. 1 "I/O Permission Bit Map"]
     private static void check(Cpu cpu, int port, int bytes) {
-        if (!cpu.protectedMode() || !cpu.virtual8086() && cpu.cpl <= FlagInstructions.iopl(cpu)) {
+        if (!cpu.protectedMode() || (!cpu.virtual8086() && cpu.cpl <= FlagInstructions.iopl(cpu))) {
             return;
         }
         long limit = cpu.segLimit[Cpu.TR] & 0xffff_ffffL;
@@ -93,7 +93,7 @@ final class PortInstructions {
             throw cpu.gp(0);
         }
         long bits = cpu.readSystem(Segments.wrap(cpu, base + at), 2);
-        if ((bits >>> port % 8 & (1 << bytes) - 1) != 0) {
+        if (((bits >>> (port % 8)) & ((1 << bytes) - 1)) != 0) {
             throw cpu.gp(0);
         }
     }

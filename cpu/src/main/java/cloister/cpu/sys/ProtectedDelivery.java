@@ -20,10 +20,10 @@ final class ProtectedDelivery {
         if (vector * 8 + 7 > (cpu.idtrLimit & 0xffff)) {
             throw cpu.gp(gateCode);
         }
-        long gate = cpu.readSystem(cpu.idtrBase + vector * 8L & 0xffff_ffffL, 8);
+        long gate = cpu.readSystem((cpu.idtrBase + vector * 8L) & 0xffff_ffffL, 8);
         int gateType = (int) (gate >>> 40) & 0x1f;
         boolean known = gateType == Segments.TYPE_TASK_GATE || (gateType & ~9) == Segments.TYPE_INTERRUPT_GATE16;
-        if (!known || software && Segments.dpl(Segments.ar(gate)) < cpu.cpl) {
+        if (!known || (software && Segments.dpl(Segments.ar(gate)) < cpu.cpl)) {
             throw cpu.gp(gateCode);
         }
         if (!Segments.present(gate)) {
@@ -41,10 +41,10 @@ final class ProtectedDelivery {
         boolean fromV86 = cpu.virtual8086();
         boolean inner = !Segments.isConforming(ar) && Segments.dpl(ar) < cpu.cpl;
         if (fromV86 && (!inner || Segments.dpl(ar) != 0)) {
-            throw cpu.gp(selector & 0xfffc | ext);
+            throw cpu.gp((selector & 0xfffc) | ext);
         }
         int newCpl = inner ? Segments.dpl(ar) : cpu.cpl;
-        long target = size == 4 ? gate & 0xffff | gate >>> 32 & 0xffff_0000L : gate & 0xffff;
+        long target = size == 4 ? (gate & 0xffff) | ((gate >>> 32) & 0xffff_0000L) : gate & 0xffff;
         if (target > (Segments.limit(code) & 0xffff_ffffL)) {
             throw cpu.gp(ext);
         }
@@ -74,7 +74,7 @@ final class ProtectedDelivery {
         }
         cpu.systemFlags(CLEARED_FLAGS | ((gateType & 1) == 0 ? (int) Rflags.IF : 0), 0);
         frame.commit(newCpl);
-        Segments.fill(cpu, Segments.CS, selector & 0xfffc | newCpl, code);
+        Segments.fill(cpu, Segments.CS, (selector & 0xfffc) | newCpl, code);
         cpu.cpl = newCpl;
         cpu.nextRip = target;
         cpu.updateMode();

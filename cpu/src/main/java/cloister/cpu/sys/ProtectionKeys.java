@@ -14,7 +14,7 @@ public final class ProtectionKeys {
     public static void load(Cpu cpu, int value) {
         int changed = cpu.pkru ^ value;
         cpu.pkru = value;
-        if ((changed & KEY_0) != 0 || changed != 0 && cpu.protectionKeysCached) {
+        if ((changed & KEY_0) != 0 || (changed != 0 && cpu.protectionKeysCached)) {
             cpu.protectionKeysCached = false;
             cpu.tlb.flushAll();
         }

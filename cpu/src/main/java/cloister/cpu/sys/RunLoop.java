@@ -234,6 +234,6 @@ public final class RunLoop {
     }
 
     private long linearRip() {
-        return cpu.is64Bit() ? cpu.rip : cpu.segBase[Cpu.CS] + cpu.rip & 0xffff_ffffL;
+        return cpu.is64Bit() ? cpu.rip : (cpu.segBase[Cpu.CS] + cpu.rip) & 0xffff_ffffL;
     }
 }

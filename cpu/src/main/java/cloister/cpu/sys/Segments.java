@@ -53,11 +53,11 @@ final class Segments {
     }
 
     static int dpl(int ar) {
-        return ar >>> 5 & 3;
+        return (ar >>> 5) & 3;
     }
 
     static boolean present(long descriptor) {
-        return (descriptor & 1L << 47) != 0;
+        return (descriptor & (1L << 47)) != 0;
     }
 
     static boolean isCode(int ar) {
@@ -82,13 +82,13 @@ final class Segments {
     }
 
     static long base(long descriptor) {
-        return descriptor >>> 16 & 0xff_ffff | descriptor >>> 32 & 0xff00_0000L;
+        return ((descriptor >>> 16) & 0xff_ffff) | ((descriptor >>> 32) & 0xff00_0000L);
     }
 
     /// In bytes, granularity applied.
     static int limit(long descriptor) {
-        int limit = (int) (descriptor & 0xffff | descriptor >>> 32 & 0xf_0000);
-        return (descriptor & 1L << 55) != 0 ? limit << 12 | 0xfff : limit;
+        int limit = (int) ((descriptor & 0xffff) | ((descriptor >>> 32) & 0xf_0000));
+        return (descriptor & (1L << 55)) != 0 ? (limit << 12) | 0xfff : limit;
     }
 
     static boolean isNull(int selector) {
@@ -125,17 +125,17 @@ final class Segments {
     static long read(Cpu cpu, int selector, int vector, int ext) {
         long at = descriptorAddress(cpu, selector, 8);
         if (at == -1) {
-            throw cpu.fault(vector, selector & 0xfffc | ext);
+            throw cpu.fault(vector, (selector & 0xfffc) | ext);
         }
         return cpu.readSystem(at, 8);
     }
 
     /// Sets the accessed flag in the descriptor of `selector` if it is clear.
     static long markAccessed(Cpu cpu, int selector, long descriptor) {
-        if ((descriptor & 1L << 40) == 0) {
+        if ((descriptor & (1L << 40)) == 0) {
             long at = descriptorAddress(cpu, selector, 8);
-            cpu.writeSystem(at + 5, 1, descriptor >>> 40 & 0xff | AR_ACCESSED);
-            return descriptor | 1L << 40;
+            cpu.writeSystem(at + 5, 1, ((descriptor >>> 40) & 0xff) | AR_ACCESSED);
+            return descriptor | (1L << 40);
         }
         return descriptor;
     }
@@ -213,17 +213,17 @@ final class Segments {
 
     static void fillNullStack(Cpu cpu, int selector, int cpl) {
         fillNull(cpu, SS, selector);
-        cpu.segAr[SS] = Cpu.AR_UNUSABLE | cpl << 5;
+        cpu.segAr[SS] = Cpu.AR_UNUSABLE | (cpl << 5);
     }
 
     static long checkStack(Cpu cpu, int selector, int cpl, int vector, int ext) {
         long descriptor = read(cpu, selector, vector, ext);
         int ar = ar(descriptor);
         if ((selector & 3) != cpl || !isWritableData(ar) || dpl(ar) != cpl) {
-            throw cpu.fault(vector, selector & 0xfffc | ext);
+            throw cpu.fault(vector, (selector & 0xfffc) | ext);
         }
         if (!present(descriptor)) {
-            throw cpu.fault(ExceptionVector.SS, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.SS, (selector & 0xfffc) | ext);
         }
         return descriptor;
     }
@@ -306,7 +306,7 @@ final class Segments {
         long source = cpu.reg(insn.reg1, 2);
         boolean raise = (destination & 3) < (source & 3);
         if (raise) {
-            long value = destination & ~3L | source & 3;
+            long value = (destination & ~3L) | (source & 3);
             if (insn.kind0 == OperandKind.MEM) {
                 cpu.write(linear, 2, value);
             } else {
@@ -321,7 +321,7 @@ final class Segments {
         int selector = protectedOperand(cpu, insn, 1);
         long descriptor = visible(cpu, selector, limit ? LSL_TYPES : LAR_TYPES, limit ? LSL_LONG_TYPES : LAR_LONG_TYPES);
         if (descriptor != 0) {
-            long value = limit ? limit(descriptor) & 0xffff_ffffL : descriptor >>> 32 & 0xff_ff00L;
+            long value = limit ? limit(descriptor) & 0xffff_ffffL : (descriptor >>> 32) & 0xff_ff00L;
             cpu.reg(insn.reg0, insn.operandSize, value);
         }
         zeroFlag(cpu, descriptor != 0);
@@ -337,10 +337,10 @@ final class Segments {
         zeroFlag(cpu, ok);
     }
 
-    private static final int LAR_TYPES = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 9 | 1 << 11 | 1 << 12;
-    private static final int LAR_LONG_TYPES = 1 << 2 | 1 << 9 | 1 << 11 | 1 << 12;
-    private static final int LSL_TYPES = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 9 | 1 << 11;
-    private static final int LSL_LONG_TYPES = 1 << 2 | 1 << 9 | 1 << 11;
+    private static final int LAR_TYPES = (1 << 1) | (1 << 2) | (1 << 3) | (1 << 4) | (1 << 5) | (1 << 9) | (1 << 11) | (1 << 12);
+    private static final int LAR_LONG_TYPES = (1 << 2) | (1 << 9) | (1 << 11) | (1 << 12);
+    private static final int LSL_TYPES = (1 << 1) | (1 << 2) | (1 << 3) | (1 << 9) | (1 << 11);
+    private static final int LSL_LONG_TYPES = (1 << 2) | (1 << 9) | (1 << 11);
 
     /// The descriptor if CPL and RPL may see it and a system descriptor has a type in the mask; else 0.
     private static long visible(Cpu cpu, int selector, int systemTypes, int systemTypesLong) {
@@ -352,7 +352,7 @@ final class Segments {
         int ar = ar(descriptor);
         if ((ar & AR_S) == 0) {
             int types = longMode(cpu) ? systemTypesLong : systemTypes;
-            if ((types >>> type(descriptor) & 1) == 0) {
+            if (((types >>> type(descriptor)) & 1) == 0) {
                 return 0;
             }
         }
@@ -392,7 +392,7 @@ final class Segments {
         if (isNull(selector)) {
             throw cpu.gp(0);
         }
-        loadSystem(cpu, Cpu.TR, selector, longMode(cpu) ? 1 << TYPE_TSS : 1 << TYPE_TSS | 1 << TYPE_TSS16);
+        loadSystem(cpu, Cpu.TR, selector, longMode(cpu) ? 1 << TYPE_TSS : (1 << TYPE_TSS) | (1 << TYPE_TSS16));
     }
 
     private static void requireSystemProtected(Cpu cpu) {
@@ -411,11 +411,11 @@ final class Segments {
             throw cpu.gp(selector & 0xfffc);
         }
         long descriptor = cpu.readSystem(at, 8);
-        if ((ar(descriptor) & AR_S) != 0 || (types >>> type(descriptor) & 1) == 0) {
+        if ((ar(descriptor) & AR_S) != 0 || ((types >>> type(descriptor)) & 1) == 0) {
             throw cpu.gp(selector & 0xfffc);
         }
         long upper = wide ? cpu.readSystem(at + 8, 8) : 0;
-        long base = base(descriptor) | upper << 32;
+        long base = base(descriptor) | (upper << 32);
         if (wide && ((upper & 0x1f00_0000_0000L) != 0 || !cpu.canonical(base))) {
             throw cpu.gp(selector & 0xfffc);
         }
@@ -424,7 +424,7 @@ final class Segments {
         }
         if (seg == Cpu.TR) {
             descriptor |= 2L << 40; // busy
-            cpu.writeSystem(at + 5, 1, descriptor >>> 40 & 0xff);
+            cpu.writeSystem(at + 5, 1, (descriptor >>> 40) & 0xff);
         }
         fill(cpu, seg, selector, descriptor);
         cpu.segBase[seg] = base;
@@ -434,7 +434,7 @@ final class Segments {
 
     static void zeroFlag(Cpu cpu, boolean set) {
         int flags = (int) cpu.rflags();
-        cpu.arithmeticFlags(set ? flags | 1 << 6 : flags & ~(1 << 6));
+        cpu.arithmeticFlags(set ? flags | (1 << 6) : flags & ~(1 << 6));
     }
 
     static long size(long value, int bytes) {

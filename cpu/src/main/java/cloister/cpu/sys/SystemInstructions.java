@@ -112,7 +112,7 @@ public final class SystemInstructions {
             }
             case WRMSR -> {
                 ControlRegisters.requireCpl0(cpu);
-                cpu.vmx.writeMsr(cpu, (int) cpu.r[Cpu.RCX], cpu.r[Cpu.RAX] & 0xffff_ffffL | cpu.r[Cpu.RDX] << 32);
+                cpu.vmx.writeMsr(cpu, (int) cpu.r[Cpu.RCX], (cpu.r[Cpu.RAX] & 0xffff_ffffL) | (cpu.r[Cpu.RDX] << 32));
             }
             case RDPMC -> readCounter(cpu, insn);
             case SWAPGS -> {

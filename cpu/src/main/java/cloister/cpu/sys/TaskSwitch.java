@@ -89,7 +89,7 @@ final class TaskSwitch {
         if (!returns) {
             busy(cpu, newAt, true);
         }
-        Segments.fill(cpu, Cpu.TR, selector & 0xfffc, descriptor | (long) BUSY << 40);
+        Segments.fill(cpu, Cpu.TR, selector & 0xfffc, descriptor | ((long) BUSY << 40));
         // The commit point.
         load(cpu, layout, task, ext);
         return layout;
@@ -97,7 +97,7 @@ final class TaskSwitch {
 
     /// The TSS descriptor. [SDM Vol. 3 "Exception Conditions Checked During a Task Switch"]
     private static long target(Cpu cpu, int selector, boolean returns, int ext) {
-        int code = selector & 0xfffc | ext;
+        int code = (selector & 0xfffc) | ext;
         int vector = returns ? ExceptionVector.TS : ExceptionVector.GP;
         if (Segments.isNull(selector) || (selector & 4) != 0) {
             throw cpu.fault(vector, code);
@@ -198,7 +198,7 @@ final class TaskSwitch {
         long at = (selector & 4) != 0 ? -1 : Segments.descriptorAddress(cpu, selector, 8);
         long descriptor = at == -1 ? 0 : cpu.readSystem64(at);
         if (at == -1 || (Segments.ar(descriptor) & 0x1f) != Segments.TYPE_LDT || !Segments.present(descriptor)) {
-            throw cpu.fault(ExceptionVector.TS, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (selector & 0xfffc) | ext);
         }
         Segments.fill(cpu, Cpu.LDTR, selector, descriptor);
     }
@@ -210,10 +210,10 @@ final class TaskSwitch {
         int rpl = cs & 3;
         boolean allowed = Segments.isConforming(ar) ? Segments.dpl(ar) <= rpl : Segments.dpl(ar) == rpl;
         if (!Segments.isCode(ar) || !allowed) {
-            throw cpu.fault(ExceptionVector.TS, cs & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (cs & 0xfffc) | ext);
         }
         if (!Segments.present(code)) {
-            throw cpu.fault(ExceptionVector.NP, cs & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.NP, (cs & 0xfffc) | ext);
         }
         Segments.fill(cpu, Cpu.CS, cs, Segments.markAccessed(cpu, cs, code));
         cpu.updateMode();
@@ -225,7 +225,7 @@ final class TaskSwitch {
 
     private static long descriptor(Cpu cpu, int selector, int ext) {
         if (Segments.isNull(selector)) {
-            throw cpu.fault(ExceptionVector.TS, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (selector & 0xfffc) | ext);
         }
         return Segments.read(cpu, selector, ExceptionVector.TS, ext);
     }
@@ -237,10 +237,10 @@ final class TaskSwitch {
         long descriptor = descriptor(cpu, selector, ext);
         int ar = Segments.ar(descriptor);
         if (!Segments.isReadable(ar) || Segments.outranks(cpu, selector, ar)) {
-            throw cpu.fault(ExceptionVector.TS, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.TS, (selector & 0xfffc) | ext);
         }
         if (!Segments.present(descriptor)) {
-            throw cpu.fault(ExceptionVector.NP, selector & 0xfffc | ext);
+            throw cpu.fault(ExceptionVector.NP, (selector & 0xfffc) | ext);
         }
         Segments.fill(cpu, seg, selector, Segments.markAccessed(cpu, selector, descriptor));
     }

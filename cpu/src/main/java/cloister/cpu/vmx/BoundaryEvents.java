@@ -70,7 +70,7 @@ final class BoundaryEvents {
             return;
         }
         long value = vmx.vmcs.read(PREEMPTION_TIMER_VALUE);
-        timerDeadline = (cpu.ticks() >>> PREEMPTION_TIMER_RATE) + value << PREEMPTION_TIMER_RATE;
+        timerDeadline = ((cpu.ticks() >>> PREEMPTION_TIMER_RATE) + value) << PREEMPTION_TIMER_RATE;
         if (value != 0) {
             timer = cpu.clock.schedule(timerDeadline, events::raise);
         }
@@ -105,7 +105,7 @@ final class BoundaryEvents {
             trapReason = NO_TRAP;
             throw vmx.exit(reason, trapQualification);
         }
-        if (monitorTrapPending || cpu.retired != enteredAt && vmx.proc(Controls.PROC_MONITOR_TRAP_FLAG)) {
+        if (monitorTrapPending || (cpu.retired != enteredAt && vmx.proc(Controls.PROC_MONITOR_TRAP_FLAG))) {
             throw vmx.exit(ExitReason.MONITOR_TRAP_FLAG, 0);
         }
     }
@@ -136,7 +136,7 @@ final class BoundaryEvents {
         }
         events.nmiPending = false;
         vmx.exit(ExitReason.EXCEPTION_OR_NMI, 0);
-        vmx.vmcs.write(EXIT_INTERRUPTION_INFO, ExceptionVector.NMI | Interruption.NMI << 8 | Interruption.VALID);
+        vmx.vmcs.write(EXIT_INTERRUPTION_INFO, ExceptionVector.NMI | (Interruption.NMI << 8) | Interruption.VALID);
         throw VmExitSignal.INSTANCE;
     }
 
@@ -176,7 +176,7 @@ final class BoundaryEvents {
         vmx.exit(ExitReason.EXTERNAL_INTERRUPT, 0);
         if (acknowledge) {
             events.acknowledge(vector);
-            vmx.vmcs.write(EXIT_INTERRUPTION_INFO, vector | Interruption.EXTERNAL << 8 | Interruption.VALID);
+            vmx.vmcs.write(EXIT_INTERRUPTION_INFO, vector | (Interruption.EXTERNAL << 8) | Interruption.VALID);
         }
         throw VmExitSignal.INSTANCE;
     }

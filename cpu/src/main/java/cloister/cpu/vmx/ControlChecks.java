@@ -65,7 +65,7 @@ final class ControlChecks {
                 && (!proc(Controls.PROC_TERTIARY_CONTROLS)
                         || (v.read(TERTIARY_PROC_BASED_CONTROLS) & ~VmxCapabilities.PROC3_ALLOWED1) == 0)
                 && Integer.compareUnsigned(v.readInt(CR3_TARGET_COUNT), 4) <= 0
-                && (!proc(Controls.PROC_IO_BITMAPS) || frame(IO_BITMAP_A) && frame(IO_BITMAP_B))
+                && (!proc(Controls.PROC_IO_BITMAPS) || (frame(IO_BITMAP_A) && frame(IO_BITMAP_B)))
                 && (!proc(Controls.PROC_MSR_BITMAPS) || frame(MSR_BITMAP))
                 && (pin(Controls.PIN_NMI_EXITING) || !pin(Controls.PIN_VIRTUAL_NMIS))
                 && (pin(Controls.PIN_VIRTUAL_NMIS) || !proc(Controls.PROC_NMI_WINDOW));
@@ -96,9 +96,9 @@ final class ControlChecks {
             return false;
         }
         return !pin(Controls.PIN_POSTED_INTERRUPTS)
-                || delivery && v.has(VM_EXIT_CONTROLS, Controls.EXIT_ACKNOWLEDGE_INTERRUPT)
+                || (delivery && v.has(VM_EXIT_CONTROLS, Controls.EXIT_ACKNOWLEDGE_INTERRUPT)
                 && v.readInt(POSTED_INTERRUPT_NOTIFICATION_VECTOR) <= 0xff
-                && aligned(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, 0x3f);
+                && aligned(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, 0x3f));
     }
 
     private int vtpr() {
@@ -135,7 +135,7 @@ final class ControlChecks {
 
     private boolean msrArea(VmcsField count, VmcsField address) {
         return v.read(count) == 0
-                || aligned(address, 0xf) && (v.read(address) + 16 * v.read(count) - 1 & ~PHYSICAL) == 0;
+                || (aligned(address, 0xf) && ((v.read(address) + 16 * v.read(count) - 1) & ~PHYSICAL) == 0);
     }
 
     private boolean entryControls() {

@@ -102,14 +102,14 @@ final class EptWalker {
     public long translate(long gpa, int access, long linear, int stage) {
         long root = (gpa & sharedBit) != 0 ? sharedRoot : privateRoot;
         long page = gpa >>> PhysicalMemory.FRAME_SHIFT;
-        int slot = (int) (page ^ page >>> 9) & CACHED - 1;
+        int slot = (int) (page ^ (page >>> 9)) & (CACHED - 1);
         // With A/D flags, accesses to the guest's paging structures count as writes.
         int needed = stage == STRUCTURE && accessedDirty ? Walker.WRITE : access;
         if (cachedPage[slot] == page && cachedRoot[slot] == root && permits(cachedRights[slot], needed)) {
             rights = cachedRights[slot];
             pageShift = cachedShift[slot];
             writable = (rights & Ept.WRITE) != 0;
-            return cachedFrame[slot] | gpa & PhysicalMemory.FRAME_SIZE - 1;
+            return cachedFrame[slot] | (gpa & (PhysicalMemory.FRAME_SIZE - 1));
         }
         long hpa = walk(gpa, root, access, needed, linear, stage);
         cachedPage[slot] = page;
@@ -139,12 +139,12 @@ final class EptWalker {
         int allowed = (int) Ept.PERMISSIONS;
         for (int level = levels;; level--) {
             int shift = 12 + 9 * (level - 1);
-            long at = table + (gpa >>> shift & 0x1ff) * 8;
+            long at = table + ((gpa >>> shift) & 0x1ff) * 8;
             long entry = cpu.readPhysical(at, 8);
             if ((entry & Ept.PERMISSIONS) == 0) {
                 throw violation(gpa, linear, access, needed, stage, NO_PERMISSION, entry);
             }
-            boolean leaf = level == 1 || (entry & Ept.LARGE) != 0 && level <= 3;
+            boolean leaf = level == 1 || ((entry & Ept.LARGE) != 0 && level <= 3);
             if (misconfigured(entry, level, leaf)) {
                 throw misconfiguration(gpa);
             }
@@ -161,7 +161,7 @@ final class EptWalker {
                 rights = accessedDirty && (flagged & Ept.DIRTY) == 0 ? allowed & ~(int) Ept.WRITE : allowed;
                 pageShift = shift;
                 long offsetMask = (1L << shift) - 1;
-                return target & ~offsetMask | gpa & offsetMask;
+                return (target & ~offsetMask) | (gpa & offsetMask);
             }
             markUsed(at, entry, needed, false);
             table = target;
@@ -191,7 +191,7 @@ final class EptWalker {
         if (type == 2 || type == 3 || type == 7) {
             return true;
         }
-        return level > 1 && (entry & (1L << 12 + 9 * (level - 1)) - 1 & Ept.ADDRESS) != 0;
+        return level > 1 && (entry & ((1L << (12 + 9 * (level - 1))) - 1) & Ept.ADDRESS) != 0;
     }
 
     private RuntimeException misconfiguration(long gpa) {
@@ -230,7 +230,7 @@ final class EptWalker {
     /// An EPT violation invalidates the mappings of the address that caused it.
     private void forget(long gpa) {
         long page = gpa >>> PhysicalMemory.FRAME_SHIFT;
-        cachedPage[(int) (page ^ page >>> 9) & CACHED - 1] = -1;
+        cachedPage[(int) (page ^ (page >>> 9)) & (CACHED - 1)] = -1;
     }
 
     /// [SDM Vol. 3 "Convertible EPT Violations"]

@@ -19,7 +19,7 @@ import cloister.spec.x86.Rflags;
 final class GuestState {
     /// CR0 bits that VM entry and exit leave alone: ET, NW, CD and the reserved ones.
     static final long CR0_KEPT = ~(Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG);
-    private static final long BRANCH_TRACE = 1 << 6 | 1 << 7;
+    private static final long BRANCH_TRACE = (1 << 6) | (1 << 7);
     private static final VmcsField[] SELECTOR = siblings(GUEST_ES_SELECTOR);
     private static final VmcsField[] BASE = siblings(GUEST_ES_BASE);
     private static final VmcsField[] LIMIT = siblings(GUEST_ES_LIMIT);
@@ -38,11 +38,11 @@ final class GuestState {
 
     /// Loads registers; what depends on them (modes, TLB) is the caller's.
     static void load(Cpu cpu, Vmcs v) {
-        cpu.cr0 = cpu.cr0 & CR0_KEPT | v.read(GUEST_CR0) & ~CR0_KEPT | Cr0.ET;
+        cpu.cr0 = (cpu.cr0 & CR0_KEPT) | (v.read(GUEST_CR0) & ~CR0_KEPT) | Cr0.ET;
         cpu.cr3 = v.read(GUEST_CR3);
         cpu.cr4 = v.read(GUEST_CR4);
         if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_DEBUG_CONTROLS)) {
-            cpu.dr7 = v.read(GUEST_DR7) & ~0xd000L | 0x400;
+            cpu.dr7 = (v.read(GUEST_DR7) & ~0xd000L) | 0x400;
             cpu.debugctl = v.read(GUEST_DEBUGCTL);
             if ((cpu.debugctl & BRANCH_TRACE) == BRANCH_TRACE) {
                 throw new ModelLimit("branch trace store enabled (IA32_DEBUGCTL.TR and BTS)");
@@ -67,7 +67,7 @@ final class GuestState {
             cpu.segLimit[i] = v.readInt(LIMIT[i]);
             cpu.segAr[i] = v.readInt(RIGHTS[i]);
         }
-        cpu.cpl = cpu.segAr[Cpu.SS] >>> 5 & 3;
+        cpu.cpl = (cpu.segAr[Cpu.SS] >>> 5) & 3;
         cpu.gdtrBase = v.read(GUEST_GDTR_BASE);
         cpu.gdtrLimit = v.readInt(GUEST_GDTR_LIMIT);
         cpu.idtrBase = v.read(GUEST_IDTR_BASE);
@@ -191,7 +191,7 @@ final class GuestState {
 
     /// An exception whose saved RFLAGS image has RF set.
     private static boolean isFault(int info) {
-        return (info >>> 8 & 7) == Interruption.HARDWARE_EXCEPTION && (info & 0xff) != ExceptionVector.DB;
+        return ((info >>> 8) & 7) == Interruption.HARDWARE_EXCEPTION && (info & 0xff) != ExceptionVector.DB;
     }
 
     private static void saveNonRegister(Cpu cpu, Vmcs v, Vmx vmx) {

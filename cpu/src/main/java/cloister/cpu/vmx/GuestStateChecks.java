@@ -115,11 +115,11 @@ final class GuestStateChecks {
     }
 
     private int dpl(int segment) {
-        return rights(segment) >>> 5 & 3;
+        return (rights(segment) >>> 5) & 3;
     }
 
     private boolean segments() {
-        if ((selector(TR) & 4) != 0 || usable(LDTR) && (selector(LDTR) & 4) != 0) {
+        if ((selector(TR) & 4) != 0 || (usable(LDTR) && (selector(LDTR) & 4) != 0)) {
             return false;
         }
         if (!v86 && !unrestricted && (selector(SS) & 3) != (selector(CS) & 3)) {
@@ -138,7 +138,7 @@ final class GuestStateChecks {
 
     private boolean bases() {
         if (!canonical(GUEST_TR_BASE) || !canonical(GUEST_FS_BASE) || !canonical(GUEST_GS_BASE)
-                || usable(LDTR) && !canonical(GUEST_LDTR_BASE) || base(CS) >>> 32 != 0) {
+                || (usable(LDTR) && !canonical(GUEST_LDTR_BASE)) || base(CS) >>> 32 != 0) {
             return false;
         }
         for (int segment : new int[] {ES, SS, 3}) {
@@ -156,14 +156,14 @@ final class GuestStateChecks {
     private boolean code() {
         int ar = rights(CS);
         int type = ar & 15;
-        boolean typeFits = type == 9 || type == 11 || type == 13 || type == 15 || unrestricted && type == 3;
+        boolean typeFits = type == 9 || type == 11 || type == 13 || type == 15 || (unrestricted && type == 3);
         boolean dplFits = switch (type) {
             case 3 -> dpl(CS) == 0;
             case 9, 11 -> dpl(CS) == dpl(SS);
             default -> dpl(CS) <= dpl(SS);
         };
-        boolean longMode = (ar & 1 << 13) != 0;
-        return usable(CS) && typeFits && dplFits && common(CS) && !(ia32e && longMode && (ar & 1 << 14) != 0);
+        boolean longMode = (ar & (1 << 13)) != 0;
+        return usable(CS) && typeFits && dplFits && common(CS) && !(ia32e && longMode && (ar & (1 << 14)) != 0);
     }
 
     private boolean data(int segment) {
@@ -191,18 +191,18 @@ final class GuestStateChecks {
     }
 
     private boolean granularity(int segment) {
-        boolean g = (rights(segment) & 1 << 15) != 0;
+        boolean g = (rights(segment) & (1 << 15)) != 0;
         long limit = limit(segment);
         return ((limit & 0xfff) == 0xfff || !g) && (limit >>> 20 == 0 || g);
     }
 
     private boolean systemSegments() {
         int tr = rights(TR);
-        boolean trType = (tr & 15) == 11 || !ia32e && (tr & 15) == 3;
+        boolean trType = (tr & 15) == 11 || (!ia32e && (tr & 15) == 3);
         boolean trFits = trType && (tr & 0x90) == 0x80 && (tr & 0xffff_0f00) == 0 && granularity(TR);
         int ldtr = rights(LDTR);
         boolean ldtrFits = !usable(LDTR)
-                || (ldtr & 0x9f) == 0x82 && (ldtr & 0xfffe_0f00) == 0 && granularity(LDTR);
+                || ((ldtr & 0x9f) == 0x82 && (ldtr & 0xfffe_0f00) == 0 && granularity(LDTR));
         return trFits && ldtrFits;
     }
 
@@ -215,7 +215,7 @@ final class GuestStateChecks {
     /// [SDM Vol. 3 "Checks on Guest RIP, RFLAGS, and SSP"]
     private boolean ripAndRflags() {
         long rip = v.read(GUEST_RIP);
-        boolean longCode = ia32e && (rights(CS) & 1 << 13) != 0;
+        boolean longCode = ia32e && (rights(CS) & (1 << 13)) != 0;
         if (longCode ? !ControlChecks.canonical(rip, cr4) : rip >>> 32 != 0) {
             return false;
         }
@@ -241,19 +241,19 @@ final class GuestStateChecks {
         boolean sti = (blocked & GuestActivity.BLOCKING_BY_STI) != 0;
         boolean movSs = (blocked & GuestActivity.BLOCKING_BY_MOV_SS) != 0;
         if (Integer.compareUnsigned(activity, GuestActivity.WAIT_FOR_SIPI) > 0
-                || activity == GuestActivity.HLT && dpl(SS) != 0
-                || (sti || movSs) && activity != GuestActivity.ACTIVE || !eventFits(activity)) {
+                || (activity == GuestActivity.HLT && dpl(SS) != 0)
+                || ((sti || movSs) && activity != GuestActivity.ACTIVE) || !eventFits(activity)) {
             return FAILED;
         }
-        if ((blocked & ~0xf) != 0 || sti && movSs || sti && (v.read(GUEST_RFLAGS) & Rflags.IF) == 0
+        if ((blocked & ~0xf) != 0 || (sti && movSs) || (sti && (v.read(GUEST_RFLAGS) & Rflags.IF) == 0)
                 || (blocked & GuestActivity.BLOCKING_BY_SMI) != 0) {
             return FAILED;
         }
         if (injects(Interruption.EXTERNAL) && (sti || movSs)) {
             return FAILED;
         }
-        if (injects(Interruption.NMI) && (movSs || v.has(PIN_BASED_CONTROLS, Controls.PIN_VIRTUAL_NMIS)
-                && (blocked & GuestActivity.BLOCKING_BY_NMI) != 0)) {
+        if (injects(Interruption.NMI) && (movSs || (v.has(PIN_BASED_CONTROLS, Controls.PIN_VIRTUAL_NMIS)
+                && (blocked & GuestActivity.BLOCKING_BY_NMI) != 0))) {
             return movSs ? ExitQualification.ENTRY_FAILURE_NMI_INJECTION : FAILED;
         }
         if (!pendingDebug(sti || movSs || activity == GuestActivity.HLT)) {
@@ -274,9 +274,9 @@ final class GuestStateChecks {
         return switch (activity) {
             case GuestActivity.ACTIVE -> true;
             case GuestActivity.HLT -> type == Interruption.EXTERNAL || type == Interruption.NMI
-                    || hardware && (vector == ExceptionVector.DB || vector == ExceptionVector.MC)
+                    || (hardware && (vector == ExceptionVector.DB || vector == ExceptionVector.MC))
                     || type == Interruption.OTHER_EVENT;
-            case GuestActivity.SHUTDOWN -> type == Interruption.NMI || hardware && vector == ExceptionVector.MC;
+            case GuestActivity.SHUTDOWN -> type == Interruption.NMI || (hardware && vector == ExceptionVector.MC);
             default -> false;
         };
     }

@@ -19,7 +19,7 @@ final class HostState {
     }
 
     static void load(Cpu cpu, Vmcs v) {
-        cpu.cr0 = cpu.cr0 & GuestState.CR0_KEPT | v.read(HOST_CR0) & ~GuestState.CR0_KEPT;
+        cpu.cr0 = (cpu.cr0 & GuestState.CR0_KEPT) | (v.read(HOST_CR0) & ~GuestState.CR0_KEPT);
         cpu.cr3 = v.read(HOST_CR3);
         cpu.cr4 = v.read(HOST_CR4);
         cpu.dr7 = 0x400;

@@ -69,11 +69,11 @@ final class VirtualApic {
     }
 
     private int svi() {
-        return vmx.vmcs.readInt(GUEST_INTERRUPT_STATUS) >>> 8 & 0xff;
+        return (vmx.vmcs.readInt(GUEST_INTERRUPT_STATUS) >>> 8) & 0xff;
     }
 
     private void status(int rvi, int svi) {
-        vmx.vmcs.write(GUEST_INTERRUPT_STATUS, rvi | svi << 8);
+        vmx.vmcs.write(GUEST_INTERRUPT_STATUS, rvi | (svi << 8));
     }
 
     private boolean virtualInterrupts() {
@@ -106,7 +106,7 @@ final class VirtualApic {
 
     /// [SDM Vol. 3 "Evaluation of Pending Virtual Interrupts"]
     void evaluate() {
-        recognised = !vmx.proc(Controls.PROC_INTERRUPT_WINDOW) && (rvi() >>> 4) > (read(PPR) >>> 4 & 15);
+        recognised = !vmx.proc(Controls.PROC_INTERRUPT_WINDOW) && (rvi() >>> 4) > ((read(PPR) >>> 4) & 15);
         if (recognised) {
             vmx.boundary.lookAtBoundary();
         }
@@ -124,7 +124,7 @@ final class VirtualApic {
             case 2 -> EOI_EXIT_BITMAP_2;
             default -> EOI_EXIT_BITMAP_3;
         };
-        if ((vmx.vmcs.read(bitmap) >>> (vector & 63) & 1) != 0) {
+        if (((vmx.vmcs.read(bitmap) >>> (vector & 63)) & 1) != 0) {
             vmx.boundary.trap(ExitReason.VIRTUALIZED_EOI, vector);
         } else {
             evaluate();

@@ -130,7 +130,7 @@ final class Vmx implements NonRoot {
     }
 
     private long instructionLength() {
-        return cpu.nextRip - cpu.rip & 15;
+        return (cpu.nextRip - cpu.rip) & 15;
     }
 
     // --- memory
@@ -170,7 +170,7 @@ final class Vmx implements NonRoot {
         int type = delivering() ? ExitQualification.APIC_EVENT_DELIVERY
                 : write ? ExitQualification.APIC_LINEAR_WRITE : ExitQualification.APIC_LINEAR_READ;
         vmcs.write(GUEST_LINEAR_ADDRESS, linear);
-        return exit(ExitReason.APIC_ACCESS, offset & 0xfff | (long) type << 12);
+        return exit(ExitReason.APIC_ACCESS, (offset & 0xfff) | ((long) type << 12));
     }
 
     // --- instructions
@@ -271,7 +271,7 @@ final class Vmx implements NonRoot {
 
     private boolean leafExits(VmcsField bitmap) {
         int leaf = (int) Math.min(cpu.r[Cpu.RAX] & 0xffff_ffffL, 63);
-        return (vmcs.read(bitmap) >>> leaf & 1) != 0;
+        return ((vmcs.read(bitmap) >>> leaf) & 1) != 0;
     }
 
     private void requireEnabled(int control) {
@@ -289,7 +289,7 @@ final class Vmx implements NonRoot {
     private void randomExit(Instruction insn, int control, int reason) {
         if (proc2(control)) {
             int size = insn.operandSize == 8 ? 2 : insn.operandSize == 4 ? 1 : 0;
-            throw exit(reason, 0, insn, insn.reg0 << 3 | size << 11);
+            throw exit(reason, 0, insn, (insn.reg0 << 3) | (size << 11));
         }
     }
 
@@ -319,7 +319,7 @@ final class Vmx implements NonRoot {
 
     private void extendedState(Instruction insn) {
         requireEnabled(Controls.PROC2_ENABLE_XSAVES);
-        long components = (cpu.r[Cpu.RDX] << 32 | cpu.r[Cpu.RAX] & 0xffff_ffffL) & (cpu.xcr0 | cpu.xss);
+        long components = ((cpu.r[Cpu.RDX] << 32) | (cpu.r[Cpu.RAX] & 0xffff_ffffL)) & (cpu.xcr0 | cpu.xss);
         if ((components & vmcs.read(XSS_EXITING_BITMAP)) != 0) {
             int reason = insn.op == Op.XRSTORS ? ExitReason.XRSTORS : ExitReason.XSAVES;
             throw exit(reason, insn.disp, insn, InstructionInfo.memory(insn));
@@ -331,7 +331,7 @@ final class Vmx implements NonRoot {
             boolean from = insn.kind1 == OperandKind.DREG;
             int number = from ? insn.reg1 : insn.reg0;
             int gpr = from ? insn.reg0 : insn.reg1;
-            throw exit(ExitReason.MOV_DR, number | (from ? ExitQualification.DR_FROM : 0) | (long) gpr << 8, insn);
+            throw exit(ExitReason.MOV_DR, number | (from ? ExitQualification.DR_FROM : 0) | ((long) gpr << 8), insn);
         }
     }
 
@@ -416,9 +416,9 @@ final class Vmx implements NonRoot {
                 vmcs.write(GUEST_LINEAR_ADDRESS, linear);
             }
             throw exit(ExitReason.CR_ACCESS, ExitQualification.controlRegisterAccess(0, ExitQualification.CR_LMSW, 0)
-                    | (memory ? ExitQualification.CR_LMSW_MEMORY : 0) | (source & 0xffffL) << 16, insn);
+                    | (memory ? ExitQualification.CR_LMSW_MEMORY : 0) | ((source & 0xffffL) << 16), insn);
         }
-        return cr0 & ~mask | cpu.cr0 & mask;
+        return (cr0 & ~mask) | (cpu.cr0 & mask);
     }
 
     private long fixedCr0(long cr0) {
@@ -431,18 +431,18 @@ final class Vmx implements NonRoot {
 
     private boolean isCr3Target(long value) {
         int count = vmcs.readInt(CR3_TARGET_COUNT);
-        return count > 0 && value == vmcs.read(CR3_TARGET_0) || count > 1 && value == vmcs.read(CR3_TARGET_1)
-                || count > 2 && value == vmcs.read(CR3_TARGET_2) || count > 3 && value == vmcs.read(CR3_TARGET_3);
+        return (count > 0 && value == vmcs.read(CR3_TARGET_0)) || (count > 1 && value == vmcs.read(CR3_TARGET_1))
+                || (count > 2 && value == vmcs.read(CR3_TARGET_2)) || (count > 3 && value == vmcs.read(CR3_TARGET_3));
     }
 
     private long shadowed(long value, VmcsField mask, VmcsField shadow) {
         long owned = vmcs.read(mask);
-        return value & ~owned | vmcs.read(shadow) & owned;
+        return (value & ~owned) | (vmcs.read(shadow) & owned);
     }
 
     private long merged(long value, long current, VmcsField mask) {
         long owned = vmcs.read(mask);
-        return value & ~owned | current & owned;
+        return (value & ~owned) | (current & owned);
     }
 
     private VmExitSignal crExit(int number, int type, int gpr) {
@@ -497,7 +497,7 @@ final class Vmx implements NonRoot {
             return true;
         }
         long at = structure(MSR_BITMAP) + half + (range != 0 ? 1024 : 0) + (bit >>> 3);
-        return (cpu.readPhysical(at, 1) >>> (bit & 7) & 1) != 0;
+        return ((cpu.readPhysical(at, 1) >>> (bit & 7)) & 1) != 0;
     }
 
     @Override public void interceptIo(Cpu cpu, Instruction insn, int port, int bytes, boolean in, long linear) {
@@ -505,7 +505,7 @@ final class Vmx implements NonRoot {
         if (!exits) {
             return;
         }
-        long qualification = bytes - 1 | (in ? ExitQualification.IO_IN : 0) | (long) port << 16;
+        long qualification = (bytes - 1) | (in ? ExitQualification.IO_IN : 0) | ((long) port << 16);
         int info = 0;
         if (insn.op == Op.INS || insn.op == Op.OUTS) {
             boolean repeated = insn.has(Instruction.PREFIX_REP) || insn.has(Instruction.PREFIX_REPNE);
@@ -524,7 +524,7 @@ final class Vmx implements NonRoot {
         }
         for (int p = port; p < port + bytes; p++) {
             long bitmap = structure(p < 0x8000 ? IO_BITMAP_A : IO_BITMAP_B);
-            if ((cpu.readPhysical(bitmap + ((p & 0x7fff) >>> 3), 1) >>> (p & 7) & 1) != 0) {
+            if (((cpu.readPhysical(bitmap + ((p & 0x7fff) >>> 3), 1) >>> (p & 7)) & 1) != 0) {
                 return true;
             }
         }
@@ -539,7 +539,7 @@ final class Vmx implements NonRoot {
         long scaled = tsc;
         if (proc2(Controls.PROC2_TSC_SCALING)) {
             long multiplier = vmcs.read(TSC_MULTIPLIER);
-            scaled = Math.unsignedMultiplyHigh(tsc, multiplier) << 16 | tsc * multiplier >>> 48;
+            scaled = (Math.unsignedMultiplyHigh(tsc, multiplier) << 16) | ((tsc * multiplier) >>> 48);
         }
         return scaled + vmcs.read(TSC_OFFSET);
     }
@@ -552,7 +552,7 @@ final class Vmx implements NonRoot {
             return;
         }
         exit(ExitReason.EXCEPTION_OR_NMI, vector == ExceptionVector.PF || vector == ExceptionVector.DB ? address : 0);
-        int info = vector | type << 8 | Interruption.VALID;
+        int info = vector | (type << 8) | Interruption.VALID;
         if (hasErrorCode) {
             info |= Interruption.DELIVER_ERROR_CODE;
             vmcs.write(EXIT_INTERRUPTION_ERROR_CODE, errorCode);
@@ -568,7 +568,7 @@ final class Vmx implements NonRoot {
     }
 
     private boolean exceptionExits(int vector, int errorCode) {
-        boolean bit = (vmcs.readInt(EXCEPTION_BITMAP) >>> vector & 1) != 0;
+        boolean bit = ((vmcs.readInt(EXCEPTION_BITMAP) >>> vector) & 1) != 0;
         if (vector != ExceptionVector.PF) {
             return bit;
         }
@@ -581,7 +581,7 @@ final class Vmx implements NonRoot {
     }
 
     @Override public void interceptTaskSwitch(Cpu cpu, int selector, int source) {
-        exit(ExitReason.TASK_SWITCH, selector | (long) source << 30);
+        exit(ExitReason.TASK_SWITCH, selector | ((long) source << 30));
         if (!delivering()) {
             vmcs.write(EXIT_INSTRUCTION_LENGTH, instructionLength());
         }

@@ -29,13 +29,14 @@ public final class VmxCapabilities {
     static final long CR4_FIXED1 = 0x1fff | Cr4.VMXE | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP
             | Cr4.PKE | Cr4.PKS;
     /// Revision, region size 2048, write-back, INS/OUTS information, TRUE control MSRs.
-    static final long BASIC = Vmcs.REVISION | 0x800L << 32 | 6L << 50 | 1L << 54 | 1L << 55;
+    static final long BASIC = Vmcs.REVISION | (0x800L << 32) | (6L << 50) | (1L << 54) | (1L << 55);
     /// Timer rate, LMA stored into the entry controls, all activity states, PT, 4 CR3 targets, any field writable,
     /// zero-length injection.
-    static final long MISC = BoundaryEvents.PREEMPTION_TIMER_RATE | 1 << 5 | 7 << 6 | 1 << 14 | 4 << 16 | 1 << 29 | 1 << 30;
+    static final long MISC = BoundaryEvents.PREEMPTION_TIMER_RATE | (1 << 5) | (7 << 6) | (1 << 14) | (4 << 16) | (1 << 29) | (1 << 30);
     /// Execute-only; 4 and 5 levels; UC and WB; 2 MiB and 1 GiB pages; INVEPT single and all; A/D flags; INVVPID, all types.
-    static final long EPT_VPID = 1 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 20 | 1 << 21 | 1 << 25 | 1 << 26
-            | 1L << 32 | 0xfL << 40;
+    static final long EPT_VPID = 1 | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 14) | (1 << 16) | (1 << 17) | (1 << 20) | (1 << 21)
+            | (1 << 25) | (1 << 26)
+            | (1L << 32) | (0xfL << 40);
     /// Highest index of a field encoding, in bits 9:1.
     static final long VMCS_ENUM = 0x4c;
 
@@ -73,6 +74,6 @@ public final class VmxCapabilities {
     }
 
     private static long controls(int mustBe1, int mayBe1) {
-        return mustBe1 & 0xffff_ffffL | (long) mayBe1 << 32;
+        return (mustBe1 & 0xffff_ffffL) | ((long) mayBe1 << 32);
     }
 }

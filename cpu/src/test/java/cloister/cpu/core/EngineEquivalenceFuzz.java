@@ -57,7 +57,7 @@ class EngineEquivalenceFuzz {
             }
             return 0;
         } catch (GuestFault fault) {
-            return fault.vector << 16 | fault.errorCode | 1 << 30;
+            return (fault.vector << 16) | fault.errorCode | (1 << 30);
         }
     }
 
@@ -71,7 +71,7 @@ class EngineEquivalenceFuzz {
             }
             return 0;
         } catch (GuestFault f) {
-            return f.vector << 16 | f.errorCode | 1 << 30;
+            return (f.vector << 16) | f.errorCode | (1 << 30);
         }
     }
 
@@ -105,7 +105,7 @@ class EngineEquivalenceFuzz {
             };
         }
         cpu.r[Cpu.RSP] = 0x180000 + 8L * random.nextInt(600);
-        cpu.rflags(0x202 | random.nextInt(0x1000) & Flags.ARITHMETIC);
+        cpu.rflags(0x202 | (random.nextInt(0x1000) & Flags.ARITHMETIC));
     }
 
     private void assemble() {
@@ -153,7 +153,7 @@ class EngineEquivalenceFuzz {
     private void modRm(int reg) {
         int mod = random.nextInt(4);
         int rm = random.nextInt(8);
-        put(mod << 6 | reg << 3 | rm);
+        put((mod << 6) | (reg << 3) | rm);
         if (mod == 3) {
             return;
         }
@@ -178,7 +178,7 @@ class EngineEquivalenceFuzz {
 
     private void bytes(long value, int count) {
         for (int i = 0; i < count; i++) {
-            put((int) (value >> 8 * i));
+            put((int) (value >> (8 * i)));
         }
     }
 }

@@ -26,7 +26,7 @@ final class Machine {
     private void walk(Cpu c, long linear, int access, int right, Translation out) {
         long page = linear & -4096L;
         Long to = mapping.getOrDefault(page, page);
-        if (to < 0 || to >= memory.size() || access == Walker.WRITE && readOnly.contains(page)) {
+        if (to < 0 || to >= memory.size() || (access == Walker.WRITE && readOnly.contains(page))) {
             throw c.pageFault(linear, (to < 0 ? 0 : 1) | (access == Walker.WRITE ? 2 : 0) | (access == Walker.FETCH ? 16 : 0));
         }
         out.hpa = to + (linear & 4095);

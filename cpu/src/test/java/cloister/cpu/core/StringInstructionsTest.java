@@ -15,7 +15,7 @@ class StringInstructionsTest {
 
     StringInstructionsTest() {
         for (int i = 0; i < 0x8000; i++) {
-            machine.memory.write(FROM + i, 1, i * 37 + (i >> 8) & 0xff);
+            machine.memory.write(FROM + i, 1, (i * 37 + (i >> 8)) & 0xff);
         }
     }
 
@@ -54,7 +54,7 @@ class StringInstructionsTest {
         registers(FROM, FROM + 3, 5000);
         run("f3a4");
         for (int i = 0; i < 5003; i++) {
-            assertThat(machine.memory.read(FROM + i, 1)).isEqualTo(i % 3 * 37 & 0xff);
+            assertThat(machine.memory.read(FROM + i, 1)).isEqualTo((i % 3 * 37) & 0xff);
         }
     }
 

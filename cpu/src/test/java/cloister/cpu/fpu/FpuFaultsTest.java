@@ -74,7 +74,7 @@ class FpuFaultsTest {
         cpu.fpu.finit();
         cpu.cr0 |= TS | MP;
         assertThat(vector(code)).isEqualTo(withTs);
-        cpu.cr0 = cpu.cr0 & ~TS | EM;
+        cpu.cr0 = (cpu.cr0 & ~TS) | EM;
         assertThat(vector(code)).isEqualTo(withEm);
         cpu.cr0 &= ~EM;
         cpu.cr4 &= ~OSFXSR;
@@ -83,7 +83,7 @@ class FpuFaultsTest {
 
     @Test
     void fwaitNeedsMpAndTs() {
-        cpu.cr0 = cpu.cr0 & ~MP | TS;
+        cpu.cr0 = (cpu.cr0 & ~MP) | TS;
         assertThat(vector("9b")).isEqualTo(-1);
     }
 

@@ -26,7 +26,7 @@ final class SiliconState {
             0xbf800000, 0x3f800001, 0x40000000, 0x40490fdb, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7fc00000,
             0xffc00000, 0x7fc12345, 0x7f812345, 0xff800001, 0x4f000000, 0xcf000000, 0x4effffff, 0x5f000000, 0xdf000000,
             0x3f000000, 0x3effffff, 0x3fc00000, 0x40200000, 0x4b000001, 0x33800000, 0x1f800000, 0x20000000, 0x5e800000};
-    private static final long[] DOUBLES = {0, 1L << 63, 1, 1L << 63 | 1, 0xfffffffffffffL, 0x10000000000000L, 0x10000000000001L,
+    private static final long[] DOUBLES = {0, 1L << 63, 1, (1L << 63) | 1, 0xfffffffffffffL, 0x10000000000000L, 0x10000000000001L,
             0x3ff0000000000000L, 0xbff0000000000000L, 0x3ff0000000000001L, 0x4000000000000000L, 0x400921fb54442d18L,
             0x7fefffffffffffffL, 0xffefffffffffffffL, 0x7ff0000000000000L, 0xfff0000000000000L, 0x7ff8000000000000L,
             0xfff8000000000000L, 0x7ff8000012345000L, 0x7ff0000000012345L, 0xfff0000000000001L, 0x41dfffffffc00000L,
@@ -38,8 +38,8 @@ final class SiliconState {
             0x7fff7fff7fff7fffL, 0x8000000080000000L, 0x7fffffff7fffffffL, Long.MIN_VALUE, Long.MAX_VALUE,
             0x0001000200030004L, 0x0102030405060708L, 0xff00ff00ff00ff00L, 0x80007fff01fffeffL};
     private static final long[] LENGTHS = {0, -1, 1, 5, 16, 8, -5, 0x80000000L, -16, 17, 3};
-    private static final long[] SIGNIFICANDS = {1L << 63, -1L, 3L << 62, 0xc90fdaa22168c235L, 1L << 63 | 1, -1L << 11, -1L << 10,
-            1L << 63 | 1L << 10, -1L << 39};
+    private static final long[] SIGNIFICANDS = {1L << 63, -1L, 3L << 62, 0xc90fdaa22168c235L, (1L << 63) | 1, -1L << 11, -1L << 10,
+            (1L << 63) | (1L << 10), -1L << 39};
     private static final int[] EXPONENTS = {0x3fff, 0x3fff, 0x4000, 0x3ffe, 0x3ffd, 0x3fc0, 0x403e, 0x403d, 0x401e, 0x400e, 0x7ffe,
             1, 0x3f80, 0x407f, 0x3c00, 0x43ff, 0x4001, 0x4002, 0x403f, 0x5fff, 0x2000};
     private static final long[] SPECIAL_SIGNIFICANDS = {0, 0, 1, Long.MAX_VALUE, 1L << 63, 1L << 63, 3L << 62,
@@ -120,7 +120,7 @@ final class SiliconState {
                     : floating && random.nextBoolean() ? random.nextInt(1000) : value('I'));
         }
         state.putLong(gpr + 24, MEMORY + random.nextInt(20));
-        state.putLong(8 * FLAGS, 0x202 | random.nextInt(2) * ARITHMETIC);
+        state.putLong(8 * FLAGS, 0x202 | (random.nextInt(2) * ARITHMETIC));
         for (int n = 0; n < 16; n++) {
             state.putLong(8 * MEMORY_WORD + 8 * n, value(kind));
         }
@@ -144,9 +144,9 @@ final class SiliconState {
         }
         int top = random.nextInt(8);
         int codes = random.nextInt(16);
-        int status = top << 11 | (codes & 7) << 8 | codes >> 3 << 14 | (random.nextInt(3) == 0 ? 0x20 & control : 0);
+        int status = (top << 11) | ((codes & 7) << 8) | (codes >> 3 << 14) | (random.nextInt(3) == 0 ? 0x20 & control : 0);
         int tags = random.nextInt(3) == 0 ? random.nextInt(256) : 255;
-        int free = 0xff & ~(1 << (top + 7 & 7));
+        int free = 0xff & ~(1 << ((top + 7) & 7));
         if (category.contains("L")) {
             tags = category.contains("P") ? free : random.nextInt(4) == 0 ? random.nextInt(256) : random.nextInt(256) & free;
         } else if (category.contains("P")) {
@@ -170,7 +170,7 @@ final class SiliconState {
             case 't' -> putRegister(at);
             case 'b' -> {
                 for (int n = 0; n < 9; n++) {
-                    state.put(at + n, (byte) (random.nextInt(10) | random.nextInt(10) << 4));
+                    state.put(at + n, (byte) (random.nextInt(10) | (random.nextInt(10) << 4)));
                 }
                 state.put(at + 9, (byte) (random.nextInt(2) << 7));
             }
@@ -186,7 +186,7 @@ final class SiliconState {
             significand = SIGNIFICANDS[random.nextInt(SIGNIFICANDS.length)];
             exponent = pick(EXPONENTS);
         } else if (choice < 7) {
-            significand = random.nextLong() | 1L << 63;
+            significand = random.nextLong() | (1L << 63);
             exponent = 0x3fff + random.nextInt(80) - 40;
         } else if (choice == 7) {
             int magnitude = random.nextInt(100) + 1;
@@ -212,7 +212,7 @@ final class SiliconState {
     private long value(char kind) {
         int choice = random.nextInt(10);
         return switch (kind) {
-            case 'F' -> single() & 0xffff_ffffL | (long) single() << 32;
+            case 'F' -> (single() & 0xffff_ffffL) | ((long) single() << 32);
             case 'D' -> choice < 7 ? DOUBLES[random.nextInt(DOUBLES.length)] : choice == 7 ? random.nextLong()
                     : Double.doubleToRawLongBits((random.nextInt() | 1) * Math.scalb(1.0, random.nextInt(70) - 50));
             case 'T' -> text();
@@ -235,7 +235,7 @@ final class SiliconState {
                 case 1 -> random.nextInt(4) == 0 ? 0 : random.nextInt(3) + 'a';
                 default -> random.nextInt(256);
             };
-            value |= letter << 8 * n;
+            value |= letter << (8 * n);
         }
         return random.nextInt(3) == 0 ? value & 0x00ff00ff00ff00ffL : value;
     }

@@ -151,7 +151,7 @@ class XsaveTest {
         cpu.pkru = 0;
         execute(XSAVES64);
         assertThat(cpu.read64(AT + XsaveArea.XSTATE_BV)).isZero();
-        assertThat(cpu.read64(AT + XsaveArea.XCOMP_BV)).isEqualTo(ALL | 1L << 63);
+        assertThat(cpu.read64(AT + XsaveArea.XCOMP_BV)).isEqualTo(ALL | (1L << 63));
         assertThat(cpu.read64(AT)).as("nothing written").isEqualTo(0x5555_5555_5555_5555L);
         scramble(4);
         cpu.pkru = 3;
@@ -211,7 +211,7 @@ class XsaveTest {
         "568, 1, true, true"})
     void headerIsChecked(int offset, long value, boolean xrstor, boolean xrstors) {
         clearHeader();
-        cpu.write64(AT + XsaveArea.XCOMP_BV, ALL | 1L << 63);
+        cpu.write64(AT + XsaveArea.XCOMP_BV, ALL | (1L << 63));
         cpu.write64(AT + offset, value);
         if (xrstor) {
             fault(XRSTOR64, ExceptionVector.GP);

@@ -48,17 +48,17 @@ class BareMetalTest {
     }
 
     private void descriptor(int selector, long base, long limit, int access, int flags) {
-        write(GDT + selector, 8, limit & 0xffff | (base & 0xff_ffff) << 16 | (long) access << 40
-                | (limit & 0xf_0000) << 32 | (long) flags << 52 | (base & 0xff00_0000L) << 32);
+        write(GDT + selector, 8, (limit & 0xffff) | ((base & 0xff_ffff) << 16) | ((long) access << 40)
+                | ((limit & 0xf_0000) << 32) | ((long) flags << 52) | ((base & 0xff00_0000L) << 32));
     }
 
     private void gate32(int vector, int selector, long target, int access) {
-        write(IDT32 + vector * 8, 8, target & 0xffff | (long) selector << 16 | (long) access << 40 | (target & 0xffff_0000L) << 32);
+        write(IDT32 + vector * 8, 8, (target & 0xffff) | ((long) selector << 16) | ((long) access << 40) | ((target & 0xffff_0000L) << 32));
     }
 
     private void gate64(int vector, int selector, long target, int access, int ist) {
-        write(IDT64 + vector * 16, 8, target & 0xffff | (long) selector << 16 | (long) ist << 32 | (long) access << 40
-                | (target & 0xffff_0000L) << 32);
+        write(IDT64 + vector * 16, 8, (target & 0xffff) | ((long) selector << 16) | ((long) ist << 32) | ((long) access << 40)
+                | ((target & 0xffff_0000L) << 32));
         write(IDT64 + vector * 16 + 8, 8, target >>> 32);
     }
 
@@ -82,8 +82,8 @@ class BareMetalTest {
         write(TSS32 + 8, 2, 0x10);
         write(TSS64 + 4, 8, STACK);
         write(TSS64 + 36, 8, IST_STACK);
-        write(TABLES, 8, TABLES + 0x1000 | 7); // the first 2 MiB, identity, for user too
-        write(TABLES + 0x1000, 8, TABLES + 0x2000 | 7);
+        write(TABLES, 8, (TABLES + 0x1000) | 7); // the first 2 MiB, identity, for user too
+        write(TABLES + 0x1000, 8, (TABLES + 0x2000) | 7);
         write(TABLES + 0x2000, 8, 0x87);
     }
 
@@ -139,7 +139,7 @@ class BareMetalTest {
                 .mov(EAX, 0x50).ltr(AX)
                 .lidt(abs(0x7d0))
                 .mov(RBX, 0x12_3456_7000L).mov(RCX, mem(RBX))
-                .mov(ECX, Msr.IA32_STAR).xor(EAX, EAX).mov(EDX, 0x18 << 16 | 0x30).wrmsr()
+                .mov(ECX, Msr.IA32_STAR).xor(EAX, EAX).mov(EDX, (0x18 << 16) | 0x30).wrmsr()
                 .mov(ECX, Msr.IA32_LSTAR).mov(EAX, 0x8a00).xor(EDX, EDX).wrmsr()
                 .mov(ECX, Msr.IA32_FMASK).mov(EAX, 0x200).xor(EDX, EDX).wrmsr()
                 .mov(ECX, 0x8b00).mov(R11D, 0x202).mov(ESP, USER_STACK)

@@ -43,14 +43,14 @@ class CpuidTest {
         assertThat(out[1]).isEqualTo(processors);
         assertThat(1 << shift).isGreaterThanOrEqualTo(processors);
         new Cpuid(processors).query(4, 3, asker, out);
-        assertThat((out[0] >>> 14 & 0xfff) >> shift - 1).isEqualTo(1);
+        assertThat(((out[0] >>> 14) & 0xfff) >> (shift - 1)).isEqualTo(1);
     }
 
     @Test
     void dynamicBitsFollowTheRegisters() {
-        assertThat(query(1, 0, 1 << 18, 3, 0)[2] & 1 << 27).isNotZero();
-        assertThat(query(1, 0, 0, 3, 0)[2] & 1 << 27).isZero();
-        assertThat(query(7, 0, 1 << 22, 3, 0)[2] & 1 << 4).isNotZero();
+        assertThat(query(1, 0, 1 << 18, 3, 0)[2] & (1 << 27)).isNotZero();
+        assertThat(query(1, 0, 0, 3, 0)[2] & (1 << 27)).isZero();
+        assertThat(query(7, 0, 1 << 22, 3, 0)[2] & (1 << 4)).isNotZero();
         assertThat(query(0xd, 0, 0, 3, 0)[1]).isEqualTo(576);
         assertThat(query(0xd, 0, 0, 0x203, 0)[1]).isEqualTo(0xa88);
         assertThat(query(0xd, 1, 0, 0x203, 0)[1]).isEqualTo(584);

@@ -70,7 +70,7 @@ class DebugExceptionTest {
 
     private void breakpoint(int number, long address, int kind, int length) {
         DebugRegisters.write(cpu, number, address);
-        DebugRegisters.write(cpu, 7, cpu.dr7 | 1L << 2 * number | (long) (length << 2 | kind) << 16 + 4 * number);
+        DebugRegisters.write(cpu, 7, cpu.dr7 | (1L << (2 * number)) | ((long) ((length << 2) | kind) << (16 + 4 * number)));
     }
 
     /// [SDM Vol. 3 "Breakpoint Examples"]: kind 1 writes, 3 reads and writes; LEN 0, 1, 2, 3 are 1, 2, 8, 4 bytes.
@@ -213,6 +213,6 @@ class DebugExceptionTest {
         run(a -> a.db(0x90).db(Integer.parseInt(prefix, 16), 0x01, 0x07).db(0xeb, 0xfe));
         assertThat(seen).isEqualTo(traps ? List.of("4:800") : List.of());
         assertThat(memory.read(Integer.parseInt(address, 16), 2)).as("once").isEqualTo(0x0203);
-        assertThat(cpu.dr6 >>> 11 & 1).isEqualTo(traps ? 0 : 1);
+        assertThat((cpu.dr6 >>> 11) & 1).isEqualTo(traps ? 0 : 1);
     }
 }

@@ -33,8 +33,8 @@ class EventDeliveryTest {
     @BeforeEach
     void longMode() {
         Reset.powerUp(cpu);
-        memory.write(TABLES, 8, TABLES + 0x1000 | 7);
-        memory.write(TABLES + 0x1000, 8, TABLES + 0x2000 | 7);
+        memory.write(TABLES, 8, (TABLES + 0x1000) | 7);
+        memory.write(TABLES + 0x1000, 8, (TABLES + 0x2000) | 7);
         memory.write(TABLES + 0x2000, 8, 0x87);
         cpu.cr3 = TABLES;
         cpu.cr4 = Cr4.PAE;
@@ -82,7 +82,7 @@ class EventDeliveryTest {
     }
 
     private void gate(int vector, int selector, int access, int ist) {
-        memory.write(IDT + vector * 16, 8, HANDLER & 0xffff | (long) selector << 16 | (long) ist << 32 | (long) access << 40);
+        memory.write(IDT + vector * 16, 8, (HANDLER & 0xffff) | ((long) selector << 16) | ((long) ist << 32) | ((long) access << 40));
         memory.write(IDT + vector * 16 + 8, 8, 0);
     }
 

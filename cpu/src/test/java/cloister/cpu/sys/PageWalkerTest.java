@@ -39,7 +39,7 @@ class PageWalkerTest {
         cpu.cr3 = 0x10000;
         long table = 0x10000;
         for (int level = levels; level > 1; level--) {
-            put(level, table + 0x1000 | PRESENT);
+            put(level, (table + 0x1000) | PRESENT);
             table += 0x1000;
         }
         put(1, FRAME | PRESENT);
@@ -47,7 +47,7 @@ class PageWalkerTest {
 
     private long at(int level) {
         int levels = (cpu.cr4 & Cr4.LA57) != 0 ? 5 : 4;
-        return 0x10000 + (levels - level) * 0x1000L + (LINEAR >>> 12 + 9 * (level - 1) & 0x1ff) * 8;
+        return 0x10000 + (levels - level) * 0x1000L + ((LINEAR >>> (12 + 9 * (level - 1))) & 0x1ff) * 8;
     }
 
     private void put(int level, long entry) {
@@ -88,28 +88,28 @@ class PageWalkerTest {
             boolean dirty = (c & 1024) != 0;
             cpu.cr0 = Cr0.PE | Cr0.PG | (wp ? Cr0.WP : 0);
             cpu.cr4 = Cr4.PAE | (smep ? Cr4.SMEP : 0) | (smap ? Cr4.SMAP : 0) | (pke ? Cr4.PKE : 0) | (pks ? Cr4.PKS : 0);
-            cpu.pkru = ((ad ? 1 : 0) | (wd ? 2 : 0)) << 2 * 5;
+            cpu.pkru = ((ad ? 1 : 0) | (wd ? 2 : 0)) << (2 * 5);
             cpu.pkrs = cpu.pkru;
             for (int access = 0; access < 3; access++) {
                 for (int right = 0; right < 3; right++) {
-                    put(1, FRAME | Pte.P | (u ? Pte.U : 0) | (w ? Pte.W : 0) | (xd ? Pte.XD : 0) | (dirty ? Pte.D : 0) | 5L << 59);
+                    put(1, FRAME | Pte.P | (u ? Pte.U : 0) | (w ? Pte.W : 0) | (xd ? Pte.XD : 0) | (dirty ? Pte.D : 0) | (5L << 59));
                     boolean user = right == Walker.USER;
                     boolean write = access == Walker.WRITE;
                     boolean fetch = access == Walker.FETCH;
                     boolean keyCounts = !fetch && (u ? pke : pks);
-                    boolean key = keyCounts && (ad || write && wd && (user || wp));
+                    boolean key = keyCounts && (ad || (write && wd && (user || wp)));
                     boolean mode = user ? !u : u && (fetch ? smep : smap && right == Walker.SUPERVISOR);
-                    boolean denied = mode || key || write && !w && (user || wp) || fetch && xd;
+                    boolean denied = mode || key || (write && !w && (user || wp)) || (fetch && xd);
                     int expected = denied ? 1 | (write ? 2 : 0) | (user ? 4 : 0) | (fetch ? 16 : 0) | (key ? 32 : 0) : -1;
                     if (walk(access, right) != expected) {
                         assertThat(walk(access, right)).as("%s access %d right %d", Integer.toBinaryString(c), access, right)
                                 .isEqualTo(expected);
                     }
                     if (!denied) {
-                        boolean mayWrite = (w || !user && !wp) && !((u ? pke : pks) && (ad || wd && (user || wp)));
+                        boolean mayWrite = (w || (!user && !wp)) && !((u ? pke : pks) && (ad || (wd && (user || wp))));
                         assertThat(entry(1) & (Pte.A | Pte.D)).isEqualTo(Pte.A | (dirty || write ? Pte.D : 0));
                         assertThat(out.writable).isEqualTo(mayWrite && (dirty || write));
-                        assertThat(out.hpa).isEqualTo(FRAME | LINEAR & 0xfff);
+                        assertThat(out.hpa).isEqualTo(FRAME | (LINEAR & 0xfff));
                     } else {
                         assertThat(entry(1) & Pte.A).isZero();
                     }
@@ -176,7 +176,7 @@ class PageWalkerTest {
         cpu.cr0 = Cr0.PE | Cr0.PG;
         cpu.cr3 = 0x10000;
         memory.write(0x10000 + (LINEAR >>> 22) * 4, 4, 0x11000 | PRESENT);
-        memory.write(0x11000 + (LINEAR >>> 12 & 0x3ff) * 4, 4, FRAME | Pte.P | Pte.U);
+        memory.write(0x11000 + ((LINEAR >>> 12) & 0x3ff) * 4, 4, FRAME | Pte.P | Pte.U);
         assertThat(walk(Walker.READ, Walker.USER)).isEqualTo(-1);
         assertThat(out.hpa).isEqualTo(FRAME | 0x123);
         assertThat(walk(Walker.WRITE, Walker.USER)).isEqualTo(7);
@@ -201,7 +201,7 @@ class PageWalkerTest {
         memory.write(0x12000 + 2 * 8, 8, FRAME | PRESENT);
         assertThat(walk(Walker.WRITE, Walker.USER)).isEqualTo(-1);
         assertThat(out.hpa).isEqualTo(FRAME | 0x123);
-        memory.write(0x12000 + 2 * 8, 8, FRAME | 1L << 52 | PRESENT);
+        memory.write(0x12000 + 2 * 8, 8, FRAME | (1L << 52) | PRESENT);
         assertThat(walk(Walker.READ, Walker.USER)).isEqualTo(13);
         cpu.pdpte[0] = 0;
         assertThat(walk(Walker.READ, Walker.USER)).isEqualTo(4);

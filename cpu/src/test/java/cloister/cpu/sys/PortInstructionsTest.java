@@ -62,7 +62,7 @@ class PortInstructionsTest {
         "ed, 0x14, 0x17, false", "ed, 0x14, 0x18, true", "ec, 0xff, 0x10, true", "ec, 0x100, 0x10, false"})
     void permissionMap(String hex, String port, String denied, boolean allowed) {
         int bit = Integer.decode(denied);
-        memory.write(TSS + 0x68 + bit / 8, 1, 1 << bit % 8);
+        memory.write(TSS + 0x68 + bit / 8, 1, 1 << (bit % 8));
         cpu.r[Cpu.RDX] = Integer.decode(port);
         var fault = catchThrowableOfType(GuestFault.class, () -> execute(hex));
         assertThat(fault == null).isEqualTo(allowed);

@@ -53,7 +53,7 @@ class RegisterLegalityTest {
         isGp(() -> ControlRegisters.writeCr0(cpu, Cr0.PG)); // PG without PE
         isGp(() -> ControlRegisters.writeCr0(cpu, Cr0.NW)); // NW without CD
         isGp(() -> ControlRegisters.writeCr0(cpu, 1L << 32));
-        ControlRegisters.writeCr0(cpu, Cr0.PE | 1L << 20);
+        ControlRegisters.writeCr0(cpu, Cr0.PE | (1L << 20));
         assertThat(cpu.cr0).as("reserved bits are ignored, ET is fixed").isEqualTo(Cr0.PE | Cr0.ET);
         cpu.efer = Efer.LME;
         isGp(() -> ControlRegisters.writeCr0(cpu, Cr0.PE | Cr0.PG)); // long mode without PAE
@@ -72,7 +72,7 @@ class RegisterLegalityTest {
         isGp(() -> ControlRegisters.writeCr3(cpu, 1L << 52));
         isGp(() -> ControlRegisters.writeCr3(cpu, 1L << 63)); // no-flush without PCIDE
         cpu.cr4 |= Cr4.PCIDE;
-        ControlRegisters.writeCr3(cpu, 1L << 63 | 0x1005);
+        ControlRegisters.writeCr3(cpu, (1L << 63) | 0x1005);
         assertThat(cpu.cr3).isEqualTo(0x1005);
     }
 
@@ -123,18 +123,18 @@ class RegisterLegalityTest {
     void msrsSatisfyTheTdxModule() {
         long arch = cpu.msrs.read(Msr.IA32_ARCH_CAPABILITIES);
         for (int bit : new int[] {0, 1, 3, 5, 6, 8, 10, 11, 12, 13, 14, 15, 21}) {
-            assertThat(arch >>> bit & 1).as("bit %d", bit).isEqualTo(1);
+            assertThat((arch >>> bit) & 1).as("bit %d", bit).isEqualTo(1);
         }
-        assertThat(arch & (1 << 2 | 1 << 18)).isZero();
+        assertThat(arch & ((1 << 2) | (1 << 18))).isZero();
         assertThat(cpu.msrs.read(Msr.IA32_XAPIC_DISABLE_STATUS)).isEqualTo(1);
         assertThat(cpu.msrs.read(Msr.IA32_MISC_PACKAGE_CTLS) & 1).isEqualTo(1);
         assertThat(cpu.msrs.read(Msr.IA32_PERF_CAPABILITIES) & 0x3000).isEqualTo(0x3000);
-        assertThat(cpu.msrs.read(Msr.IA32_MTRRCAP) & (1 << 11 | 1 << 14)).isEqualTo(1 << 11 | 1 << 14);
+        assertThat(cpu.msrs.read(Msr.IA32_MTRRCAP) & ((1 << 11) | (1 << 14))).isEqualTo((1 << 11) | (1 << 14));
         assertThat(cpu.msrs.read(Msr.IA32_SMRR_MASK) & 0x400).isEqualTo(0x400);
         assertThat(cpu.msrs.read(Msr.IA32_TME_ACTIVATE) & 3).isEqualTo(3);
-        assertThat(cpu.msrs.read(Msr.IA32_MKTME_KEYID_PARTITIONING)).isEqualTo(32L << 32 | 31);
+        assertThat(cpu.msrs.read(Msr.IA32_MKTME_KEYID_PARTITIONING)).isEqualTo((32L << 32) | 31);
         assertThat(cpu.msrs.read(Msr.IA32_WBINVDP)).isEqualTo(cpu.msrs.read(Msr.IA32_WBNOINVDP));
-        assertThat(cpu.msrs.read(Msr.IA32_MISC_ENABLE) & 1 << 22).isZero();
+        assertThat(cpu.msrs.read(Msr.IA32_MISC_ENABLE) & (1 << 22)).isZero();
     }
 
     @Test

@@ -57,7 +57,7 @@ class EptTest {
             return;
         } else {
             assertThat(reason).isEqualTo(ExitReason.EPT_VIOLATION);
-            assertThat(guest.read(EXIT_QUALIFICATION)).isEqualTo(accessBit | (long) rights << 3
+            assertThat(guest.read(EXIT_QUALIFICATION)).isEqualTo(accessBit | ((long) rights << 3)
                     | ExitQualification.EPT_LINEAR_VALID | ExitQualification.EPT_TRANSLATED);
             assertThat(guest.read(GUEST_LINEAR_ADDRESS)).isEqualTo(PAGE);
         }
@@ -69,7 +69,7 @@ class EptTest {
         guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, VmxGuest.EPT_LEAVES | Ept.READ | Ept.EXECUTE);
         assertThat(guest.run()).isEqualTo(ExitReason.EPT_VIOLATION);
         // The guest's own accessed flag is written first: that fails already.
-        assertThat(guest.read(EXIT_QUALIFICATION)).isEqualTo(ExitQualification.EPT_WRITE | 5 << 3
+        assertThat(guest.read(EXIT_QUALIFICATION)).isEqualTo(ExitQualification.EPT_WRITE | (5 << 3)
                 | ExitQualification.EPT_LINEAR_VALID);
     }
 
@@ -85,19 +85,19 @@ class EptTest {
     @CsvSource({"2, true", "3, true", "7, true", "0, false", "1, false", "4, false", "5, false", "6, false"})
     void memoryTypes(int type, boolean misconfigured) {
         var guest = reads();
-        guest.memory.write(VmxGuest.leafAt(PAGE), 8, VmxGuest.FRAMES + PAGE | 7 | (long) type << 3);
+        guest.memory.write(VmxGuest.leafAt(PAGE), 8, (VmxGuest.FRAMES + PAGE) | 7 | ((long) type << 3));
         assertThat(guest.run()).isEqualTo(misconfigured ? ExitReason.EPT_MISCONFIGURATION : ExitReason.HLT);
     }
 
     @Test void reservedBitsOfTables() {
         var guest = reads();
-        guest.memory.write(VmxGuest.EPT_ROOT, 8, VmxGuest.EPT_ROOT + 0x1000 | 7 | 1 << 7);
+        guest.memory.write(VmxGuest.EPT_ROOT, 8, (VmxGuest.EPT_ROOT + 0x1000) | 7 | (1 << 7));
         assertThat(guest.run()).isEqualTo(ExitReason.EPT_MISCONFIGURATION);
     }
 
     @Test void largePage() {
         var guest = reads();
-        guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, VmxGuest.FRAMES | 7 | 6 << 3 | Ept.LARGE);
+        guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, VmxGuest.FRAMES | 7 | (6 << 3) | Ept.LARGE);
         guest.write(PAGE, 4, 0x12345678);
         assertThat(guest.run()).isEqualTo(ExitReason.HLT);
         assertThat(guest.lp.gprs()[0]).isEqualTo(0x12345678);
@@ -105,7 +105,7 @@ class EptTest {
 
     @Test void misalignedLargePageIsAMisconfiguration() {
         var guest = reads();
-        guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, VmxGuest.FRAMES + 0x1000 | 7 | 6 << 3 | Ept.LARGE);
+        guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, (VmxGuest.FRAMES + 0x1000) | 7 | (6 << 3) | Ept.LARGE);
         assertThat(guest.run()).isEqualTo(ExitReason.EPT_MISCONFIGURATION);
     }
 
@@ -170,16 +170,16 @@ class EptTest {
         memory.takeOwnership(VmxGuest.MSR_BITMAP_PA, 0x1000, hkid);
         // Shared EPT: SHARED is bit 47; a frame outside the guest.
         long root = 0x4_0000;
-        memory.write(root + 256 * 8, 8, root + 0x1000 | 7);
-        memory.write(root + 0x1000, 8, root + 0x2000 | 7);
-        memory.write(root + 0x2000, 8, root + 0x3000 | 7);
-        memory.write(root + 0x3000 + 0x11 * 8, 8, 0x5_0000 | 7 | 6 << 3);
+        memory.write(root + 256 * 8, 8, (root + 0x1000) | 7);
+        memory.write(root + 0x1000, 8, (root + 0x2000) | 7);
+        memory.write(root + 0x2000, 8, (root + 0x3000) | 7);
+        memory.write(root + 0x3000 + 0x11 * 8, 8, 0x5_0000 | 7 | (6 << 3));
         memory.write(0x5_0000, 4, 0x600d);
         guest.vmcs.write(SHARED_EPTP, root);
         guest.vmcs.write(GUEST_TD_HKID, hkid);
         // Linear 0x40_0000_0000 maps the shared gigabyte: PML4 entry 0, PDPT entry 256.
         memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 0x8000 + 0, hkid), 8, 0x87);
-        memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 8, hkid), 8, 1L << 47 | 0x87);
+        memory.write(PhysicalMemory.hpa(VmxGuest.FRAMES + VmxGuest.PML4 + 0x1000 + 8, hkid), 8, (1L << 47) | 0x87);
         guest.lp.gprs()[3] = PAGE;
         guest.lp.gprs()[2] = 0x4000_0000L + 0x1_1000;
         assertThat(guest.run()).isEqualTo(ExitReason.HLT);

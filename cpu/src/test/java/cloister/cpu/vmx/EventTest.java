@@ -29,7 +29,7 @@ class EventTest {
     }
 
     private static void inject(VmxGuest guest, int type, int vector, boolean code) {
-        guest.vmcs.write(ENTRY_INTERRUPTION_INFO, vector | type << 8 | (code ? Interruption.DELIVER_ERROR_CODE : 0)
+        guest.vmcs.write(ENTRY_INTERRUPTION_INFO, vector | (type << 8) | (code ? Interruption.DELIVER_ERROR_CODE : 0)
                 | Interruption.VALID);
     }
 

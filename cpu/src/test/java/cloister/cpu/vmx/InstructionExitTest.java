@@ -104,7 +104,7 @@ class InstructionExitTest {
         assertThat(q & (ExitQualification.IO_STRING | ExitQualification.IO_REP)).isEqualTo(0x30);
         assertThat(ExitQualification.ioPort(q)).isEqualTo(0x3f8);
         assertThat(guest.read(GUEST_LINEAR_ADDRESS)).isEqualTo(VmxGuest.DATA);
-        assertThat(guest.read(EXIT_INSTRUCTION_INFO)).isEqualTo(2 << 7 | 3 << 15);
+        assertThat(guest.read(EXIT_INSTRUCTION_INFO)).isEqualTo((2 << 7) | (3 << 15));
     }
 
     @Test void ioBitmapDecidesPortByPort() {

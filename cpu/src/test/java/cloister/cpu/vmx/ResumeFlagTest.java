@@ -45,7 +45,7 @@ class ResumeFlagTest {
             var guest = new VmxGuest().code(a -> a.nop());
             guest.vmcs.write(GUEST_RFLAGS, 2 | Rflags.IF);
             guest.vmcs.write(GUEST_RSP, VmxGuest.UNMAPPED + 0x800);
-            guest.vmcs.write(ENTRY_INTERRUPTION_INFO, Interruption.VALID | type << 8
+            guest.vmcs.write(ENTRY_INTERRUPTION_INFO, Interruption.VALID | (type << 8)
                     | (type == Interruption.EXTERNAL ? 0x41 : ExceptionVector.UD));
             assertThat(guest.run()).isEqualTo(ExitReason.EPT_VIOLATION);
             assertThat(guest.read(IDT_VECTORING_INFO)).isNotZero();

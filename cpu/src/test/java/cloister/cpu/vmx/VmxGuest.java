@@ -62,8 +62,8 @@ final class VmxGuest {
     }
 
     private void ept() {
-        memory.write(EPT_ROOT, 8, EPT_ROOT + 0x1000 | Ept.PERMISSIONS);
-        memory.write(EPT_ROOT + 0x1000, 8, EPT_ROOT + 0x2000 | Ept.PERMISSIONS);
+        memory.write(EPT_ROOT, 8, (EPT_ROOT + 0x1000) | Ept.PERMISSIONS);
+        memory.write(EPT_ROOT + 0x1000, 8, (EPT_ROOT + 0x2000) | Ept.PERMISSIONS);
         memory.write(EPT_ROOT + 0x2000, 8, EPT_LEAVES | Ept.PERMISSIONS);
         for (long gpa = 0; gpa < UNMAPPED; gpa += 0x1000) {
             map(gpa, FRAMES + gpa, Ept.PERMISSIONS);
@@ -72,11 +72,11 @@ final class VmxGuest {
     }
 
     static long leafAt(long gpa) {
-        return EPT_LEAVES + (gpa >>> 12 & 0x1ff) * 8;
+        return EPT_LEAVES + ((gpa >>> 12) & 0x1ff) * 8;
     }
 
     void map(long gpa, long pa, long rights) {
-        memory.write(leafAt(gpa), 8, pa | rights | (long) Ept.TYPE_WB << Ept.MEMORY_TYPE_SHIFT | Ept.SUPPRESS_VE);
+        memory.write(leafAt(gpa), 8, pa | rights | ((long) Ept.TYPE_WB << Ept.MEMORY_TYPE_SHIFT) | Ept.SUPPRESS_VE);
     }
 
     long read(long gpa, int bytes) {
@@ -88,14 +88,14 @@ final class VmxGuest {
     }
 
     private void guestTables() {
-        write(PML4, 8, PML4 + 0x1000 | 7);
-        write(PML4 + 0x1000, 8, PML4 + 0x1000 + 0x8000 | 7);
+        write(PML4, 8, (PML4 + 0x1000) | 7);
+        write(PML4 + 0x1000, 8, (PML4 + 0x1000 + 0x8000) | 7);
         write(PML4 + 0x9000, 8, 0x87);
         write(GDT + CS, 8, 0x00af_9b00_0000_ffffL);
         write(GDT + DS, 8, 0x00cf_9300_0000_ffffL);
         for (int vector = 0; vector < 256; vector++) {
             long handler = HANDLERS + 16L * vector;
-            write(IDT + 16L * vector, 8, handler & 0xffff | CS << 16 | 0x8e00L << 32 | (handler & 0xffff_0000L) << 32);
+            write(IDT + 16L * vector, 8, (handler & 0xffff) | (CS << 16) | (0x8e00L << 32) | ((handler & 0xffff_0000L) << 32));
             write(HANDLERS + 16L * vector, 1, 0xf4); // HLT: the handler number is in RIP
         }
     }
@@ -109,7 +109,7 @@ final class VmxGuest {
         vmcs.write(VM_EXIT_CONTROLS, Controls.EXIT_DEFAULT1 | Controls.EXIT_HOST_ADDRESS_SPACE_SIZE | Controls.EXIT_LOAD_EFER
                 | Controls.EXIT_SAVE_EFER | Controls.EXIT_ACKNOWLEDGE_INTERRUPT);
         vmcs.write(VM_ENTRY_CONTROLS, Controls.ENTRY_DEFAULT1 | Controls.ENTRY_IA32E_MODE_GUEST | Controls.ENTRY_LOAD_EFER);
-        vmcs.write(EPTP, EPT_ROOT | Ept.TYPE_WB | 3 << 3);
+        vmcs.write(EPTP, EPT_ROOT | Ept.TYPE_WB | (3 << 3));
         vmcs.write(VPID, 1);
         vmcs.write(MSR_BITMAP, MSR_BITMAP_PA);
         vmcs.write(IO_BITMAP_A, IO_BITMAPS_PA);
@@ -165,7 +165,7 @@ final class VmxGuest {
     }
 
     VmxGuest set(VmcsField field, long bits) {
-        vmcs.write(field, vmcs.read(field) | bits & 0xffff_ffffL);
+        vmcs.write(field, vmcs.read(field) | (bits & 0xffff_ffffL));
         return this;
     }
 

@@ -123,7 +123,7 @@ public final class AnonymousMemory implements UserMemory {
         if (mapping.frame[page] == 0) {
             populate(mapping, page);
         }
-        return ((long) (mapping.frame[page] - 1) << PhysicalMemory.FRAME_SHIFT) + (address & PAGE - 1);
+        return ((long) (mapping.frame[page] - 1) << PhysicalMemory.FRAME_SHIFT) + (address & (PAGE - 1));
     }
 
     /// Whether the 2 MiB around `address` are one physical block.
@@ -179,23 +179,23 @@ public final class AnonymousMemory implements UserMemory {
     }
 
     @Override public long read(long address, int bytes) {
-        if ((address & PAGE - 1) + bytes > PAGE) {
+        if ((address & (PAGE - 1)) + bytes > PAGE) {
             long value = 0;
             for (int i = 0; i < bytes; i++) {
-                value |= read(address + i, 1) << 8 * i;
+                value |= read(address + i, 1) << (8 * i);
             }
             return value;
         }
         var mapping = find(address);
         int frame = mapping.frame[mapping.page(address)];
         return frame == 0 ? 0
-                : memory.read(((long) (frame - 1) << PhysicalMemory.FRAME_SHIFT) + (address & PAGE - 1), bytes);
+                : memory.read(((long) (frame - 1) << PhysicalMemory.FRAME_SHIFT) + (address & (PAGE - 1)), bytes);
     }
 
     @Override public void write(long address, int bytes, long value) {
-        if ((address & PAGE - 1) + bytes > PAGE) {
+        if ((address & (PAGE - 1)) + bytes > PAGE) {
             for (int i = 0; i < bytes; i++) {
-                write(address + i, 1, value >>> 8 * i);
+                write(address + i, 1, value >>> (8 * i));
             }
             return;
         }
@@ -205,13 +205,13 @@ public final class AnonymousMemory implements UserMemory {
     @Override public void read(long address, byte[] target, int offset, int length) {
         for (int done = 0; done < length;) {
             long at = address + done;
-            int chunk = (int) Math.min(length - done, PAGE - (at & PAGE - 1));
+            int chunk = (int) Math.min(length - done, PAGE - (at & (PAGE - 1)));
             var mapping = find(at);
             int frame = mapping.frame[mapping.page(at)];
             if (frame == 0) {
                 Arrays.fill(target, offset + done, offset + done + chunk, (byte) 0);
             } else {
-                memory.read(((long) (frame - 1) << PhysicalMemory.FRAME_SHIFT) + (at & PAGE - 1), target, offset + done, chunk);
+                memory.read(((long) (frame - 1) << PhysicalMemory.FRAME_SHIFT) + (at & (PAGE - 1)), target, offset + done, chunk);
             }
             done += chunk;
         }
@@ -220,7 +220,7 @@ public final class AnonymousMemory implements UserMemory {
     @Override public void write(long address, byte[] source, int offset, int length) {
         for (int done = 0; done < length;) {
             long at = address + done;
-            int chunk = (int) Math.min(length - done, PAGE - (at & PAGE - 1));
+            int chunk = (int) Math.min(length - done, PAGE - (at & (PAGE - 1)));
             memory.write(fault(at), source, offset + done, chunk);
             done += chunk;
         }

@@ -110,7 +110,7 @@ public final class FrameAllocator {
     /// @throws KvmException ENOMEM
     public long allocateContiguous(long bytes, long alignment) {
         long pa = alignTo(alignment);
-        long size = bytes + PhysicalMemory.FRAME_SIZE - 1 & -PhysicalMemory.FRAME_SIZE;
+        long size = (bytes + PhysicalMemory.FRAME_SIZE - 1) & -PhysicalMemory.FRAME_SIZE;
         if (pa < 0 || pa + size > end) {
             throw new KvmException(Errno.ENOMEM, "no contiguous platform memory");
         }
@@ -119,7 +119,7 @@ public final class FrameAllocator {
     }
 
     private long alignTo(long alignment) {
-        long pa = next + alignment - 1 & -alignment;
+        long pa = (next + alignment - 1) & -alignment;
         if (pa >= end) {
             return -1;
         }

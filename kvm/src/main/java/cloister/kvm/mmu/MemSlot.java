@@ -19,7 +19,7 @@ public record MemSlot(int id, long baseGfn, long npages, long userspaceAddr, int
 
     /// The VMM's address of guest frame `gfn`.
     public long hva(long gfn) {
-        return userspaceAddr + (gfn - baseGfn << 12);
+        return userspaceAddr + ((gfn - baseGfn) << 12);
     }
 
     /// The page index in the guest_memfd of guest frame `gfn`.

@@ -22,7 +22,7 @@ public final class Spte {
     private static final int GENERATION_LOW_BITS = 8;
     private static final int GENERATION_HIGH_SHIFT = 52;
     private static final int GENERATION_HIGH_BITS = 11;
-    private static final long GENERATION_MASK = (1L << GENERATION_LOW_BITS + GENERATION_HIGH_BITS) - 1;
+    private static final long GENERATION_MASK = (1L << (GENERATION_LOW_BITS + GENERATION_HIGH_BITS)) - 1;
 
     private Spte() {
     }
@@ -35,7 +35,7 @@ public final class Spte {
     /// @param ignorePat whether the guest's PAT is ignored
     public static long leaf(long pa, int level, boolean writable, boolean ignorePat) {
         long spte = pa | Ept.READ | Ept.EXECUTE | Ept.ACCESSED | MMU_PRESENT | Ept.SUPPRESS_VE
-                | (long) Ept.TYPE_WB << Ept.MEMORY_TYPE_SHIFT;
+                | ((long) Ept.TYPE_WB << Ept.MEMORY_TYPE_SHIFT);
         if (writable) {
             spte |= Ept.WRITE | Ept.DIRTY;
         }
@@ -53,9 +53,9 @@ public final class Spte {
     /// An MMIO entry of an ordinary VM with the slots' generation.
     public static long mmio(long gpa, long generation) {
         long g = generation & GENERATION_MASK;
-        return MMIO_VALUE | gpa & Ept.ADDRESS
-                | (g & (1L << GENERATION_LOW_BITS) - 1) << GENERATION_LOW_SHIFT
-                | g >>> GENERATION_LOW_BITS << GENERATION_HIGH_SHIFT;
+        return MMIO_VALUE | (gpa & Ept.ADDRESS)
+                | ((g & ((1L << GENERATION_LOW_BITS) - 1)) << GENERATION_LOW_SHIFT)
+                | (g >>> GENERATION_LOW_BITS << GENERATION_HIGH_SHIFT);
     }
 
     /// Whether `spte` is an MMIO entry of an ordinary VM.
@@ -65,8 +65,8 @@ public final class Spte {
 
     /// Whether an MMIO entry belongs to the slots' generation.
     public static boolean isCurrentMmio(long spte, long generation) {
-        long g = spte >>> GENERATION_LOW_SHIFT & (1L << GENERATION_LOW_BITS) - 1
-                | (spte >>> GENERATION_HIGH_SHIFT & (1L << GENERATION_HIGH_BITS) - 1) << GENERATION_LOW_BITS;
+        long g = ((spte >>> GENERATION_LOW_SHIFT) & ((1L << GENERATION_LOW_BITS) - 1))
+                | (((spte >>> GENERATION_HIGH_SHIFT) & ((1L << GENERATION_HIGH_BITS) - 1)) << GENERATION_LOW_BITS);
         return g == (generation & GENERATION_MASK);
     }
 

@@ -78,7 +78,7 @@ public final class TdpMmu {
 
     /// The EPT pointer of the direct root: write-back, accessed and dirty flags on. [SDM Vol. 3 "EPT Pointer"]
     public long eptp() {
-        return direct.rootPa | Ept.TYPE_WB | (long) (direct.level - 1) << 3 | Ept.EPTP_ACCESSED_DIRTY;
+        return direct.rootPa | Ept.TYPE_WB | ((long) (direct.level - 1) << 3) | Ept.EPTP_ACCESSED_DIRTY;
     }
 
     /// Pages that [ExternalPageTables] did not give back.
@@ -127,7 +127,7 @@ public final class TdpMmu {
     private int maxLevel(MemSlot slot, long gfn) {
         long first = gfn & -PAGES_PER_2M;
         boolean fits = first >= slot.baseGfn() && first + PAGES_PER_2M <= slot.baseGfn() + slot.npages()
-                && (slot.hva(first) & FrameAllocator.BLOCK_SIZE - 1) == 0 && userMemory.isBlock(slot.hva(first))
+                && (slot.hva(first) & (FrameAllocator.BLOCK_SIZE - 1)) == 0 && userMemory.isBlock(slot.hva(first))
                 && (mirror == null || attributes.isUniform(first, first + PAGES_PER_2M));
         return fits ? 2 : 1;
     }
@@ -191,7 +191,7 @@ public final class TdpMmu {
         }
         long externalPa = frames.allocate();
         root.write(table, index, Spte.FROZEN);
-        long span = 1L << 9 * (at - 1);
+        long span = 1L << (9 * (at - 1));
         var result = commit(root, table, index, old, Spte.nonLeaf(child),
                 external.linkTable(gfn & -span, at, externalPa));
         if (result == FaultResult.FIXED) {

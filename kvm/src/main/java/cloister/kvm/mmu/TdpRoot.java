@@ -42,7 +42,7 @@ final class TdpRoot {
     }
 
     static int index(long gfn, int level) {
-        return (int) (gfn >>> 9 * (level - 1)) & ENTRIES - 1;
+        return (int) (gfn >>> (9 * (level - 1))) & (ENTRIES - 1);
     }
 
     long read(long tablePa, int index) {
@@ -78,7 +78,7 @@ final class TdpRoot {
     }
 
     private void forEachLeaf(long table, int at, long base, long first, long end, LeafVisitor visitor) {
-        long span = 1L << 9 * (at - 1);
+        long span = 1L << (9 * (at - 1));
         int from = first <= base ? 0 : (int) Math.min(ENTRIES, (first - base) / span);
         for (int i = from; i < ENTRIES; i++) {
             long gfn = base + i * span;

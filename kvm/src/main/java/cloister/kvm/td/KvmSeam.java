@@ -180,7 +180,7 @@ public final class KvmSeam {
     /// TDH.MEM.SEPT.ADD below an entry of `level`.
     public long memSeptAdd(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
         clflushPage(pagePa);
-        return call(SeamcallLeaf.MEM_SEPT_ADD, fill(out, gpa | level - 1, tdrPa, pagePa, 0));
+        return call(SeamcallLeaf.MEM_SEPT_ADD, fill(out, gpa | (level - 1), tdrPa, pagePa, 0));
     }
 
     /// TDH.MEM.PAGE.ADD with the content at `sourcePa`.
@@ -192,12 +192,12 @@ public final class KvmSeam {
     /// TDH.MEM.PAGE.AUG.
     public long memPageAug(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
         clflushPage(pagePa);
-        return call(SeamcallLeaf.MEM_PAGE_AUG, fill(out, gpa | level - 1, tdrPa, pagePa, 0));
+        return call(SeamcallLeaf.MEM_PAGE_AUG, fill(out, gpa | (level - 1), tdrPa, pagePa, 0));
     }
 
     /// TDH.MEM.RANGE.BLOCK.
     public long memRangeBlock(long tdrPa, long gpa, int level, SeamRegs out) {
-        return call(SeamcallLeaf.MEM_RANGE_BLOCK, fill(out, gpa | level - 1, tdrPa, 0, 0));
+        return call(SeamcallLeaf.MEM_RANGE_BLOCK, fill(out, gpa | (level - 1), tdrPa, 0, 0));
     }
 
     /// TDH.MEM.TRACK.
@@ -207,7 +207,7 @@ public final class KvmSeam {
 
     /// TDH.MEM.PAGE.REMOVE.
     public long memPageRemove(long tdrPa, long gpa, int level, SeamRegs out) {
-        return call(SeamcallLeaf.MEM_PAGE_REMOVE, fill(out, gpa | level - 1, tdrPa, 0, 0));
+        return call(SeamcallLeaf.MEM_PAGE_REMOVE, fill(out, gpa | (level - 1), tdrPa, 0, 0));
     }
 
     // --- vCPUs

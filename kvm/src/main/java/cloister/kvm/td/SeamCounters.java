@@ -12,7 +12,7 @@ public final class SeamCounters {
 
     /// Counts a call.
     public void count(int leaf, String name, boolean wasBusy) {
-        int i = leaf & LEAVES - 1;
+        int i = leaf & (LEAVES - 1);
         names[i] = name;
         calls[i]++;
         if (wasBusy) {

@@ -112,14 +112,14 @@ public final class TdxSystem {
         FrameAllocator frames = host.frames();
         long free = frames.startPa();
         long base = free & -GIB;
-        long end = frames.endPa() + GIB - 1 & -GIB;
+        long end = (frames.endPa() + GIB - 1) & -GIB;
         long size = end - base;
         long[] pamtSizes = {pamtSize(size, 12, PAMT_4K_ENTRY_SIZE), pamtSize(size, 21, PAMT_2M_ENTRY_SIZE),
                 pamtSize(size, 30, PAMT_1G_ENTRY_SIZE)};
         long pamtBytes = pamtSizes[0] + pamtSizes[1] + pamtSizes[2];
         long pamt = frames.allocateContiguous(pamtBytes, PhysicalMemory.FRAME_SIZE);
         int maxReserved = (int) read(MAX_RESERVED_PER_TDMR);
-        int infoSize = TDMR_INFO_SIZE + RESERVED_AREA_SIZE * maxReserved + TDMR_INFO_ALIGNMENT - 1 & -TDMR_INFO_ALIGNMENT;
+        int infoSize = (TDMR_INFO_SIZE + RESERVED_AREA_SIZE * maxReserved + TDMR_INFO_ALIGNMENT - 1) & -TDMR_INFO_ALIGNMENT;
         long info = frames.allocateContiguous(infoSize, PhysicalMemory.FRAME_SIZE);
         long[] head = {base, size, pamt + pamtSizes[0] + pamtSizes[1], pamtSizes[2], pamt + pamtSizes[0], pamtSizes[1],
                 pamt, pamtSizes[0]};
@@ -151,7 +151,7 @@ public final class TdxSystem {
     }
 
     private long pamtSize(long tdmrSize, int pageShift, long entrySizeField) {
-        return (tdmrSize >>> pageShift) * read(entrySizeField) + PhysicalMemory.FRAME_SIZE - 1 & -PhysicalMemory.FRAME_SIZE;
+        return ((tdmrSize >>> pageShift) * read(entrySizeField) + PhysicalMemory.FRAME_SIZE - 1) & -PhysicalMemory.FRAME_SIZE;
     }
 
     /// Takes a KeyID for a TD.

@@ -44,8 +44,8 @@ final class ApicBus {
 
     /// Sends what the ICR of `source` says. `destination` is bits 63:32 of an x2APIC ICR or the 8 bits of an xAPIC one.
     void send(LocalApic source, int icr, int destination) {
-        int shorthand = icr >>> 18 & 3;
-        int mode = icr >>> 8 & 7;
+        int shorthand = (icr >>> 18) & 3;
+        int mode = (icr >>> 8) & 7;
         boolean level = (icr & ICR_LEVEL) != 0;
         boolean assertLevel = (icr & ICR_ASSERT) != 0;
         if (mode == INIT && level && !assertLevel) {
@@ -59,7 +59,7 @@ final class ApicBus {
         boolean x2apic = source.isX2apic();
         boolean logical = (icr & ICR_LOGICAL) != 0;
         boolean everyone = shorthand == SHORTHAND_ALL || shorthand == SHORTHAND_OTHERS
-                || !logical && destination == (x2apic ? -1 : 0xff);
+                || (!logical && destination == (x2apic ? -1 : 0xff));
         deliver(source, shorthand == SHORTHAND_OTHERS, everyone, logical, destination, mode, vector, false);
     }
 
@@ -68,7 +68,7 @@ final class ApicBus {
         int taken = 0;
         for (int i = 0; i < apics.size(); i++) {
             var apic = apics.get(i);
-            if (!apic.isEnabled() || exceptSource && apic == source) {
+            if (!apic.isEnabled() || (exceptSource && apic == source)) {
                 continue;
             }
             if (everyone || (logical ? apic.matchesLogical(destination) : apic.apicId() == destination)) {
@@ -90,13 +90,13 @@ final class ApicBus {
         int destination = destination(address);
         boolean logical = (address & 4) != 0;
         boolean everyone = !logical && (x2apicIds && broadcastQuirkOff ? destination == -1
-                : (destination & 0xff) == 0xff && destination >>> 8 == 0 || destination == -1);
-        return deliver(null, false, everyone, logical, destination, data >>> 8 & 7, data & 0xff, (data & 1 << 15) != 0);
+                : ((destination & 0xff) == 0xff && destination >>> 8 == 0) || destination == -1);
+        return deliver(null, false, everyone, logical, destination, (data >>> 8) & 7, data & 0xff, (data & (1 << 15)) != 0);
     }
 
     private int destination(long address) {
         int low = (int) (address >>> 12) & 0xff;
-        return x2apicIds ? low | (int) (address >>> 40) << 8 : low;
+        return x2apicIds ? low | ((int) (address >>> 40) << 8) : low;
     }
 
     /// KVM_SET_GSI_ROUTING.
@@ -105,7 +105,7 @@ final class ApicBus {
             if (route.gsi() < 0 || route.gsi() >= MAX_GSI) {
                 throw new KvmException(Errno.EINVAL, "GSI " + route.gsi());
             }
-            if (x2apicIds && (route.address() >>> 32 & 0xff) != 0) {
+            if (x2apicIds && ((route.address() >>> 32) & 0xff) != 0) {
                 throw new KvmException(Errno.EINVAL, "reserved bits in the MSI address of GSI " + route.gsi());
             }
         }
@@ -130,7 +130,7 @@ final class ApicBus {
         vectors.clear();
         for (int gsi = 0; gsi < ioapicPins; gsi++) {
             var route = routes[gsi];
-            if (route == null || (route.data() & 1 << 15) == 0) {
+            if (route == null || (route.data() & (1 << 15)) == 0) {
                 continue;
             }
             int destination = destination(route.address());

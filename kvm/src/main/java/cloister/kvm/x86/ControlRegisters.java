@@ -53,12 +53,12 @@ final class ControlRegisters {
 
     /// The guest's CR0.
     long cr0() {
-        return cr0Hidden & ~CR0_GUEST_OWNED | vmcs.read(GUEST_CR0) & CR0_GUEST_OWNED;
+        return (cr0Hidden & ~CR0_GUEST_OWNED) | (vmcs.read(GUEST_CR0) & CR0_GUEST_OWNED);
     }
 
     /// The guest's CR4.
     long cr4() {
-        return cr4Hidden & ~CR4_GUEST_OWNED | vmcs.read(GUEST_CR4) & CR4_GUEST_OWNED;
+        return (cr4Hidden & ~CR4_GUEST_OWNED) | (vmcs.read(GUEST_CR4) & CR4_GUEST_OWNED);
     }
 
     long cr3() {
@@ -76,7 +76,7 @@ final class ControlRegisters {
 
     private void loadCr0(long value) {
         cr0Hidden = value | Cr0.ET;
-        vmcs.write(GUEST_CR0, value & ~CR0_ALWAYS_OFF | CR0_ALWAYS_ON | Cr0.ET);
+        vmcs.write(GUEST_CR0, (value & ~CR0_ALWAYS_OFF) | CR0_ALWAYS_ON | Cr0.ET);
         vmcs.write(CR0_READ_SHADOW, value | Cr0.ET);
     }
 
@@ -105,7 +105,7 @@ final class ControlRegisters {
         long masked = value & Cr0.DEFINED;
         boolean turnsPagingOn = (masked & ~old & Cr0.PG) != 0;
         if (turnsPagingOn && (efer & Efer.LME) != 0) {
-            if ((cr4() & Cr4.PAE) == 0 || (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & 1 << 13) != 0) {
+            if ((cr4() & Cr4.PAE) == 0 || (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 13)) != 0) {
                 return false;
             }
             enterLongMode();
@@ -127,7 +127,7 @@ final class ControlRegisters {
     private void enterLongMode() {
         int tr = vmcs.readInt(GUEST_TR_ACCESS_RIGHTS);
         if ((tr & 0xf) != 0xb) {
-            vmcs.write(GUEST_TR_ACCESS_RIGHTS, tr & ~0xf | 0xb);
+            vmcs.write(GUEST_TR_ACCESS_RIGHTS, (tr & ~0xf) | 0xb);
         }
         loadEfer(efer | Efer.LMA);
     }
@@ -174,7 +174,7 @@ final class ControlRegisters {
             throw GuestGp.INSTANCE;
         }
         boolean nxChanged = ((value ^ efer) & Efer.NXE) != 0;
-        loadEfer(byHost ? value : value & ~Efer.LMA | efer & Efer.LMA);
+        loadEfer(byHost ? value : (value & ~Efer.LMA) | (efer & Efer.LMA));
         if (nxChanged) {
             vcpu.flushGuestTlb();
         }

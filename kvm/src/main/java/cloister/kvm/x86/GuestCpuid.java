@@ -63,13 +63,13 @@ final class GuestCpuid {
     /// The state components that XCR0 may enable.
     long supportedXcr0() {
         var entry = find(0xd, 0);
-        return entry == null ? 0 : entry.eax() & 0xffff_ffffL | (long) entry.edx() << 32;
+        return entry == null ? 0 : (entry.eax() & 0xffff_ffffL) | ((long) entry.edx() << 32);
     }
 
     /// The state components that IA32_XSS may enable.
     long supportedXss() {
         var entry = find(0xd, 1);
-        return entry == null ? 0 : entry.ecx() & 0xffff_ffffL | (long) entry.edx() << 32;
+        return entry == null ? 0 : (entry.ecx() & 0xffff_ffffL) | ((long) entry.edx() << 32);
     }
 
     /// EDX of leaf 7.
@@ -129,7 +129,7 @@ final class GuestCpuid {
     private boolean isOutOfRange(int leaf) {
         int base = leaf & 0xc000_0000;
         var last = find(base, 0);
-        return last == null || Integer.compareUnsigned(leaf, last.eax()) > 0 || base == 0 && !hasLeaf(leaf) && leaf < 0;
+        return last == null || Integer.compareUnsigned(leaf, last.eax()) > 0 || (base == 0 && !hasLeaf(leaf) && leaf < 0);
     }
 
     private int xsaveSize(long components, boolean compact) {
@@ -140,7 +140,7 @@ final class GuestCpuid {
                 continue;
             }
             if (compact) {
-                size = ((component.ecx() & 2) != 0 ? size + 63 & -64 : size) + component.eax();
+                size = ((component.ecx() & 2) != 0 ? (size + 63) & -64 : size) + component.eax();
             } else {
                 size = Math.max(size, component.ebx() + component.eax());
             }

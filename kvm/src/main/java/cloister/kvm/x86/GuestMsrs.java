@@ -45,7 +45,7 @@ final class GuestMsrs {
     private final long[] fixedMtrrs = new long[11];
     private final long[] mcBanks = new long[4 * MC_BANKS];
     private long mtrrDefType;
-    private long miscEnable = 1L | 1 << 11 | 1 << 12;
+    private long miscEnable = 1L | (1 << 11) | (1 << 12);
     private long miscFeatures;
     private long featureControl;
     private long tscAdjust;
@@ -104,10 +104,10 @@ final class GuestMsrs {
             case Msr.IA32_PAT -> pat;
             case Msr.IA32_ARCH_CAPABILITIES -> requireFeature(ARCH_CAPABILITIES_FEATURE, archCapabilities);
             case BBL_CR_CTL3 -> 0xbe702111L;
-            case Msr.IA32_MCG_CAP -> 1L << 8 | MC_BANKS;
+            case Msr.IA32_MCG_CAP -> (1L << 8) | MC_BANKS;
             case Msr.IA32_MCG_STATUS -> mcgStatus;
             case Msr.IA32_MCG_CTL -> mcgCtl;
-            case Msr.IA32_PERF_STATUS -> 1000L | 4L << 40;
+            case Msr.IA32_PERF_STATUS -> 1000L | (4L << 40);
             case Msr.IA32_MISC_ENABLE -> miscEnable;
             case Msr.IA32_SPEC_CTRL -> requireFeature(1 << 26, specCtrl);
             case IA32_POWER_CTL -> powerCtl;
@@ -160,7 +160,7 @@ final class GuestMsrs {
                 machine.writeHardware(msr, value, byHost);
             }
             case Msr.IA32_DEBUGCTL -> require((value & ~3L) == 0);
-            case Msr.IA32_MISC_ENABLE -> miscEnable = value & ~(1L << 11 | 1L << 12) | 1L << 11 | 1L << 12;
+            case Msr.IA32_MISC_ENABLE -> miscEnable = (value & ~((1L << 11) | (1L << 12))) | (1L << 11) | (1L << 12);
             case Msr.IA32_SPEC_CTRL -> {
                 requireFeature(1 << 26, 0);
                 require((value & ~SPEC_CTRL_ALLOWED) == 0);
@@ -178,7 +178,7 @@ final class GuestMsrs {
         int fixed = fixedMtrr(msr);
         if (fixed >= 0) {
             for (int i = 0; i < 8; i++) {
-                require(isMtrrType((int) (value >>> 8 * i) & 0xff));
+                require(isMtrrType((int) (value >>> (8 * i)) & 0xff));
             }
             fixedMtrrs[fixed] = value;
             return true;
@@ -200,8 +200,8 @@ final class GuestMsrs {
 
     private boolean writeMachineCheck(int msr, long value, boolean byHost) {
         if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
-            int kind = msr - Msr.IA32_MC0_CTL & 3;
-            require(byHost || kind > 1 || value == 0 || kind == 0 && (value == -1 || value == -1 << 1));
+            int kind = (msr - Msr.IA32_MC0_CTL) & 3;
+            require(byHost || kind > 1 || value == 0 || (kind == 0 && (value == -1 || value == -1 << 1)));
             mcBanks[msr - Msr.IA32_MC0_CTL] = value;
             return true;
         }
@@ -229,12 +229,12 @@ final class GuestMsrs {
     }
 
     private static boolean isMtrrType(int type) {
-        return type < 8 && (0x73 & 1 << type) != 0;
+        return type < 8 && (0x73 & (1 << type)) != 0;
     }
 
     private static boolean isValidPat(long value) {
         for (int i = 0; i < 8; i++) {
-            int type = (int) (value >>> 8 * i) & 0xff;
+            int type = (int) (value >>> (8 * i)) & 0xff;
             if (type >= 8 || type == 2 || type == 3) {
                 return false;
             }

@@ -27,7 +27,7 @@ final class GuestWalk {
                 return walk(vm, linear, cr3 & ADDRESS, (cr4 & Cr4.LA57) != 0 ? 5 : 4);
             }
             if ((cr4 & Cr4.PAE) != 0) {
-                long pdpte = vm.readGuest((cr3 & 0xffff_ffe0L) + 8 * (linear >>> 30 & 3), 8);
+                long pdpte = vm.readGuest((cr3 & 0xffff_ffe0L) + 8 * ((linear >>> 30) & 3), 8);
                 return (pdpte & PRESENT) == 0 ? NONE : walk(vm, linear & 0xffff_ffffL, pdpte & ADDRESS, 2);
             }
             return walk32(vm, linear, cr3, (cr4 & Cr4.PSE) != 0);
@@ -40,27 +40,27 @@ final class GuestWalk {
         long table = root;
         for (int level = levels;; level--) {
             int shift = 12 + 9 * (level - 1);
-            long entry = vm.readGuest(table + 8 * (linear >>> shift & 511), 8);
+            long entry = vm.readGuest(table + 8 * ((linear >>> shift) & 511), 8);
             if ((entry & PRESENT) == 0) {
                 return NONE;
             }
-            if (level == 1 || level <= 3 && (entry & LARGE) != 0) {
+            if (level == 1 || (level <= 3 && (entry & LARGE) != 0)) {
                 long mask = (1L << shift) - 1;
-                return entry & ADDRESS & ~mask | linear & mask;
+                return (entry & ADDRESS & ~mask) | (linear & mask);
             }
             table = entry & ADDRESS;
         }
     }
 
     private static long walk32(Vm vm, long linear, long cr3, boolean pse) {
-        long pde = vm.readGuest((cr3 & 0xffff_f000L) + 4 * (linear >>> 22 & 1023), 4);
+        long pde = vm.readGuest((cr3 & 0xffff_f000L) + 4 * ((linear >>> 22) & 1023), 4);
         if ((pde & PRESENT) == 0) {
             return NONE;
         }
         if (pse && (pde & LARGE) != 0) {
-            return (pde >>> 13 & 0xff) << 32 | pde & 0xffc0_0000L | linear & 0x3f_ffff;
+            return (((pde >>> 13) & 0xff) << 32) | (pde & 0xffc0_0000L) | (linear & 0x3f_ffff);
         }
-        long pte = vm.readGuest((pde & 0xffff_f000L) + 4 * (linear >>> 12 & 1023), 4);
-        return (pte & PRESENT) == 0 ? NONE : pte & 0xffff_f000L | linear & 0xfff;
+        long pte = vm.readGuest((pde & 0xffff_f000L) + 4 * ((linear >>> 12) & 1023), 4);
+        return (pte & PRESENT) == 0 ? NONE : (pte & 0xffff_f000L) | (linear & 0xfff);
     }
 }

@@ -40,7 +40,7 @@ public final class KvmModule implements Kvm {
             case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, PRE_FAULT_MEMORY, X86_APIC_BUS_CYCLES_NS -> 1;
             case X2APIC_API -> 3;
             case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
-            case VM_TYPES -> 1L << VmType.DEFAULT.number() | 1L << VmType.TDX.number();
+            case VM_TYPES -> (1L << VmType.DEFAULT.number()) | (1L << VmType.TDX.number());
             case MEMORY_ATTRIBUTES, GUEST_MEMFD, X86_USER_SPACE_MSR -> 0;
         };
     }

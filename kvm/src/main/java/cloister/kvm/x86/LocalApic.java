@@ -11,7 +11,7 @@ import java.nio.ByteOrder;
 final class LocalApic {
     private static final int MAX_LVT = 5;
     private static final int X2APIC_MSR_BASE = 0x800;
-    private static final int LVT_MASK = LVT_MASKED | 1 << 12 | 0xff;
+    private static final int LVT_MASK = LVT_MASKED | (1 << 12) | 0xff;
 
     private final ApicOwner owner;
     private final ApicBus bus;
@@ -50,7 +50,7 @@ final class LocalApic {
             page.write(i << 4, 0);
         }
         set(ID, id);
-        set(VERSION, 0x14 | MAX_LVT << 16 | (userspaceIoapic ? VERSION_DIRECTED_EOI : 0));
+        set(VERSION, 0x14 | (MAX_LVT << 16) | (userspaceIoapic ? VERSION_DIRECTED_EOI : 0));
         for (int lvt = LVT_TIMER; lvt <= LVT_ERROR; lvt += 0x10) {
             set(lvt, LVT_MASKED);
         }
@@ -67,7 +67,7 @@ final class LocalApic {
     /// The IOAPIC is the VMM's: the version register offers directed EOI.
     void userspaceIoapic(boolean value) {
         userspaceIoapic = value;
-        set(VERSION, 0x14 | MAX_LVT << 16 | (value ? VERSION_DIRECTED_EOI : 0));
+        set(VERSION, 0x14 | (MAX_LVT << 16) | (value ? VERSION_DIRECTED_EOI : 0));
     }
 
     /// KVM_CAP_X86_APIC_BUS_CYCLES_NS.
@@ -95,7 +95,7 @@ final class LocalApic {
         }
         if (!byHost) {
             boolean fromX2 = oldMode == (BASE_MSR_ENABLED | BASE_MSR_X2APIC);
-            if (fromX2 && newMode == BASE_MSR_ENABLED || oldMode == 0 && (newMode & BASE_MSR_X2APIC) != 0) {
+            if ((fromX2 && newMode == BASE_MSR_ENABLED) || (oldMode == 0 && (newMode & BASE_MSR_X2APIC) != 0)) {
                 throw GuestGp.INSTANCE;
             }
         }
@@ -127,7 +127,7 @@ final class LocalApic {
     }
 
     private int x2apicLdr() {
-        return owner.id() >> 4 << 16 | 1 << (owner.id() & 15);
+        return (owner.id() >> 4 << 16) | (1 << (owner.id() & 15));
     }
 
     /// The APIC id that messages are addressed to.
@@ -139,7 +139,7 @@ final class LocalApic {
     boolean matchesLogical(int destination) {
         int ldr = reg(LDR);
         if (isX2apic()) {
-            return destination == -1 || ldr >>> 16 == destination >>> 16 && (ldr & destination & 0xffff) != 0;
+            return destination == -1 || (ldr >>> 16 == destination >>> 16 && (ldr & destination & 0xffff) != 0);
         }
         int logical = ldr >>> 24;
         int mda = destination & 0xff;
@@ -232,7 +232,7 @@ final class LocalApic {
 
     /// The highest requested vector and the highest in service, as the guest interrupt status holds them.
     int guestInterruptStatus() {
-        return Math.max(0, highest(ISR)) << 8 | Math.max(0, highest(IRR));
+        return (Math.max(0, highest(ISR)) << 8) | Math.max(0, highest(IRR));
     }
 
     /// The guest wrote the register at `offset`, and the processor stored it. [LINUX kvm_apic_write_nodecode]
@@ -246,7 +246,7 @@ final class LocalApic {
 
     /// The guest's EOI was virtualised and exited because the EOI-exit bitmap names `vector`.
     void broadcastEoi(int vector) {
-        if ((page.read(TMR + (vector >> 5 << 4)) & 1 << (vector & 31)) != 0
+        if ((page.read(TMR + (vector >> 5 << 4)) & (1 << (vector & 31))) != 0
                 && (reg(SPIV) & SPIV_SUPPRESS_EOI_BROADCAST) == 0) {
             owner.levelEoi(vector);
         }
@@ -268,16 +268,16 @@ final class LocalApic {
 
     /// RDMSR of an x2APIC register.
     long readMsr(int msr) {
-        int offset = msr - X2APIC_MSR_BASE << 4;
+        int offset = (msr - X2APIC_MSR_BASE) << 4;
         if (!isX2apic() || offset == DFR || offset == ICR2 || !readable(offset)) {
             throw GuestGp.INSTANCE;
         }
-        return offset == ICR ? reg(ICR) & 0xffff_ffffL | (long) reg(ICR2) << 32 : read(offset) & 0xffff_ffffL;
+        return offset == ICR ? (reg(ICR) & 0xffff_ffffL) | ((long) reg(ICR2) << 32) : read(offset) & 0xffff_ffffL;
     }
 
     /// WRMSR of an x2APIC register.
     void writeMsr(int msr, long value) {
-        int offset = msr - X2APIC_MSR_BASE << 4;
+        int offset = (msr - X2APIC_MSR_BASE) << 4;
         if (!isX2apic() || offset == DFR || offset == ICR2 || offset == ID || offset == LDR) {
             throw GuestGp.INSTANCE;
         }
@@ -287,7 +287,7 @@ final class LocalApic {
             bus.send(this, (int) value, (int) (value >>> 32));
             return;
         }
-        if (value >>> 32 != 0 || (offset == EOI || offset == ESR) && value != 0) {
+        if (value >>> 32 != 0 || ((offset == EOI || offset == ESR) && value != 0)) {
             throw GuestGp.INSTANCE;
         }
         if (offset == SELF_IPI) {
@@ -338,8 +338,8 @@ final class LocalApic {
             case ICR2 -> set(ICR2, value & 0xff00_0000);
             case LVT_TIMER -> writeLvtTimer(value);
             case LVT_THERMAL, LVT_ERROR -> set(offset, lvt(value, LVT_MASK));
-            case LVT_PMC -> set(offset, lvt(value, LVT_MASK | 7 << 8));
-            case LVT_LINT0, LVT_LINT1 -> set(offset, lvt(value, LVT_MASK | 7 << 8 | 1 << 13 | 1 << 15));
+            case LVT_PMC -> set(offset, lvt(value, LVT_MASK | (7 << 8)));
+            case LVT_LINT0, LVT_LINT1 -> set(offset, lvt(value, LVT_MASK | (7 << 8) | (1 << 13) | (1 << 15)));
             case TIMER_INITIAL_COUNT -> writeInitialCount(value);
             case TIMER_DIVIDE -> {
                 set(TIMER_DIVIDE, value & 0xb);
@@ -353,7 +353,7 @@ final class LocalApic {
     }
 
     private int lvt(int value, int mask) {
-        return isSoftwareEnabled() ? value & mask : value & mask | LVT_MASKED;
+        return isSoftwareEnabled() ? value & mask : (value & mask) | LVT_MASKED;
     }
 
     private void writeSpiv(int value) {
@@ -387,7 +387,7 @@ final class LocalApic {
     }
 
     private long divisor() {
-        int shift = (reg(TIMER_DIVIDE) & 3 | reg(TIMER_DIVIDE) >> 1 & 4) + 1 & 7;
+        int shift = (((reg(TIMER_DIVIDE) & 3) | ((reg(TIMER_DIVIDE) >> 1) & 4)) + 1) & 7;
         return 1L << shift;
     }
 

@@ -75,7 +75,7 @@ final class MmioEmulator {
         if (vcpu.is64Bit()) {
             return CodeMode.BITS64;
         }
-        return (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & 1 << 14) != 0 ? CodeMode.BITS32 : CodeMode.BITS16;
+        return (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 14)) != 0 ? CodeMode.BITS32 : CodeMode.BITS16;
     }
 
     private int fetch() {
@@ -158,12 +158,12 @@ final class MmioEmulator {
 
     /// The result, and its flags into RFLAGS.
     private long compute(Op op, long a, long b, int size) {
-        long mask = size == 8 ? -1 : (1L << 8 * size) - 1;
+        long mask = size == 8 ? -1 : (1L << (8 * size)) - 1;
         long flags = vmcs.read(GUEST_RFLAGS);
         long carryIn = op == Op.ADC || op == Op.SBB ? flags & Rflags.CF : 0;
         long x = a & mask;
         long y = b & mask;
-        long bit = 1L << (y & 8 * size - 1);
+        long bit = 1L << (y & (8 * size - 1));
         long result = switch (op) {
             case ADD, ADC -> x + y + carryIn;
             case SUB, CMP, SBB -> x - y - carryIn;
@@ -181,9 +181,9 @@ final class MmioEmulator {
         switch (op) {
             case NOT -> {
             }
-            case BT, BTS, BTR, BTC -> vmcs.write(GUEST_RFLAGS, flags & ~Rflags.CF | ((x & bit) != 0 ? Rflags.CF : 0));
-            case INC -> vmcs.write(GUEST_RFLAGS, statusFlags(flags, x, 1, result, size, true) & ~Rflags.CF | flags & Rflags.CF);
-            case DEC -> vmcs.write(GUEST_RFLAGS, statusFlags(flags, x, 1, result, size, false) & ~Rflags.CF | flags & Rflags.CF);
+            case BT, BTS, BTR, BTC -> vmcs.write(GUEST_RFLAGS, (flags & ~Rflags.CF) | ((x & bit) != 0 ? Rflags.CF : 0));
+            case INC -> vmcs.write(GUEST_RFLAGS, (statusFlags(flags, x, 1, result, size, true) & ~Rflags.CF) | (flags & Rflags.CF));
+            case DEC -> vmcs.write(GUEST_RFLAGS, (statusFlags(flags, x, 1, result, size, false) & ~Rflags.CF) | (flags & Rflags.CF));
             case ADD, ADC -> vmcs.write(GUEST_RFLAGS, statusFlags(flags, x, y, result, size, true));
             case SUB, CMP, SBB -> vmcs.write(GUEST_RFLAGS, statusFlags(flags, x, y, result, size, false));
             default -> vmcs.write(GUEST_RFLAGS, logicFlags(flags, result, size));
@@ -192,14 +192,14 @@ final class MmioEmulator {
     }
 
     private static long logicFlags(long flags, long result, int size) {
-        long sign = 1L << 8 * size - 1;
-        return flags & ~Rflags.STATUS | (result == 0 ? Rflags.ZF : 0) | ((result & sign) != 0 ? Rflags.SF : 0)
+        long sign = 1L << (8 * size - 1);
+        return (flags & ~Rflags.STATUS) | (result == 0 ? Rflags.ZF : 0) | ((result & sign) != 0 ? Rflags.SF : 0)
                 | ((Long.bitCount(result & 0xff) & 1) == 0 ? Rflags.PF : 0);
     }
 
     private static long statusFlags(long flags, long x, long y, long result, int size, boolean add) {
-        long sign = 1L << 8 * size - 1;
-        long carries = add ? x & y | (x | y) & ~result : ~x & y | (~x | y) & result;
+        long sign = 1L << (8 * size - 1);
+        long carries = add ? (x & y) | ((x | y) & ~result) : (~x & y) | ((~x | y) & result);
         long overflow = add ? (x ^ result) & (y ^ result) : (x ^ y) & (x ^ result);
         return logicFlags(flags, result, size) | ((carries & sign) != 0 ? Rflags.CF : 0)
                 | ((overflow & sign) != 0 ? Rflags.OF : 0) | ((carries & 8) != 0 ? Rflags.AF : 0);
@@ -257,7 +257,7 @@ final class MmioEmulator {
 
     private long address(int segment, long offset) {
         long base = vcpu.is64Bit() && segment < 4 ? 0 : vmcs.read(VmcsField.ofSegment(GUEST_ES_BASE, segment));
-        return vcpu.translate(vcpu.is64Bit() ? base + offset : base + offset & LOW);
+        return vcpu.translate(vcpu.is64Bit() ? base + offset : (base + offset) & LOW);
     }
 
     // --- accesses
@@ -274,7 +274,7 @@ final class MmioEmulator {
             return null;
         }
         if (isApic(gpa)) {
-            readValue = vcpu.apic.readMmio((int) gpa & 0xff0) >>> 8 * ((int) gpa & 3) & LOW;
+            readValue = (vcpu.apic.readMmio((int) gpa & 0xff0) >>> (8 * ((int) gpa & 3))) & LOW;
             return null;
         }
         vcpu.completion = () -> {
@@ -316,22 +316,22 @@ final class MmioEmulator {
 
     private long register(int number, int size) {
         if (size == 1 && number >= 16) {
-            return vcpu.gprs[number - 16] >>> 8 & 0xff;
+            return (vcpu.gprs[number - 16] >>> 8) & 0xff;
         }
         long value = vcpu.gprs[number];
-        return size == 8 ? value : value & (1L << 8 * size) - 1;
+        return size == 8 ? value : value & ((1L << (8 * size)) - 1);
     }
 
     private void register(int number, int size, long value) {
         if (size == 1 && number >= 16) {
-            vcpu.gprs[number - 16] = vcpu.gprs[number - 16] & ~0xff00L | (value & 0xff) << 8;
+            vcpu.gprs[number - 16] = (vcpu.gprs[number - 16] & ~0xff00L) | ((value & 0xff) << 8);
             return;
         }
-        long mask = (1L << 8 * size) - 1;
+        long mask = (1L << (8 * size)) - 1;
         vcpu.gprs[number] = switch (size) {
             case 8 -> value;
             case 4 -> value & LOW;
-            default -> vcpu.gprs[number] & ~mask | value & mask;
+            default -> (vcpu.gprs[number] & ~mask) | (value & mask);
         };
         if (number == VmxVcpu.RSP) {
             vmcs.write(GUEST_RSP, vcpu.gprs[number]);
@@ -345,14 +345,14 @@ final class MmioEmulator {
     static long load(byte[] data, int offset, int size) {
         long value = 0;
         for (int i = 0; i < size; i++) {
-            value |= (data[offset + i] & 0xffL) << 8 * i;
+            value |= (data[offset + i] & 0xffL) << (8 * i);
         }
         return value;
     }
 
     static void store(byte[] data, int size, long value) {
         for (int i = 0; i < size; i++) {
-            data[i] = (byte) (value >>> 8 * i);
+            data[i] = (byte) (value >>> (8 * i));
         }
     }
 }

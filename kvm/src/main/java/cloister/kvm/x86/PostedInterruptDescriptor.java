@@ -12,7 +12,7 @@ final class PostedInterruptDescriptor {
     PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector, int apicId) {
         this.memory = memory;
         this.pa = pa;
-        memory.write(pa + PostedInterrupts.CONTROL, 8, (long) notificationVector << 16 | (long) apicId << 32);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, ((long) notificationVector << 16) | ((long) apicId << 32));
     }
 
     long pa() {
@@ -22,7 +22,7 @@ final class PostedInterruptDescriptor {
     /// Requests `vector`.
     void post(int vector) {
         long at = pa + PostedInterrupts.PIR + 8 * (vector >> 6);
-        memory.write(at, 8, memory.read(at, 8) | 1L << (vector & 63));
+        memory.write(at, 8, memory.read(at, 8) | (1L << (vector & 63)));
     }
 
     /// Sets the outstanding-notification bit.

@@ -12,14 +12,14 @@ import java.util.List;
 final class SupportedCpuid {
     private static final int GUEST_PHYSICAL_BITS = 46;
     // Leaf 1 ECX: no MONITOR, DTES64, DS-CPL, VMX, SMX, EIST, TM2, PDCM; with x2APIC, TSC deadline, hypervisor.
-    private static final int LEAF1_ECX_OFF = 1 << 3 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 15;
-    private static final int LEAF1_ECX_ON = 1 << 21 | 1 << 24 | 1 << 31;
+    private static final int LEAF1_ECX_OFF = (1 << 3) | (1 << 2) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 7) | (1 << 8) | (1 << 15);
+    private static final int LEAF1_ECX_ON = (1 << 21) | (1 << 24) | (1 << 31);
     // Leaf 1 EDX: no DS, ACPI, TM, PBE.
-    private static final int LEAF1_EDX_OFF = 1 << 21 | 1 << 22 | 1 << 29 | 1 << 31;
+    private static final int LEAF1_EDX_OFF = (1 << 21) | (1 << 22) | (1 << 29) | (1 << 31);
     // Leaf 7 ECX: no WAITPKG, TME, bus-lock detect, ENQCMD, PKS.
-    private static final int LEAF7_ECX_OFF = 1 << 5 | 1 << 13 | 1 << 24 | 1 << 29 | 1 << 31;
+    private static final int LEAF7_ECX_OFF = (1 << 5) | (1 << 13) | (1 << 24) | (1 << 29) | (1 << 31);
     // Leaf 7 EDX: no UINTR, ARCH_LBR, PCONFIG, core capabilities.
-    private static final int LEAF7_EDX_OFF = 1 << 5 | 1 << 18 | 1 << 19 | 1 << 30;
+    private static final int LEAF7_EDX_OFF = (1 << 5) | (1 << 18) | (1 << 19) | (1 << 30);
 
     private SupportedCpuid() {
     }
@@ -70,12 +70,12 @@ final class SupportedCpuid {
     private static void extendedState(LogicalProcessor lp, List<CpuidEntry> result) {
         int[] r = new int[4];
         lp.cpuid(0xd, 0, r);
-        long xcr0 = r[0] & 0xffff_ffffL | (long) r[3] << 32;
+        long xcr0 = (r[0] & 0xffff_ffffL) | ((long) r[3] << 32);
         result.add(CpuidEntry.subLeaf(0xd, 0, r[0], r[2], r[2], r[3]));
         lp.cpuid(0xd, 1, r);
         result.add(CpuidEntry.subLeaf(0xd, 1, r[0] & 0xf, 0, 0, 0));
         for (int component = 2; component < 63; component++) {
-            if ((xcr0 & 1L << component) != 0) {
+            if ((xcr0 & (1L << component)) != 0) {
                 lp.cpuid(0xd, component, r);
                 result.add(CpuidEntry.subLeaf(0xd, component, r[0], r[1], r[2], r[3]));
             }
@@ -89,14 +89,14 @@ final class SupportedCpuid {
 
     private static CpuidEntry restrict(CpuidEntry e) {
         return switch (e.function()) {
-            case 1 -> CpuidEntry.leaf(1, e.eax(), e.ebx(), e.ecx() & ~LEAF1_ECX_OFF & ~(1 << 27) | LEAF1_ECX_ON,
-                    e.edx() & ~LEAF1_EDX_OFF | 1 << 9);
+            case 1 -> CpuidEntry.leaf(1, e.eax(), e.ebx(), (e.ecx() & ~LEAF1_ECX_OFF & ~(1 << 27)) | LEAF1_ECX_ON,
+                    (e.edx() & ~LEAF1_EDX_OFF) | (1 << 9));
             case 7 -> e.index() == 0
-                    ? CpuidEntry.subLeaf(7, 0, e.eax(), e.ebx() & ~(1 << 2 | 1 << 25), e.ecx() & ~LEAF7_ECX_OFF & ~(1 << 4),
+                    ? CpuidEntry.subLeaf(7, 0, e.eax(), e.ebx() & ~((1 << 2) | (1 << 25)), e.ecx() & ~LEAF7_ECX_OFF & ~(1 << 4),
                             e.edx() & ~LEAF7_EDX_OFF)
                     : e;
-            case 0x8000_0001 -> CpuidEntry.leaf(e.function(), e.eax(), e.ebx(), e.ecx(), e.edx() | 1 << 11);
-            case 0x8000_0008 -> CpuidEntry.leaf(e.function(), e.eax() & ~0xff00ff | GUEST_PHYSICAL_BITS, e.ebx(), e.ecx(),
+            case 0x8000_0001 -> CpuidEntry.leaf(e.function(), e.eax(), e.ebx(), e.ecx(), e.edx() | (1 << 11));
+            case 0x8000_0008 -> CpuidEntry.leaf(e.function(), (e.eax() & ~0xff00ff) | GUEST_PHYSICAL_BITS, e.ebx(), e.ecx(),
                     e.edx());
             default -> e;
         };

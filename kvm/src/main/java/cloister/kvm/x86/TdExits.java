@@ -64,7 +64,7 @@ final class TdExits {
             return new KvmExit.FailEntry(reason & LOW, vcpu.lp.index());
         }
         vcpu.vm.counters.exit(reason);
-        if ((status & (1L << 63 | NON_RECOVERABLE)) != 0 && reason != ExitReason.TRIPLE_FAULT) {
+        if ((status & ((1L << 63) | NON_RECOVERABLE)) != 0 && reason != ExitReason.TRIPLE_FAULT) {
             return unexpected(status);
         }
         return switch (reason) {
@@ -243,7 +243,7 @@ final class TdExits {
         long size = args.get(R12);
         long write = args.get(R13);
         int port = (int) args.get(R14) & 0xffff;
-        if (write != 0 && write != 1 || size != 1 && size != 2 && size != 4) {
+        if ((write != 0 && write != 1) || (size != 1 && size != 2 && size != 4)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         int bytes = (int) size;
@@ -262,7 +262,7 @@ final class TdExits {
         long size = args.get(R12);
         long write = args.get(R13);
         long gpa = args.get(R14);
-        if (size != 1 && size != 2 && size != 4 && size != 8 || write != 0 && write != 1 || td.isPrivateGpa(gpa)
+        if ((size != 1 && size != 2 && size != 4 && size != 8) || (write != 0 && write != 1) || td.isPrivateGpa(gpa)
                 || td.isPrivateGpa(gpa + size - 1)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
@@ -283,7 +283,7 @@ final class TdExits {
     private KvmExit mapGpa() {
         long gpa = args.get(R12);
         long size = args.get(R13);
-        if ((td.exitHypercalls & 1L << KvmAbi.HC_MAP_GPA_RANGE) == 0) {
+        if ((td.exitHypercalls & (1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0) {
             return mapFailed(Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED, gpa);
         }
         long last = gpa + size - 1;
@@ -291,7 +291,7 @@ final class TdExits {
                 || td.isPrivateGpa(gpa) != td.isPrivateGpa(last)) {
             return mapFailed(Tdvmcall.STATUS_INVALID_OPERAND, gpa);
         }
-        if (((gpa | size) & PAGE - 1) != 0) {
+        if (((gpa | size) & (PAGE - 1)) != 0) {
             return mapFailed(Tdvmcall.STATUS_ALIGN_ERROR, gpa);
         }
         mapNext = gpa;

@@ -14,11 +14,11 @@ final class TdMsrs {
 
     static boolean isEmulated(int msr) {
         if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {
-            return isEmulatedX2apic(msr - Msr.IA32_X2APIC_FIRST << 4);
+            return isEmulatedX2apic((msr - Msr.IA32_X2APIC_FIRST) << 4);
         }
-        if (msr >= Msr.IA32_MTRR_PHYSBASE0 && msr <= MTRR_FIX4K_LAST
-                || msr >= Msr.IA32_MC0_CTL && msr < Msr.IA32_MC0_CTL + 4 * GuestMsrs.MC_BANKS
-                || msr >= Msr.IA32_MC0_CTL2 && msr < Msr.IA32_MC0_CTL2 + GuestMsrs.MC_BANKS) {
+        if ((msr >= Msr.IA32_MTRR_PHYSBASE0 && msr <= MTRR_FIX4K_LAST)
+                || (msr >= Msr.IA32_MC0_CTL && msr < Msr.IA32_MC0_CTL + 4 * GuestMsrs.MC_BANKS)
+                || (msr >= Msr.IA32_MC0_CTL2 && msr < Msr.IA32_MC0_CTL2 + GuestMsrs.MC_BANKS)) {
             return true;
         }
         return switch (msr) {

@@ -27,13 +27,13 @@ import java.util.Arrays;
 /// A vCPU of a TD: control pages that the TDX module owns, and a posted-interrupt descriptor. [LINUX
 /// arch/x86/kvm/vmx/tdx.c]
 final class TdVcpu extends Vcpu {
-    private static final long STATE_DETAILS = 1L << 63 | 17L << 56 | 0x100;
-    private static final long PEND_NMI = 32L << 56 | 11;
+    private static final long STATE_DETAILS = (1L << 63) | (17L << 56) | 0x100;
+    private static final long PEND_NMI = (32L << 56) | 11;
     private static final long INTERRUPT_PENDING = 1;
     private static final long CPUID_VALUES = 0x9410000300000000L;
     private static final int UNREADABLE_LEAF = 0x7fff_ff80;
     private static final int MAX_SUBLEAF = 0x7f;
-    private static final long DEBUGCTL_PRESERVED = 1 << 1 | 1 << 12 | 1 << 14;
+    private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
     private static final long FMASK_AFTER_EXIT = 0x20200;
 
     final TdVm td;
@@ -192,7 +192,7 @@ final class TdVcpu extends Vcpu {
 
     /// One entry by TDH.MNG.RD; `sub` -1: the leaf has no sub-leaves.
     private CpuidEntry readCpuid(int leaf, int sub) {
-        long field = CPUID_VALUES | (leaf < 0 ? 1L << 16 : 0) | (leaf & 0x7fL) << 9 | (sub < 0 ? 0x1feL : (long) sub << 1);
+        long field = CPUID_VALUES | (leaf < 0 ? 1L << 16 : 0) | ((leaf & 0x7fL) << 9) | (sub < 0 ? 0x1feL : (long) sub << 1);
         var out = new SeamRegs();
         if (seam.mngRd(td.tdrPa(), field, out) != 0) {
             return null;
@@ -205,7 +205,7 @@ final class TdVcpu extends Vcpu {
         int eax = (int) low;
         if (leaf == 0x8000_0008) {
             int bits = Long.numberOfTrailingZeros(vm.mmu.sharedBit()) + 1;
-            eax = eax & ~(0xff << 16) | bits << 16;
+            eax = (eax & ~(0xff << 16)) | (bits << 16);
         }
         return new CpuidEntry(leaf, Math.max(sub, 0), sub < 0 ? 0 : CpuidEntry.SIGNIFICANT_INDEX, eax, (int) (low >>> 32),
                 (int) high, (int) (high >>> 32));
@@ -355,7 +355,7 @@ final class TdVcpu extends Vcpu {
 
     @Override public void writeHardware(int msr, long value, boolean byHost) {
         boolean stored = msr == Msr.IA32_PAT
-                || msr >= Msr.IA32_MC0_CTL2 && msr < Msr.IA32_MC0_CTL2 + GuestMsrs.MC_BANKS && value == 0;
+                || (msr >= Msr.IA32_MC0_CTL2 && msr < Msr.IA32_MC0_CTL2 + GuestMsrs.MC_BANKS && value == 0);
         if (!stored) {
             throw GuestGp.INSTANCE;
         }

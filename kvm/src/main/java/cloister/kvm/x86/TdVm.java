@@ -25,7 +25,7 @@ final class TdVm extends Vm {
     enum State { UNINITIALIZED, INITIALIZED, RUNNABLE }
 
     private static final int CACHE_WB_RETRIES = 10_000;
-    private static final long TDCS_EXEC_TSC_OFFSET = 17L << 56 | 10;
+    private static final long TDCS_EXEC_TSC_OFFSET = (17L << 56) | 10;
     private static final int SHARED_BIT_4_LEVELS = 47;
     private static final int SHARED_BIT_5_LEVELS = 51;
     private static final int GUEST_PA_LEAF = 0x8000_0008;
@@ -149,16 +149,16 @@ final class TdVm extends Vm {
         int[] r = new int[4];
         var lp = host.processors().getFirst();
         lp.cpuid(0xd, 0, r);
-        long value = r[0] & 0xffff_ffffL | (long) r[3] << 32;
+        long value = (r[0] & 0xffff_ffffL) | ((long) r[3] << 32);
         lp.cpuid(0xd, 1, r);
-        value |= r[2] & 0xffff_ffffL | (long) r[3] << 32;
+        value |= (r[2] & 0xffff_ffffL) | ((long) r[3] << 32);
         return (value & tdx.xfamFixed1()) != tdx.xfamFixed1() ? 0 : value & tdx.xfamFixed0();
     }
 
     /// What of a configurable leaf KVM lets through: TSX and WAITPKG are not, the guest's address width is.
     private static CpuidEntry configurable(CpuidEntry e) {
         if (e.function() == GUEST_PA_LEAF) {
-            return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax() | 0xff << 16, e.ebx(), e.ecx(), e.edx());
+            return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax() | (0xff << 16), e.ebx(), e.ecx(), e.edx());
         }
         if (isUnsupported(e)) {
             return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax(), e.ebx() & ~TSX, e.ecx() & ~WAITPKG, e.edx());
@@ -166,7 +166,7 @@ final class TdVm extends Vm {
         return e;
     }
 
-    private static final int TSX = 1 << 4 | 1 << 11;
+    private static final int TSX = (1 << 4) | (1 << 11);
     private static final int WAITPKG = 1 << 5;
 
     private static boolean isUnsupported(CpuidEntry e) {
@@ -203,7 +203,7 @@ final class TdVm extends Vm {
     private static int guestPaBits(List<CpuidEntry> cpuid) {
         for (var e : cpuid) {
             if (e.function() == GUEST_PA_LEAF) {
-                int bits = e.eax() >>> 16 & 0xff;
+                int bits = (e.eax() >>> 16) & 0xff;
                 require(bits == 48 || bits == 52, Errno.EINVAL, "guest-physical addresses of " + bits + " bits");
                 return bits;
             }
@@ -217,7 +217,7 @@ final class TdVm extends Vm {
         p.putLong(TdParams.XFAM, in.xfam() | tdx.xfamFixed1());
         p.putShort(TdParams.MAX_VCPUS, (short) checkExtension(KvmCap.MAX_VCPUS));
         int levels = guestPaBits == 52 ? 5 : 4;
-        p.putLong(TdParams.EPTP_CONTROLS, Ept.TYPE_WB | levels - 1 << 3);
+        p.putLong(TdParams.EPTP_CONTROLS, Ept.TYPE_WB | ((levels - 1) << 3));
         p.putLong(TdParams.CONFIG_FLAGS, TdParams.FLAG_NO_RBP_MOD | (levels == 5 ? TdParams.FLAG_MAX_GPAW : 0));
         p.putShort(TdParams.TSC_FREQUENCY, (short) (host.clock().ticksPerSecond() / TdParams.TSC_UNIT_HZ));
         p.put(TdParams.MRCONFIGID, in.mrConfigId(), 0, TdParams.MEASUREMENT_SIZE);

@@ -194,7 +194,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
         beforeEntry();
         host.scheduler().switchPoint(SwitchPoint.VM_ENTRY);
         host.awaitReturned(lp);
-        if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || pendingApicEvents != 0 && initSipiAllowed()) {
+        if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || (pendingApicEvents != 0 && initSipiAllowed())) {
             requests &= ~REQUEST_EVENT;
             return null;
         }
@@ -255,7 +255,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
 
     /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
     boolean hasEvents() {
-        return nmiPending > 0 || hasInterrupt() && interruptAllowed();
+        return nmiPending > 0 || (hasInterrupt() && interruptAllowed());
     }
 
     /// HLT was executed: the vCPU waits.
@@ -359,7 +359,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
     }
 
     @Override public final void init() {
-        pendingApicEvents = pendingApicEvents & ~EVENT_SIPI | EVENT_INIT;
+        pendingApicEvents = (pendingApicEvents & ~EVENT_SIPI) | EVENT_INIT;
         apicEvent();
     }
 

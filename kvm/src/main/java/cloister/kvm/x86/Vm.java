@@ -173,7 +173,7 @@ abstract class Vm implements KvmVm {
         require(size > 0 && gpa >= 0 && gpa + size > gpa && ((gpa | size) & 0xfff) == 0, Errno.EINVAL, "range");
         boolean isPrivate = newAttributes != 0;
         long first = gpa >>> 12;
-        long end = gpa + size >>> 12;
+        long end = (gpa + size) >>> 12;
         long changed = attributes.set(first, end, isPrivate);
         if (vcpus.stream().anyMatch(vcpu -> vcpu.hasRun)) {
             counters.pagesConverted += changed; // before that the VMM lays out memory
@@ -245,8 +245,8 @@ abstract class Vm implements KvmVm {
             long from = Math.max(start, slot.userspaceAddr());
             long to = Math.min(end, slotEnd);
             if (from < to) {
-                long first = slot.baseGfn() + (from - slot.userspaceAddr() >>> 12);
-                mmu.zapDirect(first, first + (to - from >>> 12));
+                long first = slot.baseGfn() + ((from - slot.userspaceAddr()) >>> 12);
+                mmu.zapDirect(first, first + ((to - from) >>> 12));
             }
         }
     }

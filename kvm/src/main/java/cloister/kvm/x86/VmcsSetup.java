@@ -80,7 +80,7 @@ final class VmcsSetup {
     /// Turns APIC virtualisation on. Outside x2APIC mode accesses to the APIC page stay EPT misconfigurations.
     static void apicVirtualization(Vmcs vmcs, long virtualApicPa, long piDescriptorPa) {
         vmcs.write(PIN_BASED_CONTROLS, vmcs.readInt(PIN_BASED_CONTROLS) | PIN_POSTED_INTERRUPTS);
-        vmcs.write(PROC_BASED_CONTROLS, vmcs.readInt(PROC_BASED_CONTROLS) & ~(PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING)
+        vmcs.write(PROC_BASED_CONTROLS, (vmcs.readInt(PROC_BASED_CONTROLS) & ~(PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING))
                 | PROC_TPR_SHADOW);
         vmcs.write(SECONDARY_PROC_BASED_CONTROLS, vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS)
                 | PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUAL_INTERRUPT_DELIVERY);

@@ -133,7 +133,7 @@ final class VmxExits {
 
     private KvmExit writeMsr() {
         try {
-            vcpu.msrs.write((int) gprs[RCX], gprs[RAX] & LOW | gprs[RDX] << 32, false);
+            vcpu.msrs.write((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32), false);
             return skip();
         } catch (GuestGp refused) {
             vcpu.queueGp();
@@ -142,7 +142,7 @@ final class VmxExits {
     }
 
     private KvmExit xsetbv() {
-        long value = gprs[RAX] & LOW | gprs[RDX] << 32;
+        long value = (gprs[RAX] & LOW) | (gprs[RDX] << 32);
         boolean allowed = vcpu.cpl() == 0 && (int) gprs[RCX] == 0 && (value & 1) != 0
                 && (value & ~vcpu.cpuid.supportedXcr0()) == 0 && (value & 6) != 4;
         if (!allowed) {
@@ -175,7 +175,7 @@ final class VmxExits {
             }
             case ExitQualification.CR_CLTS -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~Cr0.TS));
             // LMSW loads bits 3:0 but cannot clear PE. [SDM Vol. 2 LMSW]
-            default -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~0xeL | ExitQualification.lmswSource(qualification) & 0xf));
+            default -> finish(vcpu.cr.writeCr0((vcpu.cr.cr0() & ~0xeL) | (ExitQualification.lmswSource(qualification) & 0xf)));
         };
     }
 
@@ -246,9 +246,9 @@ final class VmxExits {
         }
         if (in) {
             vcpu.completion = () -> {
-                long mask = size == 4 ? LOW : (1L << 8 * size) - 1;
+                long mask = size == 4 ? LOW : (1L << (8 * size)) - 1;
                 long value = MmioEmulator.load(vcpu.run.data, size) & mask;
-                gprs[RAX] = size == 4 ? value : gprs[RAX] & ~mask | value;
+                gprs[RAX] = size == 4 ? value : (gprs[RAX] & ~mask) | value;
                 return skip();
             };
         } else {
@@ -291,7 +291,7 @@ final class VmxExits {
 
     /// The address size of the string instruction, from the VM-exit instruction information, bits 9:7.
     private long addressMask() {
-        return switch (vmcs.readInt(EXIT_INSTRUCTION_INFO) >> 7 & 7) {
+        return switch ((vmcs.readInt(EXIT_INSTRUCTION_INFO) >> 7) & 7) {
             case 0 -> 0xffffL;
             case 1 -> LOW;
             default -> -1L;
@@ -299,6 +299,6 @@ final class VmxExits {
     }
 
     static long merge(long old, long value, long mask) {
-        return mask == LOW ? value & LOW : old & ~mask | value & mask;
+        return mask == LOW ? value & LOW : (old & ~mask) | (value & mask);
     }
 }

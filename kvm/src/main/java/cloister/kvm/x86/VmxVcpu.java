@@ -203,7 +203,7 @@ final class VmxVcpu extends Vcpu {
     @Override void injectEvents() {
         if (queuedInfo == 0 && nmiPending > 0 && nmiAllowed()) {
             nmiPending--;
-            queuedInfo = Interruption.VALID | Interruption.NMI << 8 | ExceptionVector.NMI;
+            queuedInfo = Interruption.VALID | (Interruption.NMI << 8) | ExceptionVector.NMI;
         }
         if (apicv) {
             pi.drainTo(apic);
@@ -212,7 +212,7 @@ final class VmxVcpu extends Vcpu {
             int vector = apic.deliverable();
             if (vector >= 0) {
                 apic.acknowledge(vector);
-                queuedInfo = Interruption.VALID | Interruption.EXTERNAL << 8 | vector;
+                queuedInfo = Interruption.VALID | (Interruption.EXTERNAL << 8) | vector;
             }
         }
         if (queuedInfo != 0) {
@@ -235,7 +235,7 @@ final class VmxVcpu extends Vcpu {
     /// Queues a fault for the current instruction.
     void queueException(int vector, int errorCode) {
         boolean hasCode = ExceptionVector.hasErrorCode(vector);
-        queuedInfo = Interruption.VALID | Interruption.HARDWARE_EXCEPTION << 8 | vector
+        queuedInfo = Interruption.VALID | (Interruption.HARDWARE_EXCEPTION << 8) | vector
                 | (hasCode ? Interruption.DELIVER_ERROR_CODE : 0);
         queuedErrorCode = errorCode;
         queuedLength = 0;
@@ -285,7 +285,7 @@ final class VmxVcpu extends Vcpu {
 
     boolean is64Bit() {
         return (vmcs.readInt(VM_ENTRY_CONTROLS) & Controls.ENTRY_IA32E_MODE_GUEST) != 0
-                && (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & 1 << 13) != 0;
+                && (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 13)) != 0;
     }
 
     /// The guest-physical address of `linear`, or [GuestWalk#NONE].
@@ -294,7 +294,7 @@ final class VmxVcpu extends Vcpu {
     }
 
     int cpl() {
-        return vmcs.readInt(GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;
+        return (vmcs.readInt(GUEST_SS_ACCESS_RIGHTS) >> 5) & 3;
     }
 
     // --- MSRs and state that VMX does not switch
@@ -511,7 +511,7 @@ final class VmxVcpu extends Vcpu {
     }
 
     @Override public void setSregs(KvmSregs s) {
-        Vm.require((s.efer & Efer.LMA) == 0 || (s.cr0 & 1L << 31) != 0 && (s.cr4 & 1 << 5) != 0, Errno.EINVAL,
+        Vm.require((s.efer & Efer.LMA) == 0 || ((s.cr0 & (1L << 31)) != 0 && (s.cr4 & (1 << 5)) != 0), Errno.EINVAL,
                 "long mode needs paging with PAE");
         KvmSegment[] order = {s.es, s.cs, s.ss, s.ds, s.fs, s.gs, s.ldt, s.tr};
         for (int i = 0; i < order.length; i++) {

@@ -68,7 +68,7 @@ final class TdpMmuTest {
     private long[] walk(long eptp, long gpa) {
         long table = eptp & Ept.ADDRESS;
         for (int level = Ept.levels(eptp);; level--) {
-            long entry = memory.read(table + 8 * (gpa >>> 12 + 9 * (level - 1) & 511), 8);
+            long entry = memory.read(table + 8 * ((gpa >>> (12 + 9 * (level - 1))) & 511), 8);
             if ((entry & Ept.PERMISSIONS) == 0 || level == 1 || (entry & Ept.LARGE) != 0) {
                 return new long[] {entry, level};
             }
@@ -88,7 +88,7 @@ final class TdpMmuTest {
         assertThat(leaf[0] & Ept.PERMISSIONS).isEqualTo(Ept.PERMISSIONS);
         assertThat(Ept.memoryType(leaf[0])).isEqualTo(Ept.TYPE_WB);
         user.write(address + 2 * MIB + 0x3456, 8, 0x1122334455667788L);
-        long pa = (leaf[0] & Ept.ADDRESS & -2 * MIB) + 0x3456;
+        long pa = (leaf[0] & Ept.ADDRESS & (-2 * MIB)) + 0x3456;
         assertThat(memory.read(pa, 8)).isEqualTo(0x1122334455667788L);
     }
 
@@ -208,7 +208,7 @@ final class TdpMmuTest {
         assertThat(mmu.fault(0x3000, TdpMmu.ACCESS_READ, false)).isEqualTo(FaultResult.MEMORY_FAULT);
         assertThat(mmu.fault(0x9000, TdpMmu.ACCESS_WRITE, true)).isEqualTo(FaultResult.MEMORY_FAULT);
         assertThat(mmu.fault(0x9000, TdpMmu.ACCESS_WRITE, false)).isEqualTo(FaultResult.FIXED);
-        long[] leaf = walk(mmu.eptp(), 1L << 47 | 0x9000);
+        long[] leaf = walk(mmu.eptp(), (1L << 47) | 0x9000);
         assertThat(leaf[0] & Ept.PERMISSIONS).as("shared tables are indexed with the SHARED bit")
                 .isEqualTo(Ept.PERMISSIONS);
         assertThat(leaf[0] & Ept.IGNORE_PAT).as("a TD's PAT counts").isZero();
@@ -219,7 +219,7 @@ final class TdpMmuTest {
         var mmu = mmu(slots);
         mmu.createTdRoots(4, 1L << 47, new Recorder());
         assertThat(mmu.fault(0xfec0_0000L, TdpMmu.ACCESS_READ, false)).isEqualTo(FaultResult.EMULATE);
-        assertThat(walk(mmu.eptp(), 1L << 47 | 0xfec0_0000L)[0]).isZero();
+        assertThat(walk(mmu.eptp(), (1L << 47) | 0xfec0_0000L)[0]).isZero();
     }
 
     private void privateSlot(MemSlots slots, TdpMmu mmu) {

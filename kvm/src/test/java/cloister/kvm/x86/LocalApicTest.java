@@ -86,14 +86,14 @@ final class LocalApicTest {
     }
 
     @Test void physicalIpiReachesOnlyItsDestination() {
-        sendIpi(0, 2L << 32 | 0x4000 | 0x51);
+        sendIpi(0, (2L << 32) | 0x4000 | 0x51);
         assertThat(apic(2).deliverable()).isEqualTo(0x51);
         assertThat(apic(0).deliverable()).isEqualTo(-1);
         assertThat(apic(1).deliverable()).isEqualTo(-1);
     }
 
     @Test void allButSelfShorthandLeavesOutTheSender() {
-        sendIpi(1, 3 << 18 | 0x61);
+        sendIpi(1, (3 << 18) | 0x61);
         assertThat(apic(1).deliverable()).isEqualTo(-1);
         for (int other : new int[] {0, 2, 3}) {
             assertThat(apic(other).deliverable()).isEqualTo(0x61);
@@ -101,7 +101,7 @@ final class LocalApicTest {
     }
 
     @Test void logicalX2apicDestinationIsAClusterAndAMask() {
-        sendIpi(0, (0xaL) << 32 | ICR_LOGICAL | 0x71);
+        sendIpi(0, ((0xaL) << 32) | ICR_LOGICAL | 0x71);
         assertThat(apic(1).deliverable()).isEqualTo(0x71);
         assertThat(apic(3).deliverable()).isEqualTo(0x71);
         assertThat(apic(0).deliverable()).isEqualTo(-1);
@@ -109,9 +109,9 @@ final class LocalApicTest {
     }
 
     @Test void initAndStartupAreMessagesOfTheirOwn() {
-        sendIpi(0, 1L << 32 | INIT << 8 | ICR_ASSERT);
-        sendIpi(0, 1L << 32 | STARTUP << 8 | 0x9a);
-        sendIpi(0, 1L << 32 | NMI << 8);
+        sendIpi(0, (1L << 32) | (INIT << 8) | ICR_ASSERT);
+        sendIpi(0, (1L << 32) | (STARTUP << 8) | 0x9a);
+        sendIpi(0, (1L << 32) | (NMI << 8));
         assertThat(owners.get(1).heard).containsExactly("init", "startup 154", "nmi");
         assertThat(owners.get(2).heard).isEmpty();
     }
@@ -216,7 +216,7 @@ final class LocalApicTest {
 
     @Test void levelInterruptOfTheIoapicReportsItsEoi() {
         bus.ioapicPins(24);
-        bus.routes(List.of(new MsiRoute(9, 0xfee0_1000L, 1 << 15 | 0x39), new MsiRoute(4, 0xfee0_1000L, 0x34)));
+        bus.routes(List.of(new MsiRoute(9, 0xfee0_1000L, (1 << 15) | 0x39), new MsiRoute(4, 0xfee0_1000L, 0x34)));
         assertThat(bus.assertGsi(9)).isEqualTo(1);
         assertThat(bus.assertGsi(4)).isEqualTo(1);
         assertThat(bus.assertGsi(5)).as("no route").isZero();
@@ -233,7 +233,7 @@ final class LocalApicTest {
 
     @Test void postedVectorsNeverEnterTheRegisters() {
         owners.get(3).posts = true;
-        sendIpi(0, 3L << 32 | 0x51);
+        sendIpi(0, (3L << 32) | 0x51);
         assertThat(owners.get(3).heard).containsExactly("post 81");
         assertThat(apic(3).deliverable()).isEqualTo(-1);
     }
@@ -247,7 +247,7 @@ final class LocalApicTest {
 
     @Test void msiWithWideIds() {
         bus.x2apicApi(true, true);
-        assertThat(bus.signalMsi(1L << 40 | 0xfee0_2000L, 0x55)).as("APIC id 0x102").isZero();
+        assertThat(bus.signalMsi((1L << 40) | 0xfee0_2000L, 0x55)).as("APIC id 0x102").isZero();
         assertThat(bus.signalMsi(0xfee0_2000L, 0x55)).isEqualTo(1);
         assertThat(apic(2).deliverable()).isEqualTo(0x55);
     }

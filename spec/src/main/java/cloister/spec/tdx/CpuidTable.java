@@ -29,7 +29,7 @@ public final class CpuidTable {
             int[] configDirect, int[] allowDirect, int[] verifyMask, int[] verifyValue, int[] verifySame) {
         /// Leaf and sub-leaf in one word, as interface functions report them.
         public long leafSubleaf() {
-            return leaf & 0xffff_ffffL | (long) subleaf << 32;
+            return (leaf & 0xffff_ffffL) | ((long) subleaf << 32);
         }
     }
 

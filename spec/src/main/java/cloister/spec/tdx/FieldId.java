@@ -10,8 +10,8 @@ public final class FieldId {
     public static final long NONE = -1L;
 
     private static final long CONTEXT_MASK = 7L << 52;
-    private static final long RESERVED = 0xffL << 24 | 7L << 47 | 1L << 55 | 1L << 62;
-    private static final long SEQUENCE = 0xfL << 34 | 0x1ffL << 38;
+    private static final long RESERVED = (0xffL << 24) | (7L << 47) | (1L << 55) | (1L << 62);
+    private static final long SEQUENCE = (0xfL << 34) | (0x1ffL << 38);
 
     private FieldId() {
     }
@@ -28,7 +28,7 @@ public final class FieldId {
 
     /// `id` with another code.
     public static long withCode(long id, int code) {
-        return id & ~0xff_ffffL | code & 0xff_ffff;
+        return (id & ~0xff_ffffL) | (code & 0xff_ffff);
     }
 
     /// Bits 33:32: binary logarithm of the element size in bytes.
@@ -43,17 +43,17 @@ public final class FieldId {
 
     /// `id` with another class.
     public static long withClass(long id, int classCode) {
-        return id & ~(0x3fL << 56) | (long) classCode << 56;
+        return (id & ~(0x3fL << 56)) | ((long) classCode << 56);
     }
 
     /// 1, or 2 when the increment bit is set.
     public static int stride(long id) {
-        return 1 + (int) (id >>> 50 & 1);
+        return 1 + (int) ((id >>> 50) & 1);
     }
 
     /// `id` with another context.
     public static long withContext(long id, int context) {
-        return id & ~CONTEXT_MASK | (long) context << 52;
+        return (id & ~CONTEXT_MASK) | ((long) context << 52);
     }
 
     /// Whether `id` is "no field", whatever its context.

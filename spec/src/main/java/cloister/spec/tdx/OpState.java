@@ -99,12 +99,12 @@ public enum OpState {
 
     /// Whether `leaf` may run in this state.
     public boolean allows(SeamcallLeaf leaf) {
-        return (STATES_OF_LEAF[leaf.number()] >> ordinal() & 1) != 0;
+        return ((STATES_OF_LEAF[leaf.number()] >> ordinal()) & 1) != 0;
     }
 
     /// Whether a service TD's `leaf` may act on a TD in this state.
     public boolean allows(TdcallLeaf leaf) {
-        return (STATES_OF_SERVICE_TD_LEAF[leaf.number()] >> ordinal() & 1) != 0;
+        return ((STATES_OF_SERVICE_TD_LEAF[leaf.number()] >> ordinal()) & 1) != 0;
     }
 
     /// Whether TDH.SERVTD.BIND may bind a TD in this state to another, as its service TD: it must have been measured.

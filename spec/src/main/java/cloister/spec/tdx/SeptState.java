@@ -23,7 +23,7 @@ public enum SeptState {
     PENDING_EXPORTED_DIRTY_BLOCKEDW(0x77, 20);
 
     /// The entry bits that make up the state.
-    public static final long ENCODING_MASK = 1L << 9 | 1L << 6 | 1L << 7 | 0xfL << 53;
+    public static final long ENCODING_MASK = (1L << 9) | (1L << 6) | (1L << 7) | (0xfL << 53);
 
     /// Leaf number and, in the order of the constants, whether the host-side function is allowed.
     private static final String SEAMCALL_ALLOWED = """
@@ -69,7 +69,7 @@ public enum SeptState {
     SeptState(int encoding, int architectural) {
         this.encoding = encoding;
         this.architectural = architectural;
-        this.bits = (encoding & 1L) << 9 | (encoding >> 1 & 0xfL) << 53 | (encoding >> 5 & 3L) << 6;
+        this.bits = ((encoding & 1L) << 9) | (((encoding >> 1) & 0xfL) << 53) | (((encoding >> 5) & 3L) << 6);
     }
 
     private static int[] parse(String table) {
@@ -85,7 +85,7 @@ public enum SeptState {
 
     /// The state of an entry, or null when its bits encode none.
     public static SeptState of(long entry) {
-        return BY_ENCODING[(int) (entry >>> 9 & 1 | (entry >>> 53 & 0xf) << 1 | (entry >>> 6 & 3) << 5)];
+        return BY_ENCODING[(int) (((entry >>> 9) & 1) | (((entry >>> 53) & 0xf) << 1) | (((entry >>> 6) & 3) << 5))];
     }
 
     /// The state bits in place.
@@ -100,12 +100,12 @@ public enum SeptState {
 
     /// Whether the host-side function may act on an entry in this state.
     public boolean allows(SeamcallLeaf leaf) {
-        return (SEAMCALL[leaf.number()] >> ordinal() & 1) != 0;
+        return ((SEAMCALL[leaf.number()] >> ordinal()) & 1) != 0;
     }
 
     /// Whether the guest-side function may act on an entry in this state.
     public boolean allows(TdcallLeaf leaf) {
-        return (TDCALL[leaf.number()] >> ordinal() & 1) != 0;
+        return ((TDCALL[leaf.number()] >> ordinal()) & 1) != 0;
     }
 
     /// Whether the entry is blocked, leaf or not.

@@ -197,7 +197,7 @@ public enum TdxStatus {
 
     /// The status with `detail` in bits 31:0.
     public long with(long detail) {
-        return code | detail & 0xffff_ffffL;
+        return code | (detail & 0xffff_ffffL);
     }
 
     /// Whether `raw` is this status, whatever its details and its recoverability hint.

@@ -49,11 +49,11 @@ public final class Ept {
 
     /// The page-walk length of an EPT pointer: 4 or 5 when valid.
     public static int levels(long eptp) {
-        return (int) (eptp >>> 3 & 7) + 1;
+        return (int) ((eptp >>> 3) & 7) + 1;
     }
 
     /// The memory type of a leaf entry.
     public static int memoryType(long entry) {
-        return (int) (entry >>> MEMORY_TYPE_SHIFT & 7);
+        return (int) ((entry >>> MEMORY_TYPE_SHIFT) & 7);
     }
 }

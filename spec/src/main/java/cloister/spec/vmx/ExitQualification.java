@@ -66,12 +66,12 @@ public final class ExitQualification {
 
     /// The access type of a CR access, a `CR_` constant.
     public static int controlRegisterAccess(long qualification) {
-        return (int) qualification >>> 4 & 3;
+        return ((int) qualification >>> 4) & 3;
     }
 
     /// The general register of a CR or DR access.
     public static int generalRegister(long qualification) {
-        return (int) qualification >>> 8 & 15;
+        return ((int) qualification >>> 8) & 15;
     }
 
     /// The 16-bit source of LMSW.
@@ -81,7 +81,7 @@ public final class ExitQualification {
 
     /// A CR access as a qualification.
     public static long controlRegisterAccess(int register, int type, int gpr) {
-        return register | (long) type << 4 | (long) gpr << 8;
+        return register | ((long) type << 4) | ((long) gpr << 8);
     }
 
     /// The debug register of MOV DR.

@@ -25,7 +25,7 @@ public final class Interruption {
 
     /// The type of event, bits 10:8.
     public static int type(int info) {
-        return info >>> 8 & 7;
+        return (info >>> 8) & 7;
     }
 
     /// Whether there is an event.

@@ -238,12 +238,12 @@ public enum VmcsField {
 
     /// The width; natural width is 64 bits here.
     public Width width() {
-        return WIDTHS[encoding >>> 13 & 3];
+        return WIDTHS[(encoding >>> 13) & 3];
     }
 
     /// The type.
     public Type type() {
-        return TYPES[encoding >>> 10 & 3];
+        return TYPES[(encoding >>> 10) & 3];
     }
 
     /// The bits that the field can hold.

@@ -165,18 +165,18 @@ final class FieldCursor {
     // CPUID fields: the code holds element 0, sub-leaf 7:1, "no sub-leaf" 8, leaf 15:9, leaf bit 31 16.
 
     static int cpuidLeaf(long id) {
-        return (int) id >>> 9 & 0x7f | ((int) id >>> 16 & 1) << 31;
+        return (((int) id >>> 9) & 0x7f) | ((((int) id >>> 16) & 1) << 31);
     }
 
     static int cpuidSubleaf(long id) {
-        return ((int) id >>> 8 & 1) != 0 ? CpuidTable.ANY : (int) id >>> 1 & 0x7f;
+        return (((int) id >>> 8) & 1) != 0 ? CpuidTable.ANY : ((int) id >>> 1) & 0x7f;
     }
 
     private void cpuid(int row) {
         var cpuid = CpuidTable.rows().get(row);
         boolean any = cpuid.subleaf() == CpuidTable.ANY;
-        int code = (cpuid.subleaf() & 0x7f) << 1 | (any ? 1 << 8 : 0) | (cpuid.leaf() & 0x7f) << 9
-                | cpuid.leaf() >>> 31 << 16;
+        int code = ((cpuid.subleaf() & 0x7f) << 1) | (any ? 1 << 8 : 0) | ((cpuid.leaf() & 0x7f) << 9)
+                | (cpuid.leaf() >>> 31 << 16);
         id = FieldId.withCode(id, code);
     }
 

@@ -2,7 +2,7 @@ package cloister.tdx.core;
 
 /// Checks of guest-physical addresses. [TDX-BASE "Guest Physical Address Space"]
 public final class Gpa {
-    private static final long PAGE_INFO_RESERVED = 0x1ffL << 3 | 0xfffL << 52;
+    private static final long PAGE_INFO_RESERVED = (0x1ffL << 3) | (0xfffL << 52);
 
     private Gpa() {
     }
@@ -13,7 +13,7 @@ public final class Gpa {
     }
 
     public static boolean isShared(long gpa, boolean gpaw) {
-        return (gpa >>> sharedBit(gpaw) & 1) != 0;
+        return ((gpa >>> sharedBit(gpaw)) & 1) != 0;
     }
 
     /// Whether a GPA is within the TD's address width and, if asked, private.
@@ -24,7 +24,7 @@ public final class Gpa {
         }
         int maxpa = tdcs.virtMaxpa() == 0 ? ModuleState.MAX_PA : tdcs.virtMaxpa();
         int width = Math.min(maxpa, gpaw ? 52 : 48);
-        return (gpa & -1L << width & ~(1L << sharedBit(gpaw))) == 0;
+        return (gpa & (-1L << width) & ~(1L << sharedBit(gpaw))) == 0;
     }
 
     /// Whether reserved bits of a faulting GPA are set, so that the guest gets #PF.
@@ -37,14 +37,14 @@ public final class Gpa {
     }
 
     private static long bits(int high, int low) {
-        return (1L << high - low + 1) - 1 << low;
+        return ((1L << (high - low + 1)) - 1) << low;
     }
 
     /// Whether a "GPA and level" operand is well formed: reserved bits, level range, alignment.
     public static boolean isPageInfo(long operand, int minLevel, int maxLevel) {
         int level = level(operand);
         return (operand & PAGE_INFO_RESERVED) == 0 && level >= minLevel && level <= maxLevel
-                && (gpa(operand) & (1L << 12 + 9 * level) - 1) == 0;
+                && (gpa(operand) & ((1L << (12 + 9 * level)) - 1)) == 0;
     }
 
     /// The level of a "GPA and level" operand.

@@ -14,10 +14,10 @@ public final class HostContext {
     private static final int XFAM_PT = 8;
     private static final int XFAM_LBR = 15;
     /// IA32_DEBUGCTL bits that a TD exit preserves: BTF and the two freeze bits.
-    private static final long DEBUGCTL_PRESERVED = 1 << 1 | 1 << 12 | 1 << 14;
+    private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
     /// FIXED_CTR0 counts in all rings without interrupts: the instruction count of the single-step defence.
     public static final long MODULE_FIXED_CTR_CTRL = 3;
-    public static final long FREEZE_AND_FC0_OVERFLOW = 1L << 32 | 1L << 59;
+    public static final long FREEZE_AND_FC0_OVERFLOW = (1L << 32) | (1L << 59);
 
     private final Processor cpu;
     private final PlatformConfig config;
@@ -129,10 +129,10 @@ public final class HostContext {
         if (perfmon) {
             seam.write(VmcsField.GUEST_PERF_GLOBAL_CTRL, 0);
         }
-        if ((xfam >>> XFAM_PT & 1) != 0) {
+        if (((xfam >>> XFAM_PT) & 1) != 0) {
             seam.write(VmcsField.GUEST_RTIT_CTL, 0);
         }
-        if ((xfam >>> XFAM_LBR & 1) != 0) {
+        if (((xfam >>> XFAM_LBR) & 1) != 0) {
             seam.write(VmcsField.GUEST_LBR_CTL, 0);
         }
         seam.write(VmcsField.GUEST_DR7, DR7_RESET);
@@ -150,7 +150,7 @@ public final class HostContext {
 
     private void scrubPerformanceMonitoring() {
         for (int i = 0; i < config.fixedCounters; i++) {
-            if ((config.fixedCounterBitmap >>> i & 1) != 0) {
+            if (((config.fixedCounterBitmap >>> i) & 1) != 0) {
                 cpu.wrmsr(TdMsr.FIXED_CTR0 + i, 0);
             }
         }

@@ -92,7 +92,7 @@ public final class Inspection {
         var packages = new ArrayList<PackageSnapshot>();
         for (int i = 0; i < module.platform.packages(); i++) {
             var cycle = module.writeBack[i];
-            packages.add(new PackageSnapshot(i, (module.packageConfigBitmap >>> i & 1) != 0, lock("WBCACHE_LOCK",
+            packages.add(new PackageSnapshot(i, ((module.packageConfigBitmap >>> i) & 1) != 0, lock("WBCACHE_LOCK",
                     plainLock(cycle.lock.get())),
                     cycle.interruptionPoint, cycle.flushedKeyIds.stream().boxed().toList()));
         }

@@ -49,7 +49,7 @@ public final class L2SeptEntry {
 
     /// A leaf with page attributes; it is blocked while the page is pending.
     public static long leaf(long old, long pa, int attributes, boolean blocked) {
-        long entry = old & ~(SeptEntry.HPA | SeptEntry.MEMORY_TYPE | SAVED_W | LEAF_STATE) | pa | SeptEntry.WB
+        long entry = (old & ~(SeptEntry.HPA | SeptEntry.MEMORY_TYPE | SAVED_W | LEAF_STATE)) | pa | SeptEntry.WB
                 | (blocked ? BLOCKED_LEAF : MAPPED_LEAF);
         return withAttributes(entry, attributes);
     }
@@ -57,15 +57,15 @@ public final class L2SeptEntry {
     /// Changes the page attributes of a leaf; a blocked one keeps the permissions aside.
     public static long withAttributes(long old, int attributes) {
         long r = attributes & 1;
-        long w = attributes >>> 1 & 1;
-        long x = attributes >>> 2 & 1;
-        long xu = attributes >>> 3 & 1;
-        long entry = old & ~ATTRIBUTES | (attributes >>> 4 & 1L) << 57 | (attributes >>> 5 & 1L) << 58
-                | (attributes >>> 6 & 1L) << 60 | (attributes >>> 7 & 1L) << 63;
+        long w = (attributes >>> 1) & 1;
+        long x = (attributes >>> 2) & 1;
+        long xu = (attributes >>> 3) & 1;
+        long entry = (old & ~ATTRIBUTES) | (((attributes >>> 4) & 1L) << 57) | (((attributes >>> 5) & 1L) << 58)
+                | (((attributes >>> 6) & 1L) << 60) | (((attributes >>> 7) & 1L) << 63);
         if (isBlockedLeaf(entry)) {
-            return entry & ~SeptEntry.MEMORY_TYPE & ~SAVED_W | r << 3 | x << 4 | xu << 5 | w << 59;
+            return (entry & ~SeptEntry.MEMORY_TYPE & ~SAVED_W) | (r << 3) | (x << 4) | (xu << 5) | (w << 59);
         }
-        return entry | r | w << 1 | x << 2 | xu << 10;
+        return entry | r | (w << 1) | (x << 2) | (xu << 10);
     }
 
     /// Blocks an entry; an L1 page that is blocked for writing has its W saved already.
@@ -73,27 +73,28 @@ public final class L2SeptEntry {
         long result = entry;
         if (SeptEntry.isLeaf(entry)) {
             if (!l1Blockedw) {
-                result = result & ~SAVED_W | (entry & SeptEntry.W) << 58;
+                result = (result & ~SAVED_W) | ((entry & SeptEntry.W) << 58);
             }
-            result = result & ~SeptEntry.MEMORY_TYPE | (entry & SeptEntry.R) << 3 | (entry & SeptEntry.X) << 2
-                    | (entry & SeptEntry.XU) >>> 5;
-            result = result & ~LEAF_STATE | BLOCKED_LEAF;
+            result = (result & ~SeptEntry.MEMORY_TYPE) | ((entry & SeptEntry.R) << 3) | ((entry & SeptEntry.X) << 2)
+                    | ((entry & SeptEntry.XU) >>> 5);
+            result = (result & ~LEAF_STATE) | BLOCKED_LEAF;
         } else {
-            result = result & ~STATE | SeptEntry.BLOCKED;
+            result = (result & ~STATE) | SeptEntry.BLOCKED;
         }
         return result & ~SeptEntry.RW_XS_XU;
     }
 
     public static long unblocked(long entry) {
         if (isBlockedNonLeaf(entry)) {
-            return (entry & ~STATE | SeptEntry.RW_XS_XU) & ~SeptEntry.MEMORY_TYPE & ~SAVED_W;
+            return ((entry & ~STATE) | SeptEntry.RW_XS_XU) & ~SeptEntry.MEMORY_TYPE & ~SAVED_W;
         }
         if (!isBlockedLeaf(entry)) {
             return entry;
         }
-        long result = entry & ~LEAF_STATE & ~SeptEntry.RW_XS_XU | MAPPED_LEAF;
-        result |= entry >>> 3 & SeptEntry.R | entry >>> 58 & SeptEntry.W | entry >>> 2 & SeptEntry.X | entry << 5 & SeptEntry.XU;
-        return result & ~SeptEntry.MEMORY_TYPE & ~SAVED_W | SeptEntry.WB;
+        long result = (entry & ~LEAF_STATE & ~SeptEntry.RW_XS_XU) | MAPPED_LEAF;
+        result |= ((entry >>> 3) & SeptEntry.R) | ((entry >>> 58) & SeptEntry.W) | ((entry >>> 2) & SeptEntry.X)
+                | ((entry << 5) & SeptEntry.XU);
+        return (result & ~SeptEntry.MEMORY_TYPE & ~SAVED_W) | SeptEntry.WB;
     }
 
     /// The state number that interface functions report: of a readable leaf none, because the module looks R up as well.
@@ -125,7 +126,7 @@ public final class L2SeptEntry {
         if (debug) {
             return entry & (ARCHITECTURAL_LEAF | ATTRIBUTES);
         }
-        return entry & ARCHITECTURAL_LEAF | (isMapped(entry) ? SeptEntry.RW_XS_XU : 0);
+        return (entry & ARCHITECTURAL_LEAF) | (isMapped(entry) ? SeptEntry.RW_XS_XU : 0);
     }
 
     /// The page attributes of an entry, as TDG.MEM.PAGE.ATTR.RD reports them: R, W, Xs, Xu, VGP, PWA, SSS, suppress #VE,
@@ -135,19 +136,19 @@ public final class L2SeptEntry {
             return (int) (entry >>> 63) << 7;
         }
         if (!SeptEntry.isLeaf(entry)) {
-            return 0xf | 1 << 15;
+            return 0xf | (1 << 15);
         }
         long r = entry & 1;
-        long w = entry >>> 1 & 1;
-        long x = entry >>> 2 & 1;
-        long xu = entry >>> 10 & 1;
+        long w = (entry >>> 1) & 1;
+        long x = (entry >>> 2) & 1;
+        long xu = (entry >>> 10) & 1;
         if (isBlockedLeaf(entry)) {
-            w = entry >>> 59 & 1;
-            r = l1Blockedw ? r : entry >>> 3 & 1;
-            x = l1Blockedw ? x : entry >>> 4 & 1;
-            xu = l1Blockedw ? xu : entry >>> 5 & 1;
+            w = (entry >>> 59) & 1;
+            r = l1Blockedw ? r : (entry >>> 3) & 1;
+            x = l1Blockedw ? x : (entry >>> 4) & 1;
+            xu = l1Blockedw ? xu : (entry >>> 5) & 1;
         }
-        long rest = (entry >>> 57 & 1) << 4 | (entry >>> 58 & 1) << 5 | (entry >>> 60 & 1) << 6 | (entry >>> 63 & 1) << 7;
-        return (int) (r | w << 1 | x << 2 | xu << 3 | rest | 1 << 15);
+        long rest = (((entry >>> 57) & 1) << 4) | (((entry >>> 58) & 1) << 5) | (((entry >>> 60) & 1) << 6) | (((entry >>> 63) & 1) << 7);
+        return (int) (r | (w << 1) | (x << 2) | (xu << 3) | rest | (1 << 15));
     }
 }

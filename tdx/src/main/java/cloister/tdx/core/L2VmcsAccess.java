@@ -65,7 +65,7 @@ final class L2VmcsAccess {
 
     private long seen(long value, int maskOffset, int shadowOffset) {
         long mask = vcpu.u64(maskOffset);
-        return value & ~mask | vcpu.u64(shadowOffset) & mask;
+        return (value & ~mask) | (vcpu.u64(shadowOffset) & mask);
     }
 
     /// @param written the bits that the caller writes
@@ -149,7 +149,7 @@ final class L2VmcsAccess {
     private void combine(VmcsField mask, VmcsField shadow, int base, long l1Mask, long l1Shadow) {
         long own = vcpu.u64(base);
         vmcs.write(mask, own | l1Mask);
-        vmcs.write(shadow, own & ~l1Mask & vcpu.u64(base + 8) | l1Mask & l1Shadow);
+        vmcs.write(shadow, (own & ~l1Mask & vcpu.u64(base + 8)) | (l1Mask & l1Shadow));
     }
 
     /// The L1 VMM gives ticks of the TD's TSC, a debugger native ones. What the L1 VMM wrote stays even if it does not fit.

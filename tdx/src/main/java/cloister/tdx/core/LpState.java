@@ -99,7 +99,7 @@ public final class LpState {
     /// RCX and RDX of a memory function that an entry of an L2 VM's tree stopped.
     void reportL2Entry(long entry, int level, int vm, boolean debug) {
         reg(RCX, L2SeptEntry.architectural(entry, debug));
-        reg(RDX, level | (long) L2SeptEntry.architecturalState(entry) << 8 | (long) vm << 16);
+        reg(RDX, level | ((long) L2SeptEntry.architecturalState(entry) << 8) | ((long) vm << 16));
     }
 
     /// State of the single-step defence.

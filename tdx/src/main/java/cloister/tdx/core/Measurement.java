@@ -45,7 +45,7 @@ public final class Measurement {
     /// One 128-byte block: the function's name, then the GPA at byte 16.
     private void update(byte[] block, long gpa) {
         for (int i = 0; i < Long.BYTES; i++) {
-            block[GPA_OFFSET + i] = (byte) (gpa >>> 8 * i);
+            block[GPA_OFFSET + i] = (byte) (gpa >>> (8 * i));
         }
         digest.update(block);
     }

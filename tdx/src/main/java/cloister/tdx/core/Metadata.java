@@ -173,11 +173,12 @@ public abstract class Metadata {
         if (fields == 0) {
             return 0;
         }
-        memory.write(hpa + at, 8, header | fields - 1 << 38);
+        memory.write(hpa + at, 8, header | ((fields - 1) << 38));
         return used - at;
     }
 
     private static long sequenceHeader(long id, int elements) {
-        return id & ~(0xffL << 24 | 0x1fffL << 34 | 7L << 47 | 1L << 51 | 1L << 55 | 1L << 62) | (long) (elements - 1) << 34;
+        return (id & ~((0xffL << 24) | (0x1fffL << 34) | (7L << 47) | (1L << 51) | (1L << 55) | (1L << 62)))
+                | ((long) (elements - 1) << 34);
     }
 }

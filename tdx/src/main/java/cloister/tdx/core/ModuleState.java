@@ -100,7 +100,7 @@ public final class ModuleState {
 
     /// Whether `pa` may be the address of a private page: aligned, no KeyID, within the address width.
     public boolean isPageAddress(long pa, long alignment) {
-        return (pa & alignment - 1) == 0 && keyId(pa) == 0 && belowMaxPa(pa);
+        return (pa & (alignment - 1)) == 0 && keyId(pa) == 0 && belowMaxPa(pa);
     }
 
     /// Whether a range may be accessed with a shared KeyID: not beyond the address width, not SEAM memory under any KeyID.
@@ -111,7 +111,7 @@ public final class ModuleState {
 
     /// Checks an operand that must be a shared physical address with a power-of-two alignment and size.
     public void requireShared(long hpa, long bytes, int operand) throws LeafFailure {
-        if ((hpa & bytes - 1) != 0 || !isSharedHpa(hpa, bytes)) {
+        if ((hpa & (bytes - 1)) != 0 || !isSharedHpa(hpa, bytes)) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, operand);
         }
     }
@@ -155,7 +155,7 @@ public final class ModuleState {
     public void fillPage(long hpa, long word) {
         if (word != patternWord) {
             for (int i = 0; i < pattern.length; i++) {
-                pattern[i] = (byte) (word >>> 8 * (i & 7));
+                pattern[i] = (byte) (word >>> (8 * (i & 7)));
             }
             patternWord = word;
         }

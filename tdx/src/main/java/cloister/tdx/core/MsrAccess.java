@@ -31,8 +31,8 @@ public final class MsrAccess {
             case XFD -> tdcs.cpuidFlag(Tdcs.XFD);
             case PKS -> tdcs.hasAttribute(Tdcs.PKS);
             case TSX -> tdcs.cpuidFlag(Tdcs.TSX);
-            case OTHER -> msr == Msr.IA32_PERF_CAPABILITIES && perfmon && tdcs.xfam(XFAM_PT)
-                    || msr == TdMsr.PERF_METRICS && perfmon && config.hasPerfMetrics();
+            case OTHER -> (msr == Msr.IA32_PERF_CAPABILITIES && perfmon && tdcs.xfam(XFAM_PT))
+                    || (msr == TdMsr.PERF_METRICS && perfmon && config.hasPerfMetrics());
         };
     }
 }

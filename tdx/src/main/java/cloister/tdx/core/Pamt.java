@@ -18,7 +18,7 @@ public final class Pamt {
     }
 
     public static long bytes(int size) {
-        return 1L << 12 + 9 * size;
+        return 1L << (12 + 9 * size);
     }
 
     /// The TDMR whose initialised part covers `pa`, or null.
@@ -36,7 +36,7 @@ public final class Pamt {
     }
 
     private PamtEntry entry(Tdmr tdmr, long pa, int size) {
-        long index = pa - tdmr.info.base() >>> 12 + 9 * size;
+        long index = (pa - tdmr.info.base()) >>> (12 + 9 * size);
         return new PamtEntry(module.memory, PhysicalMemory.hpa(tdmr.info.pamtBase()[size], module.globalKeyId)
                 + PamtEntry.BYTES * index);
     }
@@ -131,7 +131,7 @@ public final class Pamt {
         for (int size = SIZE_1G; size > SIZE_4K; size--) {
             var entry = entry(tdmr, pa, size);
             long busy = SharexHp.tryShared(lp, entry.lock(), guest);
-            if (busy == 0 && (entry.type() == PageType.REG || stopAtTarget && target == size)) {
+            if (busy == 0 && (entry.type() == PageType.REG || (stopAtTarget && target == size))) {
                 busy = mode == LockMode.EXCLUSIVE ? SharexHp.tryPromote(lp, entry.lock()) : 0;
                 if (busy == 0) {
                     return new LockedPage(pa, size, mode, entry, upper, middle);
@@ -172,9 +172,9 @@ public final class Pamt {
         long from = tdmr.lastInitialized;
         long end = from + pages * bytes(SIZE_4K);
         for (int size = SIZE_4K; size <= SIZE_1G; size++) {
-            long first = from + bytes(size) - 1 & -bytes(size);
+            long first = (from + bytes(size) - 1) & -bytes(size);
             if (first < end) {
-                long past = end + bytes(size) - 1 & -bytes(size);
+                long past = (end + bytes(size) - 1) & -bytes(size);
                 zeroLines(entry(tdmr, first, size).hpa(), entry(tdmr, past, size).hpa());
             }
         }
@@ -190,8 +190,8 @@ public final class Pamt {
     /// Zeroes the lines that begin in a range, which also takes those that nobody owned yet.
     private void zeroLines(long from, long to) {
         long line = PhysicalMemory.LINE_SIZE;
-        for (long at = from + line - 1 & -line; at < to;) {
-            long end = Math.min(to + line - 1 & -line, (at & -PhysicalMemory.FRAME_SIZE) + PhysicalMemory.FRAME_SIZE);
+        for (long at = (from + line - 1) & -line; at < to;) {
+            long end = Math.min((to + line - 1) & -line, (at & -PhysicalMemory.FRAME_SIZE) + PhysicalMemory.FRAME_SIZE);
             module.memory.movdir64b(at, ZEROS, 0, (int) ((end - at) / line));
             at = end;
         }

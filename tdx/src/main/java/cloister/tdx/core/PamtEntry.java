@@ -20,7 +20,7 @@ public record PamtEntry(PhysicalMemory memory, long hpa) implements LockWord {
     }
 
     public void ownerPa(long pa) {
-        memory.write(hpa, 8, memory.read(hpa, 8) & 0xff_ffff | pa >>> 12 << 24);
+        memory.write(hpa, 8, (memory.read(hpa, 8) & 0xff_ffff) | (pa >>> 12 << 24));
     }
 
     public long bepoch() {

@@ -67,7 +67,7 @@ final class PamtInspection {
     }
 
     private static long entry(ModuleState module, Tdmr tdmr, long pa, int level, int offset) {
-        long hpa = tdmr.info.pamtBase()[level] + PamtEntry.BYTES * (pa - tdmr.info.base() >>> 12 + 9 * level);
+        long hpa = tdmr.info.pamtBase()[level] + PamtEntry.BYTES * ((pa - tdmr.info.base()) >>> (12 + 9 * level));
         return module.memory.readPlain(PhysicalMemory.pa(hpa) + offset, 8);
     }
 

@@ -37,14 +37,14 @@ public final class PlatformCheck {
     private static final int MAX_CMRS = 32;
     /// IA32_ARCH_CAPABILITIES bits that must be 1, and those that must be 0.
     private static final long ARCH_CAP_REQUIRED = 0x20_fd6bL;
-    private static final long ARCH_CAP_FORBIDDEN = 1 << 2 | 1 << 18;
+    private static final long ARCH_CAP_FORBIDDEN = (1 << 2) | (1 << 18);
     private static final long EPT_VPID_CAP_REQUIRED = 0x101_0633_4041L;
     /// VMX_MISC: unrestricted guest, HLT and shutdown activity, PT in VMX, any field VMWRITE.
-    private static final long VMX_MISC_REQUIRED = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 14 | 1 << 29;
+    private static final long VMX_MISC_REQUIRED = (1 << 5) | (1 << 6) | (1 << 7) | (1 << 14) | (1 << 29);
 
     /// Algorithms in IA32_TME_CAPABILITY, and in IA32_TME_ACTIVATE from bit 48 on: 128 and 256 bits.
-    private static final long AES_XTS = 1 | 1 << 2;
-    private static final long AES_XTS_WITH_INTEGRITY = 1 << 1 | 1 << 3;
+    private static final long AES_XTS = 1 | (1 << 2);
+    private static final long AES_XTS_WITH_INTEGRITY = (1 << 1) | (1 << 3);
 
     private final LpState lp;
     private final Processor cpu;
@@ -111,7 +111,7 @@ public final class PlatformCheck {
             throw badMsr(Msr.IA32_MISC_PACKAGE_CTLS);
         }
         config.perfCapabilities = cpu.rdmsr(Msr.IA32_PERF_CAPABILITIES);
-        if ((config.perfCapabilities & 3 << 12) != 3 << 12) { // freeze while SMM, full-width writes
+        if ((config.perfCapabilities & (3 << 12)) != 3 << 12) { // freeze while SMM, full-width writes
             throw badMsr(Msr.IA32_PERF_CAPABILITIES);
         }
         config.tscAdjust = cpu.rdmsr(Msr.IA32_TSC_ADJUST);
@@ -122,7 +122,7 @@ public final class PlatformCheck {
         if ((miscEnable & LIMIT_CPUID_MAXVAL) != 0) {
             throw new LeafFailure(TdxStatus.LIMIT_CPUID_MAXVAL_SET);
         }
-        if ((miscEnable & 1 << 7) == 0 || (miscEnable & 1 << 11) != 0) { // performance monitoring, no BTS
+        if ((miscEnable & (1 << 7)) == 0 || (miscEnable & (1 << 11)) != 0) { // performance monitoring, no BTS
             throw badMsr(Msr.IA32_MISC_ENABLE);
         }
         cpu.cpuid(0, 0, out);
@@ -163,7 +163,7 @@ public final class PlatformCheck {
     }
 
     public static long pair(int[] registers, int from) {
-        return registers[from] & 0xffff_ffffL | (long) registers[from + 1] << 32;
+        return (registers[from] & 0xffff_ffffL) | ((long) registers[from + 1] << 32);
     }
 
     private LeafFailure badCpuid(CpuidTable.Row row, long maskLow, long maskHigh, long valueLow, long valueHigh) {
@@ -183,7 +183,7 @@ public final class PlatformCheck {
             }
             case 4 -> {
                 if (row.subleaf() == 3) {
-                    l3SharingIds = value[0] >>> 14 & 0xfff;
+                    l3SharingIds = (value[0] >>> 14) & 0xfff;
                 }
             }
             case 7 -> extendedFeatures(row.subleaf(), value);
@@ -204,7 +204,7 @@ public final class PlatformCheck {
         int lowest = sockets.get(0);
         for (int fms : sockets) {
             if ((fms & 0xf) < (lowest & 0xf)) {
-                lowest = lowest & ~0xf | fms & 0xf;
+                lowest = (lowest & ~0xf) | (fms & 0xf);
             }
         }
         return lowest;
@@ -213,17 +213,17 @@ public final class PlatformCheck {
     private void extendedFeatures(int subleaf, int[] value) {
         switch (subleaf) {
             case 0 -> {
-                config.hle = (value[1] >> 4 & 1) != 0;
-                config.rtm = (value[1] >> 11 & 1) != 0;
-                config.waitpkg = (value[2] >> 5 & 1) != 0;
-                config.la57 = (value[2] >> 16 & 1) != 0;
+                config.hle = ((value[1] >> 4) & 1) != 0;
+                config.rtm = ((value[1] >> 11) & 1) != 0;
+                config.waitpkg = ((value[2] >> 5) & 1) != 0;
+                config.la57 = ((value[2] >> 16) & 1) != 0;
             }
             case 1 -> {
-                config.lass = (value[0] >> 6 & 1) != 0;
-                config.perfmonExtLeaf = (value[0] >> 8 & 1) != 0;
-                config.lam = (value[0] >> 26 & 1) != 0;
+                config.lass = ((value[0] >> 6) & 1) != 0;
+                config.perfmonExtLeaf = ((value[0] >> 8) & 1) != 0;
+                config.lam = ((value[0] >> 26) & 1) != 0;
             }
-            default -> config.ddpd = (value[3] >> 3 & 1) != 0;
+            default -> config.ddpd = ((value[3] >> 3) & 1) != 0;
         }
     }
 
@@ -235,24 +235,24 @@ public final class PlatformCheck {
         if (config.fixedCounters > 7) {
             throw badCpuid(row, 0, 0x1fL << 32, 0, 7L << 32);
         }
-        config.fixedCounterBitmap = (1 << config.fixedCounters) - 1 | value[2];
+        config.fixedCounterBitmap = ((1 << config.fixedCounters) - 1) | value[2];
     }
 
     private void extendedState(int subleaf, int[] value) {
         switch (subleaf) {
             case 0 -> config.xcr0Supported = value[0] & XCR0_USER_BITS;
             case 1 -> {
-                config.xfd = (value[0] >> 4 & 1) != 0;
+                config.xfd = ((value[0] >> 4) & 1) != 0;
                 config.xssSupported = value[2] & XSS_SUPERVISOR_BITS;
             }
             default -> {
                 config.xsaveSize[subleaf] = value[0];
-                config.xsaveAlign[subleaf] = (value[2] >> 1 & 1) != 0;
-                if (config.xfd && (value[2] >> 2 & 1) != 0) {
+                config.xsaveAlign[subleaf] = ((value[2] >> 1) & 1) != 0;
+                if (config.xfd && ((value[2] >> 2) & 1) != 0) {
                     config.xfdFaultingMask |= 1 << subleaf;
                 }
                 int wrongMask = (value[2] & 1) != 0 ? config.xcr0Supported : config.xssSupported;
-                if ((wrongMask >> subleaf & 1) != 0) {
+                if (((wrongMask >> subleaf) & 1) != 0) {
                     throw new ModuleHalt("extended state component " + subleaf + " is both user and supervisor");
                 }
             }
@@ -282,7 +282,7 @@ public final class PlatformCheck {
     }
 
     private void topology(int subleaf, int[] value) throws LeafFailure {
-        int levelType = value[2] >>> 8 & 0xff;
+        int levelType = (value[2] >>> 8) & 0xff;
         if (levelType != 0) {
             if (levelType <= previousLevelType || levelType >= 6) {
                 throw new LeafFailure(TdxStatus.CPUID_LEAF_1F_FORMAT_UNRECOGNIZED);
@@ -299,11 +299,11 @@ public final class PlatformCheck {
             }
             if (previousLevelType != 0) {
                 config.packageIdShift = shiftCount;
-                if (shiftCount - config.coreIdShift >>> 5 != 0) {
+                if ((shiftCount - config.coreIdShift) >>> 5 != 0) {
                     throw new ModuleHalt("fewer x2APIC ID bits up to the package than up to the core");
                 }
-                config.coreIdMask = (1 << shiftCount - config.coreIdShift) - 1;
-                if (l3SharingIds >>> shiftCount - 1 != 1) {
+                config.coreIdMask = (1 << (shiftCount - config.coreIdShift)) - 1;
+                if (l3SharingIds >>> (shiftCount - 1) != 1) {
                     throw new LeafFailure(TdxStatus.INVALID_WBINVD_SCOPE);
                 }
             }
@@ -317,7 +317,7 @@ public final class PlatformCheck {
             throw new ModuleHalt("physical addresses of " + config.maxPa + " bits");
         }
         int linear = config.la57 ? 57 : 48;
-        if ((value[0] >>> 8 & 0xff) != linear) {
+        if (((value[0] >>> 8) & 0xff) != linear) {
             throw badCpuid(row, 0xff00, 0, linear << 8, 0);
         }
     }
@@ -349,7 +349,7 @@ public final class PlatformCheck {
 
     private void checkVmx() throws LeafFailure {
         config.vmxBasic = cpu.rdmsr(VMX_BASIC);
-        require((config.vmxBasic >>> 32 & 0x1fff) <= 4096 && (config.vmxBasic >>> 54 & 3) == 3, VMX_BASIC);
+        require(((config.vmxBasic >>> 32) & 0x1fff) <= 4096 && ((config.vmxBasic >>> 54) & 3) == 3, VMX_BASIC);
         var td = config.td;
         config.vmxTruePinbased = cpu.rdmsr(VMX_TRUE_PINBASED_CTLS);
         require(allowed(config.vmxTruePinbased, VmcsInit.PINBASED, VmcsInit.PINBASED_VARIABLE, VmcsInit.PINBASED_UNKNOWN,
@@ -372,7 +372,7 @@ public final class PlatformCheck {
         require(allowed(config.vmxTrueEntry, VmcsInit.ENTRY, VmcsInit.ENTRY_VARIABLE, VmcsInit.ENTRY_UNKNOWN,
                 v -> td.entry = v), VMX_TRUE_ENTRY_CTLS);
         config.vmxMisc = cpu.rdmsr(VMX_MISC);
-        require((config.vmxMisc & VMX_MISC_REQUIRED) == VMX_MISC_REQUIRED && (config.vmxMisc >>> 16 & 0x1ff) >= 4, VMX_MISC);
+        require((config.vmxMisc & VMX_MISC_REQUIRED) == VMX_MISC_REQUIRED && ((config.vmxMisc >>> 16) & 0x1ff) >= 4, VMX_MISC);
         config.vmxEptVpidCap = cpu.rdmsr(VMX_EPT_VPID_CAP);
         require((config.vmxEptVpidCap & EPT_VPID_CAP_REQUIRED) == EPT_VPID_CAP_REQUIRED, VMX_EPT_VPID_CAP);
         checkControlRegisters();
@@ -381,7 +381,7 @@ public final class PlatformCheck {
 
     private int procbased2(int init) {
         int result = config.waitpkg ? init | VmcsInit.PROC2_USER_WAIT_PAUSE : init & ~VmcsInit.PROC2_USER_WAIT_PAUSE;
-        boolean enclv = (config.vmxProcbased2 >>> 32 & VmcsInit.PROC2_ENCLV_EXITING) != 0;
+        boolean enclv = ((config.vmxProcbased2 >>> 32) & VmcsInit.PROC2_ENCLV_EXITING) != 0;
         return enclv ? result : result & ~VmcsInit.PROC2_ENCLV_EXITING;
     }
 
@@ -423,7 +423,7 @@ public final class PlatformCheck {
         long algorithms = lp.module.platform.withoutIntegrity() ? AES_XTS : AES_XTS_WITH_INTEGRITY;
         require((config.tmeActivate & 1) != 0, Msr.IA32_TME_ACTIVATE); // locked
         require((config.tmeCapability & algorithms) != 0, Msr.IA32_TME_CAPABILITY);
-        require((config.tmeActivate >>> 48 & algorithms) != 0, Msr.IA32_TME_ACTIVATE);
+        require(((config.tmeActivate >>> 48) & algorithms) != 0, Msr.IA32_TME_ACTIVATE);
         int keyIdBits = (int) (config.tmeActivate >>> 32) & 0xf;
         config.keyIdShift = config.maxPa - keyIdBits;
         config.keyIdMask = (1L << config.maxPa) - (1L << config.keyIdShift);
@@ -449,7 +449,7 @@ public final class PlatformCheck {
             long end = start + cmr.size() - 1;
             if (ModuleState.wraps(start, cmr.size()) || ((start | end) & config.keyIdMask) != 0
                     || Long.compareUnsigned(end, 1L << ModuleState.MAX_PA) > 0 || ((start | cmr.size()) & 0xfff) != 0
-                    || previousEnd > 0 && (previousStart > start || previousEnd > start)) {
+                    || (previousEnd > 0 && (previousStart > start || previousEnd > start))) {
                 throw new LeafFailure(TdxStatus.CMR_LIST_INVALID);
             }
             previousStart = start;
@@ -459,10 +459,10 @@ public final class PlatformCheck {
 
     private void checkSmrr() throws LeafFailure {
         config.mtrrcap = cpu.rdmsr(Msr.IA32_MTRRCAP);
-        if ((config.mtrrcap & 1 << 11) == 0) {
+        if ((config.mtrrcap & (1 << 11)) == 0) {
             throw new LeafFailure(TdxStatus.SMRR_NOT_SUPPORTED);
         }
-        if ((config.mtrrcap & 1 << 14) == 0) {
+        if ((config.mtrrcap & (1 << 14)) == 0) {
             throw new LeafFailure(TdxStatus.SMRR_LOCK_NOT_SUPPORTED);
         }
         int ranges = hasSmrr2(lp.module) ? 2 : 1;
@@ -471,33 +471,33 @@ public final class PlatformCheck {
             config.smrrBase[i] = cpu.rdmsr(i == 0 ? Msr.IA32_SMRR_BASE : Msr.IA32_SMRR2_BASE);
         }
         for (int i = 0; i < ranges; i++) {
-            if ((config.smrrMask[i] & 1 << 10) == 0) {
+            if ((config.smrrMask[i] & (1 << 10)) == 0) {
                 throw new LeafFailure(TdxStatus.SMRR_NOT_LOCKED, i);
             }
         }
         for (int i = 0; i < ranges; i++) {
-            if ((config.smrrMask[i] & 1 << 11) != 0) {
+            if ((config.smrrMask[i] & (1 << 11)) != 0) {
                 checkSmrrRange(i);
             }
         }
     }
 
     static boolean hasSmrr2(ModuleState module) {
-        return !module.platform.smrr2NotSupported() && (module.config.mtrrcap & 1 << 13) != 0;
+        return !module.platform.smrr2NotSupported() && (module.config.mtrrcap & (1 << 13)) != 0;
     }
 
     private void checkSmrrRange(int index) throws LeafFailure {
         long mask = config.smrrMask[index] & 0xffff_f000L;
         long base = config.smrrBase[index] & 0xffff_f000L;
         long size = Long.lowestOneBit(mask);
-        if (mask == 0 || mask != (0x1_0000_0000L - size) || (base & size - 1) != 0) {
+        if (mask == 0 || mask != (0x1_0000_0000L - size) || (base & (size - 1)) != 0) {
             throw new LeafFailure(TdxStatus.INVALID_SMRR_CONFIGURATION, index);
         }
         var cmrs = lp.module.platform.cmrs();
         for (int i = 0; i < Math.min(cmrs.size(), MAX_CMRS); i++) {
             var cmr = cmrs.get(i);
             if (cmr.size() != 0 && ModuleState.overlaps(base, size, cmr.base(), cmr.size())) {
-                throw new LeafFailure(TdxStatus.SMRR_OVERLAPS_CMR, index | i << 8);
+                throw new LeafFailure(TdxStatus.SMRR_OVERLAPS_CMR, index | (i << 8));
             }
         }
     }

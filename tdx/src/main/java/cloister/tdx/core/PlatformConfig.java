@@ -92,7 +92,7 @@ public final class PlatformConfig {
         for (int i = 0; i < rows.size(); i++) {
             var row = rows.get(i);
             for (int r = 0; r < 4; r++) {
-                cpuid[i][r] = cpuid[i][r] & ~row.fixed0()[r] | row.fixed1()[r];
+                cpuid[i][r] = (cpuid[i][r] & ~row.fixed0()[r]) | row.fixed1()[r];
             }
         }
     }
@@ -100,7 +100,7 @@ public final class PlatformConfig {
     /// The bits of register `r` of configurable CPUID entry `i` that a TD's parameters decide.
     public int configurable(int i, int r) {
         var row = CpuidTable.configurable(i);
-        return row.configDirect()[r] | row.allowDirect()[r] & cpuid[CpuidTable.rows().indexOf(row)][r];
+        return row.configDirect()[r] | (row.allowDirect()[r] & cpuid[CpuidTable.rows().indexOf(row)][r]);
     }
 
     /// Whether IA32_PERF_METRICS exists.

@@ -114,8 +114,8 @@ public final class Sept {
     private Slot walk(long eptp, long gpa, int target, boolean l2GuestSide) {
         long table = eptp & SeptEntry.HPA;
         for (int level = (int) (eptp >>> 3) & 7;; level--) {
-            long hpa = PhysicalMemory.hpa(table & (1L << PhysicalMemory.KEY_ID_SHIFT) - 1, keyId)
-                    + 8 * (gpa >>> 12 + 9 * level & 0x1ff);
+            long hpa = PhysicalMemory.hpa(table & ((1L << PhysicalMemory.KEY_ID_SHIFT) - 1), keyId)
+                    + 8 * ((gpa >>> (12 + 9 * level)) & 0x1ff);
             long value = memory.read(hpa, 8);
             boolean stop = l2GuestSide ? L2SeptEntry.isFree(value) : !SeptEntry.isPresent(value);
             if (level == target || stop || SeptEntry.isLeaf(value)) {

@@ -50,19 +50,19 @@ public final class SeptEntry {
     }
 
     public static boolean isAliased(long entry, int vm) {
-        return (entry >>> 57 + vm & 1) != 0;
+        return ((entry >>> (57 + vm)) & 1) != 0;
     }
 
     public static long withAlias(long entry, int vm) {
-        return entry | 1L << 57 + vm;
+        return entry | (1L << (57 + vm));
     }
 
     public static long withoutAlias(long entry, int vm) {
-        return entry & ~(1L << 57 + vm);
+        return entry & ~(1L << (57 + vm));
     }
 
     public static long withState(long entry, SeptState state) {
-        return entry & ~SeptState.ENCODING_MASK | state.bits() | SUPPRESS_VE;
+        return (entry & ~SeptState.ENCODING_MASK) | state.bits() | SUPPRESS_VE;
     }
 
     public static int acceptCounter(long entry) {
@@ -70,7 +70,7 @@ public final class SeptEntry {
     }
 
     public static long withAcceptCounter(long entry, int count) {
-        return entry & ~ACCEPT_COUNTER | (long) count << 12;
+        return (entry & ~ACCEPT_COUNTER) | ((long) count << 12);
     }
 
     /// The page that the entry maps or points to.
@@ -80,8 +80,8 @@ public final class SeptEntry {
 
     /// The address that a leaf of `level` (0 4 KiB, 1 2 MiB, 2 1 GiB) maps `gpa` to.
     public static long leafPa(long entry, long gpa, int level) {
-        long offset = (1L << 12 + 9 * level) - 1;
-        return entry & HPA & ~offset | gpa & offset;
+        long offset = (1L << (12 + 9 * level)) - 1;
+        return (entry & HPA & ~offset) | (gpa & offset);
     }
 
     public static long leaf(long attributes, long pa, SeptState state) {
@@ -94,7 +94,7 @@ public final class SeptEntry {
 
     /// An entry whose page was removed while the TD was imported: it says in which migration epoch.
     public static long removed(int migrationEpoch) {
-        return SeptState.REMOVED.bits() | MIGRATION_EPOCH_VALID | (migrationEpoch & 0xffff_ffffL) << 12 | SUPPRESS_VE;
+        return SeptState.REMOVED.bits() | MIGRATION_EPOCH_VALID | ((migrationEpoch & 0xffff_ffffL) << 12) | SUPPRESS_VE;
     }
 
     /// What an acceptable pending entry is without its chunk count.
@@ -115,7 +115,7 @@ public final class SeptEntry {
     public static long unblocked(long entry) {
         return switch (SeptState.of(entry)) {
             case NL_BLOCKED -> (withState(entry, SeptState.NL_MAPPED) | RWX) & ~MEMORY_TYPE;
-            case BLOCKED -> withState(entry, SeptState.MAPPED) & ~MEMORY_TYPE | RWX | WB;
+            case BLOCKED -> (withState(entry, SeptState.MAPPED) & ~MEMORY_TYPE) | RWX | WB;
             case PENDING_BLOCKED -> withState(entry, SeptState.PENDING);
             default -> entry;
         };
@@ -131,6 +131,6 @@ public final class SeptEntry {
 
     /// Level and state as interface functions report them.
     static long architecturalInfo(long entry, int level) {
-        return level | (long) SeptState.of(entry).architectural() << 8;
+        return level | ((long) SeptState.of(entry).architectural() << 8);
     }
 }

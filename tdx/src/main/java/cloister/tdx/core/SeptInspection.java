@@ -34,13 +34,13 @@ final class SeptInspection {
 
     private SeptTable table(int level, long gpa, long page, boolean l2) {
         var ranges = new ArrayList<SeptRange>();
-        long bytes = 1L << 12 + 9 * level;
+        long bytes = 1L << (12 + 9 * level);
         for (int i = 0; i < ENTRIES; i++) {
             long entry = memory.readPlain(page + 8 * i, 8);
             var next = l2 ? l2Range(level, gpa + i * bytes, entry, bytes) : range(level, gpa + i * bytes, entry, bytes);
             var last = ranges.isEmpty() ? null : ranges.getLast();
             int step = last == null ? 0 : step(last, next, bytes);
-            if (last != null && alike(last, next) && (step != 0 || last.hpa() == 0 && next.hpa() == 0)) {
+            if (last != null && alike(last, next) && (step != 0 || (last.hpa() == 0 && next.hpa() == 0))) {
                 ranges.set(ranges.size() - 1, new SeptRange(last.gpa(), next.end(), last.state(), last.hpa(), step, last.access(),
                         last.lock(), null));
             } else {
@@ -54,7 +54,7 @@ final class SeptInspection {
         var state = SeptState.of(entry);
         boolean maps = state != SeptState.FREE && state != SeptState.REMOVED;
         boolean below = level > 0 && (state == SeptState.NL_MAPPED || state == SeptState.NL_BLOCKED);
-        long hpa = !maps ? 0 : below ? page(entry) : SeptEntry.leafPa(entry, 0, level) & (1L << PhysicalMemory.KEY_ID_SHIFT) - 1;
+        long hpa = !maps ? 0 : below ? page(entry) : SeptEntry.leafPa(entry, 0, level) & ((1L << PhysicalMemory.KEY_ID_SHIFT) - 1);
         return new SeptRange(gpa, gpa + bytes, state == null ? "INVALID" : state.name(), hpa, 0, access(entry), lock(entry),
                 below ? table(level - 1, gpa, hpa, false) : null);
     }
@@ -66,7 +66,7 @@ final class SeptInspection {
         boolean below = !free && !leaf;
         String state = free ? "L2_FREE" : leaf ? L2SeptEntry.isMapped(entry) ? "L2_MAPPED" : "L2_BLOCKED"
                 : L2SeptEntry.isBlockedNonLeaf(entry) ? "L2_NL_BLOCKED" : "L2_NL_MAPPED";
-        long hpa = free ? 0 : leaf ? SeptEntry.leafPa(entry, 0, level) & (1L << PhysicalMemory.KEY_ID_SHIFT) - 1 : page(entry);
+        long hpa = free ? 0 : leaf ? SeptEntry.leafPa(entry, 0, level) & ((1L << PhysicalMemory.KEY_ID_SHIFT) - 1) : page(entry);
         return new SeptRange(gpa, gpa + bytes, state, hpa, 0, access(entry) + ((entry & SeptEntry.XU) != 0 ? "u" : "-"), Lock.FREE,
                 below && level > 0 ? table(level - 1, gpa, hpa, true) : null);
     }

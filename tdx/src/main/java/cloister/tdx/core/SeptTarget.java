@@ -178,7 +178,7 @@ public final class SeptTarget implements AutoCloseable {
     /// A failure that reports an entry of the tree of VM `vm`.
     public LeafFailure failL2(TdxStatus status, int vm, Sept.Slot found) {
         lp.reportL2Entry(found.value(), found.level(), vm, td.tdcs().debug());
-        return new LeafFailure(status, vm << 16 | found.level());
+        return new LeafFailure(status, (vm << 16) | found.level());
     }
 
     /// Where the walk of the tree of VM `vm` for the same GPA and level ends, which is above that level when a table is missing.

@@ -38,7 +38,7 @@ public final class SharexHp {
     public static long tryExclusive(LpState lp, LockWord word, boolean guest) {
         lp.cpu.switchPoint();
         int old = word.get();
-        if (old == 0 || old == HOST_PRIORITY && !guest) {
+        if (old == 0 || (old == HOST_PRIORITY && !guest)) {
             word.set(EXCLUSIVE);
             return 0;
         }

@@ -9,9 +9,9 @@ import cloister.spec.tdx.TdxStatus;
 public final class SysMetadata extends Metadata {
     private static final long FEATURES0 = 0x2e1f_0fbfL;
     private static final int CMRS = 32;
-    private static final long ARCH_CAPABILITIES_CONFIG = 1 << 4 | 1 << 19 | 1 << 20 | 1 << 24;
+    private static final long ARCH_CAPABILITIES_CONFIG = (1 << 4) | (1 << 19) | (1 << 20) | (1 << 24);
     private static final long SERVTD_ATTR_FIXED0 = 0x7ff_0000_0001L;
-    private static final long L2_GPA_ATTR_MASK = 0x7f | 1 << 15;
+    private static final long L2_GPA_ATTR_MASK = 0x7f | (1 << 15);
     private static final int MAX_MIGS = 512;
 
     private final ModuleState module;
@@ -59,8 +59,8 @@ public final class SysMetadata extends Metadata {
             case "MAX_VCPUS_PER_TD" -> Tdcs.MAX_VCPUS_PER_TD;
             case "MIN_VIRT_MAXPA" -> TdCpuid.MIN_VIRT_MAXPA;
             case "CPUID_CONFIG_LEAVES" -> index < CpuidTable.CONFIGURABLE ? CpuidTable.configurable(index).leafSubleaf() : -1L;
-            case "CPUID_CONFIG_VALUES" -> index < CpuidTable.CONFIGURABLE ? config.configurable(index, 2 * (distance & 1))
-                    & 0xffff_ffffL | (long) config.configurable(index, 2 * (distance & 1) + 1) << 32 : 0;
+            case "CPUID_CONFIG_VALUES" -> index < CpuidTable.CONFIGURABLE ? (config.configurable(index, 2 * (distance & 1))
+                    & 0xffff_ffffL) | ((long) config.configurable(index, 2 * (distance & 1) + 1) << 32) : 0;
             case "IA32_ARCH_CAPABILITIES_CONFIG_MASK" -> ARCH_CAPABILITIES_CONFIG;
             case "NUM_ALLOWED_FMS" -> TdCpuid.allowedModels(config).length;
             case "ALLOWED_FMS" -> allowedModel(index);

@@ -71,8 +71,8 @@ final class TdCpuid {
             if ((asked & ~(direct | allow)) != 0) {
                 throw invalid(row);
             }
-            int v = value[r] & ~row.fixed0()[r] | row.fixed1()[r];
-            v = v & ~direct | asked & direct;
+            int v = (value[r] & ~row.fixed0()[r]) | row.fixed1()[r];
+            v = (v & ~direct) | (asked & direct);
             value[r] = v & (asked | ~allow);
         }
     }
@@ -121,9 +121,9 @@ final class TdCpuid {
             throw invalid(row);
         }
         applyXfam(row, value);
-        tdcs.cpuidFlag(Tdcs.MONITOR_MWAIT, (value[ECX] >> 3 & 1) != 0);
-        tdcs.cpuidFlag(Tdcs.DCA, (value[ECX] >> 18 & 1) != 0);
-        tdcs.cpuidFlag(Tdcs.TSC_DEADLINE, (value[ECX] >> 24 & 1) != 0);
+        tdcs.cpuidFlag(Tdcs.MONITOR_MWAIT, ((value[ECX] >> 3) & 1) != 0);
+        tdcs.cpuidFlag(Tdcs.DCA, ((value[ECX] >> 18) & 1) != 0);
+        tdcs.cpuidFlag(Tdcs.TSC_DEADLINE, ((value[ECX] >> 24) & 1) != 0);
     }
 
     private boolean isKnownModel(int fms) {
@@ -171,18 +171,18 @@ final class TdCpuid {
                     throw new LeafFailure(TdxStatus.INCORRECT_MSR_VALUE, Msr.IA32_ARCH_CAPABILITIES);
                 }
                 tdcs.cpuidFlag(Tdcs.TSX, hle);
-                value[ECX] = value[ECX] & ~(PKS | KEY_LOCKER) | (tdcs.hasAttribute(Tdcs.PKS) ? PKS : 0);
-                tdcs.cpuidFlag(Tdcs.WAITPKG, (value[ECX] >> 5 & 1) != 0);
-                tdcs.cpuidFlag(Tdcs.TME, (value[ECX] >> 13 & 1) != 0);
-                tdcs.cpuidFlag(Tdcs.LA57, (value[ECX] >> 16 & 1) != 0);
-                tdcs.cpuidFlag(Tdcs.PCONFIG, (value[EDX] >> 18 & 1) != 0);
+                value[ECX] = (value[ECX] & ~(PKS | KEY_LOCKER)) | (tdcs.hasAttribute(Tdcs.PKS) ? PKS : 0);
+                tdcs.cpuidFlag(Tdcs.WAITPKG, ((value[ECX] >> 5) & 1) != 0);
+                tdcs.cpuidFlag(Tdcs.TME, ((value[ECX] >> 13) & 1) != 0);
+                tdcs.cpuidFlag(Tdcs.LA57, ((value[ECX] >> 16) & 1) != 0);
+                tdcs.cpuidFlag(Tdcs.PCONFIG, ((value[EDX] >> 18) & 1) != 0);
             }
             case 1 -> {
                 applyXfam(row, value);
-                tdcs.cpuidFlag(Tdcs.PERFMON_EXT_LEAF, (value[EAX] >> 8 & 1) != 0);
-                value[EAX] = value[EAX] & ~(1 << 6) | (tdcs.hasAttribute(Tdcs.LASS) ? 1 << 6 : 0);
+                tdcs.cpuidFlag(Tdcs.PERFMON_EXT_LEAF, ((value[EAX] >> 8) & 1) != 0);
+                value[EAX] = (value[EAX] & ~(1 << 6)) | (tdcs.hasAttribute(Tdcs.LASS) ? 1 << 6 : 0);
             }
-            default -> tdcs.cpuidFlag(Tdcs.DDPD, (value[EDX] >> 3 & 1) != 0);
+            default -> tdcs.cpuidFlag(Tdcs.DDPD, ((value[EDX] >> 3) & 1) != 0);
         }
     }
 
@@ -198,7 +198,7 @@ final class TdCpuid {
                 if ((config.xfdFaultingMask & tdcs.xfam()) == 0) {
                     value[EAX] &= ~(1 << 4);
                 }
-                tdcs.cpuidFlag(Tdcs.XFD, (value[EAX] >> 4 & 1) != 0);
+                tdcs.cpuidFlag(Tdcs.XFD, ((value[EAX] >> 4) & 1) != 0);
             }
             default -> clear(value, !tdcs.xfam(subleaf));
         }
@@ -226,6 +226,6 @@ final class TdCpuid {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.CPUID_CONFIG);
         }
         tdcs.u8(Tdcs.VIRT_MAXPA, physical);
-        value[EAX] = value[EAX] & ~0xffff | linear << 8 | physical;
+        value[EAX] = (value[EAX] & ~0xffff) | (linear << 8) | physical;
     }
 }

@@ -62,7 +62,7 @@ public record TdInfo(byte[] bytes, byte[] hash) {
         copy(tdcs, Tdcs.MROWNER, HASH, info, 112, ignore & IGNORE_MROWNER);
         copy(tdcs, Tdcs.MROWNERCONFIG, HASH, info, 160, ignore & IGNORE_MROWNERCONFIG);
         for (int i = 0; i < Tdcs.RTMRS; i++) {
-            copy(tdcs, Tdcs.RTMR + HASH * i, HASH, info, 208 + HASH * i, ignore & IGNORE_RTMR0 << i);
+            copy(tdcs, Tdcs.RTMR + HASH * i, HASH, info, 208 + HASH * i, ignore & (IGNORE_RTMR0 << i));
         }
         copy(tdcs, Tdcs.SERVTD_HASH, HASH, info, 400, ignore & IGNORE_SERVTD_HASH);
         return info;

@@ -26,7 +26,7 @@ public final class TdInit {
     private static final long ARCH_CAP_PBRSB_NO = 1 << 24;
     private static final long ARCH_CAP_CONFIGURABLE = ARCH_CAP_SSB_NO | ARCH_CAP_RRSBA | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO;
     /// Bits that a TD never sees: MCU, package and energy controls, 16-18, 22, 23, and 25 up.
-    private static final long ARCH_CAP_HIDDEN = 7 << 9 | 7 << 16 | 3 << 22 | -1L << 25;
+    private static final long ARCH_CAP_HIDDEN = (7 << 9) | (7 << 16) | (3 << 22) | (-1L << 25);
     private static final int BITMAP_PART = 1024;
 
     private final LpState lp;
@@ -75,7 +75,7 @@ public final class TdInit {
         }
         tdcs.u64(Tdcs.ATTRIBUTES, attributes);
         long veDisable = (attributes & Tdcs.SEPT_VE_DISABLE) != 0 ? Tdcs.PENDING_VE_DISABLE : 0;
-        tdcs.u64(Tdcs.TD_CTLS, tdcs.u64(Tdcs.TD_CTLS) & ~Tdcs.PENDING_VE_DISABLE | veDisable);
+        tdcs.u64(Tdcs.TD_CTLS, (tdcs.u64(Tdcs.TD_CTLS) & ~Tdcs.PENDING_VE_DISABLE) | veDisable);
         long xfam = params.xfam();
         if (!xfamAllowed(xfam, config)) {
             throw invalid(OperandId.XFAM);
@@ -129,19 +129,19 @@ public final class TdInit {
     }
 
     private static boolean xfamAllowed(long xfam, PlatformConfig config) {
-        boolean avx = (xfam >>> 2 & 1) != 0;
-        long avx512 = xfam >>> 5 & 7;
-        long cet = xfam >>> 11 & 3;
-        long amx = xfam >>> 17 & 3;
+        boolean avx = ((xfam >>> 2) & 1) != 0;
+        long avx512 = (xfam >>> 5) & 7;
+        long cet = (xfam >>> 11) & 3;
+        long amx = (xfam >>> 17) & 3;
         return (xfam & ~config.xfamFixed0()) == 0 && (xfam & PlatformConfig.XFAM_FIXED1) == PlatformConfig.XFAM_FIXED1
-                && (avx512 == 0 || avx512 == 7 && avx) && (cet == 0 || cet == 3) && (amx == 0 || amx == 3);
+                && (avx512 == 0 || (avx512 == 7 && avx)) && (cet == 0 || cet == 3) && (amx == 0 || amx == 3);
     }
 
     private void extendedStateLayout(long xfam) {
         int offset = XSAVE_EXTENDED_REGION;
         for (int i = 2; i <= 18; i++) {
-            if ((xfam >>> i & 1) != 0) {
-                offset = config.xsaveAlign[i] ? offset + 63 & ~63 : offset;
+            if (((xfam >>> i) & 1) != 0) {
+                offset = config.xsaveAlign[i] ? (offset + 63) & ~63 : offset;
                 tdcs.u32(Tdcs.XBUFF_OFFSETS + 4 * i, offset);
                 offset += config.xsaveSize[i];
             }
@@ -153,7 +153,7 @@ public final class TdInit {
         int level = (int) (eptp >>> 3) & 7;
         int maxLevel = (config.vmxEptVpidCap & PML5_EPT_CAP) != 0 ? 4 : 3;
         if ((eptp & 7) != EPT_WB || level < 3 || level > maxLevel || eptp >>> 6 != 0
-                || level == 4 && config.maxPa < MIN_PA_FOR_PML5 || gpaw && level < 4) {
+                || (level == 4 && config.maxPa < MIN_PA_FOR_PML5) || (gpaw && level < 4)) {
             throw invalid(OperandId.EPTP_CONTROLS);
         }
         tdcs.flag(Tdcs.GPAW, gpaw);
@@ -177,13 +177,13 @@ public final class TdInit {
 
     private void archCapabilities() throws LeafFailure {
         long configured = params.archCapabilities();
-        if ((params.msrConfigControls() & 1) == 0 && configured != 0 || (configured & ~ARCH_CAP_CONFIGURABLE) != 0) {
+        if (((params.msrConfigControls() & 1) == 0 && configured != 0) || (configured & ~ARCH_CAP_CONFIGURABLE) != 0) {
             throw invalid(OperandId.IA32_ARCH_CAPABILITIES_CONFIG);
         }
         long value = config.archCapabilities & ~ARCH_CAP_HIDDEN;
         long allowed = ARCH_CAP_SSB_NO | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO;
         value &= ~allowed | configured;
-        value |= configured & ARCH_CAP_RRSBA | ARCH_CAP_XAPIC_DISABLE_STATUS;
+        value |= (configured & ARCH_CAP_RRSBA) | ARCH_CAP_XAPIC_DISABLE_STATUS;
         if (!tdcs.cpuidFlag(Tdcs.TSX)) {
             value &= ~ARCH_CAP_TSX_CTRL;
         }
@@ -198,7 +198,7 @@ public final class TdInit {
             for (int msr = row.first(); (read || write) && msr <= row.last(); msr++) {
                 int low = msr & 0x1fff;
                 int at = Tdcs.MSR_BITMAPS + ((msr & ~0x1fff) != 0 ? BITMAP_PART : 0) + low / 8;
-                int mask = ~(1 << low % 8);
+                int mask = ~(1 << (low % 8));
                 if (read) {
                     tdcs.u8(at, tdcs.u8(at) & mask);
                 }

@@ -78,7 +78,7 @@ public final class TdMetadata extends Metadata {
             throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
         }
         requireUnchanged(current, asked, requestMask, writeMask);
-        long value = current & ~mask | asked & mask;
+        long value = (current & ~mask) | (asked & mask);
         switch (field.name()) {
             case "HP_LOCK_TIMEOUT" -> {
                 if (mask != -1L) {
@@ -87,7 +87,7 @@ public final class TdMetadata extends Metadata {
                 if (Long.compareUnsigned(value, MAX_HP_LOCK_TIMEOUT) > 0 || value < MIN_HP_LOCK_TIMEOUT) {
                     throw new LeafFailure(TdxStatus.METADATA_FIELD_VALUE_NOT_VALID);
                 }
-                value = value * module.config.tscHz / USEC & 0xffff_ffffL;
+                value = (value * module.config.tscHz / USEC) & 0xffff_ffffL;
             }
             case "TD_CTLS" -> checkTdControls(current, value);
             case "MIG_DEC_KEY" -> tdcs.flag(Tdcs.MIG_DEC_KEY_SET, true);

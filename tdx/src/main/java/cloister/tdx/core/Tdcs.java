@@ -165,7 +165,7 @@ public final class Tdcs extends Structure {
     }
 
     public boolean xfam(int bit) {
-        return (xfam() >>> bit & 1) != 0;
+        return ((xfam() >>> bit) & 1) != 0;
     }
 
     public boolean gpaw() {
@@ -220,7 +220,7 @@ public final class Tdcs extends Structure {
             return false; // bit 63: a migration epoch
         }
         long previous = epoch() - 1;
-        return bepoch == previous && refcount(bepoch) == 0 || Long.compareUnsigned(bepoch, previous) < 0;
+        return (bepoch == previous && refcount(bepoch) == 0) || Long.compareUnsigned(bepoch, previous) < 0;
     }
 
     public long vmCtls(int vm) {
@@ -229,6 +229,6 @@ public final class Tdcs extends Structure {
 
     /// EPTP of the Secure EPT of VM `vm` (0: L1), without KeyID.
     public long septp(Tdr tdr, int vm) {
-        return vm == 0 ? eptp() : eptp() & 0xfff | PhysicalMemory.pa(tdr.tdcxHpa(L2_SEPT_ROOT_PAGE + vm - 1));
+        return vm == 0 ? eptp() : (eptp() & 0xfff) | PhysicalMemory.pa(tdr.tdcxHpa(L2_SEPT_ROOT_PAGE + vm - 1));
     }
 }

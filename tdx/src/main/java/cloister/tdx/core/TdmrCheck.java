@@ -22,7 +22,7 @@ public final class TdmrCheck {
     }
 
     private static LeafFailure fail(TdxStatus status, int info0, int info1, int info2) {
-        return new LeafFailure(status, info0 | info1 << 8 | info2 << 16);
+        return new LeafFailure(status, info0 | (info1 << 8) | (info2 << 16));
     }
 
     public void add(TdmrInfo info) throws LeafFailure {
@@ -37,7 +37,7 @@ public final class TdmrCheck {
                 throw fail(TdxStatus.NON_ORDERED_TDMR, i, 0, 0);
             }
         }
-        if (((info.base() | info.size()) & GIB - 1) != 0 || info.size() == 0 || !isPlain(info.base())
+        if (((info.base() | info.size()) & (GIB - 1)) != 0 || info.size() == 0 || !isPlain(info.base())
                 || !isPlain(info.base() + info.size() - 1)) {
             throw fail(TdxStatus.INVALID_TDMR, i, 0, 0);
         }

@@ -7,13 +7,13 @@ final class Ticks {
 
     /// `value * 2^shift / divisor`, unsigned.
     static long scaled(long value, int shift, long divisor) {
-        long high = value >>> 64 - shift;
+        long high = value >>> (64 - shift);
         long low = value << shift;
         long quotient = 0;
         long remainder = Long.remainderUnsigned(high, divisor);
         for (int i = 63; i >= 0; i--) {
             boolean carry = remainder < 0;
-            remainder = remainder << 1 | low >>> i & 1;
+            remainder = (remainder << 1) | ((low >>> i) & 1);
             if (carry || Long.compareUnsigned(remainder, divisor) >= 0) {
                 remainder -= divisor;
                 quotient |= 1L << i;
@@ -24,6 +24,6 @@ final class Ticks {
 
     /// `a * b / 2^48`, unsigned, low 64 bits.
     static long product48(long a, long b) {
-        return Math.unsignedMultiplyHigh(a, b) << 16 | a * b >>> 48;
+        return (Math.unsignedMultiplyHigh(a, b) << 16) | ((a * b) >>> 48);
     }
 }

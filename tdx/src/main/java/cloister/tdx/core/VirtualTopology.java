@@ -54,14 +54,14 @@ final class VirtualTopology {
                 value(0x1f, subleaf, value);
             }
             int previous = type;
-            type = value[2] >>> 8 & 0xff;
+            type = (value[2] >>> 8) & 0xff;
             if (type == 0) {
                 if (subleaf == 0 || !coreSeen) {
                     throw malformed();
                 }
                 continue;
             }
-            if (type <= previous || type >= LEVELS || (value[2] & 0xff) != subleaf || type == SMT && subleaf != 0) {
+            if (type <= previous || type >= LEVELS || (value[2] & 0xff) != subleaf || (type == SMT && subleaf != 0)) {
                 throw malformed();
             }
             if (type == SMT) {
@@ -71,7 +71,7 @@ final class VirtualTopology {
             coreSeen |= type == CORE;
             last = value.clone();
         }
-        last[2] = level0b | CORE << 8;
+        last[2] = level0b | (CORE << 8);
         value(0xb, level0b, last);
         for (int level = level0b + 1; level <= 2; level++) {
             value(0xb, level, new int[4]);

@@ -3,9 +3,9 @@ package cloister.tdx.core;
 /// The VMX capabilities that a TD with L2 VMs sees, and what initial controls of an L2 VMCS depend on the TD.
 /// [TDX-BASE "TD Partitioning"]
 public final class VirtualVmx {
-    private static final long BASIC = 1L << 54 | 1L << 55 | 1L << 56;
-    private static final long MISC = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 14 | 4 << 16 | 1 << 29 | 1 << 30;
-    private static final long EPT_VPID = 1 | 1 << 16 | 1 << 17 | 1 << 22;
+    private static final long BASIC = (1L << 54) | (1L << 55) | (1L << 56);
+    private static final long MISC = (1 << 5) | (1 << 6) | (1 << 7) | (1 << 14) | (4 << 16) | (1 << 29) | (1 << 30);
+    private static final long EPT_VPID = 1 | (1 << 16) | (1 << 17) | (1 << 22);
     private static final long EPT_SUPERVISOR_SHADOW_STACK = 1 << 23;
     private static final long HLAT_PREFIX_SIZE = 0x3fL << 48;
     private static final int XFAM_PK = 9;
@@ -21,7 +21,7 @@ public final class VirtualVmx {
         tdcs.u64(Tdcs.VIRT_VMX_BASIC, BASIC);
         tdcs.u64(Tdcs.VIRT_VMX_MISC, MISC);
         tdcs.u64(Tdcs.VIRT_VMX_TRUE_PINBASED_CTLS, allowed(l2.pinbased, 0));
-        int procWritable = VmcsInit.L2_PROCBASED_WRITABLE & ~VmcsInit.PROC_RDPMC_EXITING
+        int procWritable = (VmcsInit.L2_PROCBASED_WRITABLE & ~VmcsInit.PROC_RDPMC_EXITING)
                 | (tdcs.hasAttribute(Tdcs.PERFMON) ? VmcsInit.PROC_RDPMC_EXITING : 0);
         tdcs.u64(Tdcs.VIRT_VMX_TRUE_PROCBASED_CTLS, allowed(procbased(l2.procbased, tdcs), procWritable));
         tdcs.u64(Tdcs.VIRT_VMX_PROCBASED_CTLS2,
@@ -30,7 +30,7 @@ public final class VirtualVmx {
         tdcs.u64(Tdcs.VIRT_VMX_TRUE_EXIT_CTLS, allowed(l2Exit(l2.exit, tdcs), 0));
         tdcs.u64(Tdcs.VIRT_VMX_TRUE_ENTRY_CTLS, allowed(l2Entry(l2.entry, tdcs), VmcsInit.L2_ENTRY_WRITABLE));
         tdcs.u64(Tdcs.VIRT_VMX_EPT_VPID_CAP, EPT_VPID | (tdcs.xfam(XFAM_CET_S) ? EPT_SUPERVISOR_SHADOW_STACK : 0)
-                | config.vmxEptVpidCap & HLAT_PREFIX_SIZE);
+                | (config.vmxEptVpidCap & HLAT_PREFIX_SIZE));
         tdcs.u64(Tdcs.VIRT_VMX_VMFUNC, 0);
         tdcs.u64(Tdcs.VIRT_VMX_CR0_FIXED0, VmcsInit.CR0 & ~VmcsInit.L2_CR0_VARIABLE);
         tdcs.u64(Tdcs.VIRT_VMX_CR0_FIXED1, VmcsInit.CR0 | VmcsInit.L2_CR0_VARIABLE);
@@ -40,7 +40,7 @@ public final class VirtualVmx {
     }
 
     private static long allowed(int init, int writable) {
-        return init & ~writable & 0xffff_ffffL | (long) (init | writable) << 32;
+        return (init & ~writable & 0xffff_ffffL) | ((long) (init | writable) << 32);
     }
 
     private static int with(int value, int bit, boolean on) {

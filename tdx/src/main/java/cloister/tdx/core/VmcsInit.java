@@ -58,11 +58,11 @@ public final class VmcsInit {
     public static final long CR0_PG = 1L << 31;
     public static final long CR0_PE_PG = CR0_PE | CR0_PG;
     /// CR0 bits that a TD does not own: NE, NW, CD and the reserved ones.
-    public static final long CR0_HIDDEN = CR0_NE | 3L << 29 | -1L << 32 | 0x3ffL << 19 | 1 << 17 | 0x3ff << 6;
+    public static final long CR0_HIDDEN = CR0_NE | (3L << 29) | (-1L << 32) | (0x3ffL << 19) | (1 << 17) | (0x3ff << 6);
     static final long CR4_MCE = 1 << 6;
     public static final long CR4_VMXE = 1 << 13;
     /// CR4 bits that no TD owns: MCE, VMXE, SMXE, 15, 26, 31:29, 63:33.
-    static final long CR4_HIDDEN = CR4_MCE | CR4_VMXE | 1 << 14 | 1 << 15 | 1 << 26 | 7L << 29 | -1L << 33;
+    static final long CR4_HIDDEN = CR4_MCE | CR4_VMXE | (1 << 14) | (1 << 15) | (1 << 26) | (7L << 29) | (-1L << 33);
 
     private VmcsInit() {
     }

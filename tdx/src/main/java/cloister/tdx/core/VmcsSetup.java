@@ -52,7 +52,7 @@ public final class VmcsSetup {
             vmcs.write(SPEC_CTRL_MASK, tdcs.u64(Tdcs.SPEC_CTRL_MASK));
         }
         shadows();
-        vmcs.write(VPID, tdr.keyId() < MAX_VPID_KEY_ID ? vm | tdr.keyId() << 2 : 0);
+        vmcs.write(VPID, tdr.keyId() < MAX_VPID_KEY_ID ? vm | (tdr.keyId() << 2) : 0);
     }
 
     private void guestState() {
@@ -108,7 +108,7 @@ public final class VmcsSetup {
 
     private void controls() {
         var base = vm == 0 ? config.td : config.l2;
-        long tertiary = base.procbased3 & ~VmcsInit.PROC3_GPAW | (tdcs.gpaw() ? VmcsInit.PROC3_GPAW : 0);
+        long tertiary = (base.procbased3 & ~VmcsInit.PROC3_GPAW) | (tdcs.gpaw() ? VmcsInit.PROC3_GPAW : 0);
         if (config.ddpd != tdcs.cpuidFlag(Tdcs.DDPD)) {
             tertiary |= VmcsInit.PROC3_VIRT_SPEC_CTRL;
         }
@@ -131,12 +131,12 @@ public final class VmcsSetup {
             vmcs.write(CR4_READ_SHADOW, VmcsInit.CR4);
             return;
         }
-        vmcs.write(CR0_GUEST_HOST_MASK, (config.vmxCr0Fixed0 | ~config.vmxCr0Fixed1) & ~VmcsInit.CR0_PG | VmcsInit.CR0_PE
+        vmcs.write(CR0_GUEST_HOST_MASK, ((config.vmxCr0Fixed0 | ~config.vmxCr0Fixed1) & ~VmcsInit.CR0_PG) | VmcsInit.CR0_PE
                 | VmcsInit.CR0_HIDDEN);
         vmcs.write(CR0_READ_SHADOW, config.vmxCr0Fixed0 | VmcsInit.CR0);
         vmcs.write(CR4_GUEST_HOST_MASK, config.vmxCr4Fixed0 | ~config.vmxCr4Fixed1 | VmcsInit.CR4_HIDDEN
                 | VirtualVmx.hiddenCr4(tdcs));
-        vmcs.write(CR4_READ_SHADOW, config.vmxCr4Fixed0 & ~VmcsInit.CR4_VMXE | VmcsInit.CR4_MCE);
+        vmcs.write(CR4_READ_SHADOW, (config.vmxCr4Fixed0 & ~VmcsInit.CR4_VMXE) | VmcsInit.CR4_MCE);
     }
 
     private void shadows() {

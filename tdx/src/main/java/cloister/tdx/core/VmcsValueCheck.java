@@ -8,7 +8,7 @@ record VmcsValueCheck(LpState lp, Tdcs tdcs) {
     private static final long TR = 1 << 6;
     private static final long BTS = 1 << 7;
     private static final long UNCORE_PMI = 1 << 13;
-    private static final long CR3_RESERVED = 0x1ffL << 52 | 1L << 63;
+    private static final long CR3_RESERVED = (0x1ffL << 52) | (1L << 63);
     private static final long LAM = 3L << 61;
 
     static LeafFailure invalid() {
@@ -20,12 +20,12 @@ record VmcsValueCheck(LpState lp, Tdcs tdcs) {
         if ((value & mask) != (shadow & mask)) {
             throw invalid();
         }
-        return old & mask | value & ~mask;
+        return (old & mask) | (value & ~mask);
     }
 
     /// Checks the written bits of a control field against its capability MSR: bits 31:0 must be 1, bits 63:32 may be 1.
     static void requireAllowed(long value, long written, long capability) throws LeafFailure {
-        if ((written & (~value & capability | value & ~(capability >>> 32)) & 0xffff_ffffL) != 0) {
+        if ((written & ((~value & capability) | (value & ~(capability >>> 32))) & 0xffff_ffffL) != 0) {
             throw invalid();
         }
     }
@@ -42,6 +42,6 @@ record VmcsValueCheck(LpState lp, Tdcs tdcs) {
         if ((value & (TR | BTS)) == TR && !tdcs.debug()) {
             throw invalid();
         }
-        return value & ~UNCORE_PMI | lp.cpu.seamVmcs().read(VmcsField.GUEST_DEBUGCTL) & UNCORE_PMI;
+        return (value & ~UNCORE_PMI) | (lp.cpu.seamVmcs().read(VmcsField.GUEST_DEBUGCTL) & UNCORE_PMI);
     }
 }

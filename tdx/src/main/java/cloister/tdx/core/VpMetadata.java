@@ -118,7 +118,7 @@ public final class VpMetadata extends Metadata {
             current &= writeMask; // "no address": its bits outside the mask do not count
         }
         requireUnchanged(current, asked, requestMask, writeMask);
-        long value = current & ~mask | asked & mask;
+        long value = (current & ~mask) | (asked & mask);
         checkAddress(field, id, value);
         if (kind(id) == 0) {
             writeVmcs(vm(id), vmcsField(id), field, value, mask);
@@ -158,8 +158,8 @@ public final class VpMetadata extends Metadata {
         long stored = value;
         switch (field.name()) {
             case "XBUFF" -> {
-                if (code >= XBUFF_HEADER_FIRST && code <= XBUFF_HEADER_LAST
-                        || tdcs.xfam(XFAM_PT) && code == tdcs.u32(Tdcs.XBUFF_OFFSETS + 4 * XFAM_PT) / 8) {
+                if ((code >= XBUFF_HEADER_FIRST && code <= XBUFF_HEADER_LAST)
+                        || (tdcs.xfam(XFAM_PT) && code == tdcs.u32(Tdcs.XBUFF_OFFSETS + 4 * XFAM_PT) / 8)) {
                     throw new LeafFailure(TdxStatus.METADATA_FIELD_NOT_WRITABLE);
                 }
             }

@@ -135,7 +135,7 @@ public final class SeamCore {
 
     private SeamcallLeaf check(long rax, int version) throws LeafFailure {
         var leaf = SeamcallLeaf.of((int) rax & 0xffff);
-        if ((rax & RESERVED) != 0 || version > 0 && !hasVersions(leaf)) {
+        if ((rax & RESERVED) != 0 || (version > 0 && !hasVersions(leaf))) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
         }
         if (module.sysState == SysState.SHUTDOWN && leaf != SeamcallLeaf.SYS_LP_SHUTDOWN) {

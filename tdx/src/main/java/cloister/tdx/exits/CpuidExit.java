@@ -52,7 +52,7 @@ final class CpuidExit {
     private static int effectiveLeaf(PlatformConfig config, int leaf) {
         boolean hypervisor = leaf >>> 28 == 4;
         boolean tooHigh = Integer.compareUnsigned(leaf, config.lastExtendedLeaf) > 0
-                || Integer.compareUnsigned(leaf, LAST_BASE_LEAF) > 0 && leaf >= 0;
+                || (Integer.compareUnsigned(leaf, LAST_BASE_LEAF) > 0 && leaf >= 0);
         return !hypervisor && tooHigh ? LAST_BASE_LEAF : leaf;
     }
 
@@ -71,8 +71,8 @@ final class CpuidExit {
         switch (leaf) {
             case 1 -> {
                 int id = topology ? x2apicId : lp.vcpu.index();
-                value[EBX] = value[EBX] & 0xff_ffff | id << 24;
-                value[ECX] = value[ECX] & ~(1 << 27) | ((cr4 & CR4_OSXSAVE) != 0 ? 1 << 27 : 0);
+                value[EBX] = (value[EBX] & 0xff_ffff) | (id << 24);
+                value[ECX] = (value[ECX] & ~(1 << 27)) | ((cr4 & CR4_OSXSAVE) != 0 ? 1 << 27 : 0);
             }
             case 2 -> {
                 return tdcs.tdCtl(Tdcs.VIRT_CPUID2);
@@ -81,9 +81,9 @@ final class CpuidExit {
                 if (subleaf == 0) {
                     if (tdcs.cpuidFlag(Tdcs.TSX)
                             && (lp.cpu.rdmsr(Msr.IA32_TSX_CTRL) & PlatformCheck.TSX_CPUID_CLEAR) != 0) {
-                        value[EBX] &= ~(1 << 4 | 1 << 11);
+                        value[EBX] &= ~((1 << 4) | (1 << 11));
                     }
-                    value[ECX] = value[ECX] & ~(1 << 4) | ((cr4 & CR4_PKE) != 0 ? 1 << 4 : 0);
+                    value[ECX] = (value[ECX] & ~(1 << 4)) | ((cr4 & CR4_PKE) != 0 ? 1 << 4 : 0);
                 }
             }
             case 0xb, 0x1f -> {
@@ -97,7 +97,7 @@ final class CpuidExit {
                     value[EBX] = live[EBX];
                 }
             }
-            case 0x8000_0001 -> value[EDX] = value[EDX] & ~(1 << 11) | (GuestMode.is64Bit(lp) ? 1 << 11 : 0);
+            case 0x8000_0001 -> value[EDX] = (value[EDX] & ~(1 << 11)) | (GuestMode.is64Bit(lp) ? 1 << 11 : 0);
             default -> {
             }
         }

@@ -26,7 +26,7 @@ final class CrAccess {
         int type = (int) (qualification >>> 4) & 3;
         if (type == LMSW) {
             long cr0 = lp.vmcs.read(VmcsField.GUEST_CR0);
-            lp.vmcs.write(VmcsField.GUEST_CR0, qualification >>> 16 & LMSW_BITS | cr0 & ~LMSW_BITS);
+            lp.vmcs.write(VmcsField.GUEST_CR0, ((qualification >>> 16) & LMSW_BITS) | (cr0 & ~LMSW_BITS));
             return true;
         }
         if (type != MOV_TO_CR) {
@@ -55,7 +55,7 @@ final class CrAccess {
         var config = lp.module.config;
         long required = config.vmxCr0Fixed0 & ~VmcsInit.CR0_PE_PG;
         boolean pe = (value & VmcsInit.CR0_PE) != 0;
-        if ((~value & required) != 0 || (value & ~config.vmxCr0Fixed1) != 0 || !pe && (value & VmcsInit.CR0_PG) != 0) {
+        if ((~value & required) != 0 || (value & ~config.vmxCr0Fixed1) != 0 || (!pe && (value & VmcsInit.CR0_PG) != 0)) {
             return Outcome.GP;
         }
         if ((lp.vmcs.read(VmcsField.GUEST_CR4) & CR4_CET) != 0 && (value & WP) == 0) {
@@ -65,7 +65,7 @@ final class CrAccess {
             return Outcome.VE;
         }
         long old = lp.vmcs.read(VmcsField.GUEST_CR0);
-        lp.vmcs.write(VmcsField.GUEST_CR0, value & ~CR0_IGNORED | old & CR0_IGNORED);
+        lp.vmcs.write(VmcsField.GUEST_CR0, (value & ~CR0_IGNORED) | (old & CR0_IGNORED));
         return Outcome.DONE;
     }
 
@@ -75,7 +75,7 @@ final class CrAccess {
         long required = config.vmxCr4Fixed0 & ~VmcsInit.CR4_VMXE;
         boolean invalid = (~value & required) != 0 || (value & ~config.vmxCr4Fixed1) != 0
                 || (value & VirtualVmx.hiddenCr4(lp.tdcs)) != 0
-                || (value & CR4_CET) != 0 && (lp.vmcs.read(VmcsField.GUEST_CR0) & WP) == 0;
+                || ((value & CR4_CET) != 0 && (lp.vmcs.read(VmcsField.GUEST_CR0) & WP) == 0);
         return invalid ? Outcome.GP : Outcome.VE;
     }
 }

@@ -27,8 +27,8 @@ public final class Debugger {
         var vmcs = lp.vmcs;
         long info = vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO);
         long vector = info & 0xff;
-        if ((info & VALID) == 0 || (info >>> 8 & 7) != HARDWARE_EXCEPTION
-                || (vmcs.read(VmcsField.EXCEPTION_BITMAP) >>> vector & 1) == 0) {
+        if ((info & VALID) == 0 || ((info >>> 8) & 7) != HARDWARE_EXCEPTION
+                || ((vmcs.read(VmcsField.EXCEPTION_BITMAP) >>> vector) & 1) == 0) {
             return false;
         }
         if (vector != PAGE_FAULT) {

@@ -24,14 +24,14 @@ public final class EptExits {
 
     /// The violation that a memory leaf function meets instead of the page that it needs.
     public static Transition leafViolation(LpState lp, int type, long gpa, int wantedLevel, long entry, int level) {
-        long qualification = WRITE_ACCESS | (entry & 7) << 3;
-        long info = wantedLevel | level << 3 | (long) SeptState.of(entry).architectural() << 6
+        long qualification = WRITE_ACCESS | ((entry & 7) << 3);
+        long info = wantedLevel | (level << 3) | ((long) SeptState.of(entry).architectural() << 6)
                 | (SeptEntry.isLeaf(entry) ? 1 << 14 : 0);
-        return violationToHost(lp, ExitReason.EPT_VIOLATION, qualification, type | info << 32, gpa);
+        return violationToHost(lp, ExitReason.EPT_VIOLATION, qualification, type | (info << 32), gpa);
     }
 
     /// The qualification of an access by the module for the guest.
     public static long qualification(long wanted, long allowed) {
-        return wanted & ~allowed & (READ_ACCESS | WRITE_ACCESS | FETCH) | (allowed & 7) << 3;
+        return (wanted & ~allowed & (READ_ACCESS | WRITE_ACCESS | FETCH)) | ((allowed & 7) << 3);
     }
 }

@@ -30,7 +30,7 @@ final class EventDelivery {
             }
             throw new ModuleHalt("VM exit " + exit.basic + " during event delivery");
         }
-        if ((info >>> 8 & 7) == TYPE_NMI) {
+        if (((info >>> 8) & 7) == TYPE_NMI) {
             NmiWindow.unblock(exit.lp);
         }
         vmcs.write(VmcsField.ENTRY_INTERRUPTION_INFO, info & ENTRY_BITS);

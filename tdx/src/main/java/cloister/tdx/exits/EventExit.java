@@ -20,7 +20,7 @@ final class EventExit {
 
     /// Only a debugger lets exceptions other than the machine check exit.
     static Transition exceptionOrNmi(VmExit exit) {
-        boolean nmi = (exit.interruption >>> 8 & 7) == TYPE_NMI;
+        boolean nmi = ((exit.interruption >>> 8) & 7) == TYPE_NMI;
         if (!nmi && (exit.interruption & 0xff) == MACHINE_CHECK) {
             return exit.toHost(TdExit.NON_ACCESSIBLE, exit.interruption);
         }

@@ -40,7 +40,7 @@ public final class GuestContext {
 
     private void write(int msr, long value) {
         if (!cpu.wrmsr(msr, value)) {
-            throw TdExit.async(lp, TdExit.NON_ACCESSIBLE, ExitReason.MSR_LOADING, 0, EEQ_MSR_LOAD_FAILURE | (long) msr << 32, 0, 0);
+            throw TdExit.async(lp, TdExit.NON_ACCESSIBLE, ExitReason.MSR_LOADING, 0, EEQ_MSR_LOAD_FAILURE | ((long) msr << 32), 0, 0);
         }
     }
 
@@ -121,7 +121,7 @@ public final class GuestContext {
     private void loadPerformanceMonitoring() {
         load(TdMsr.FIXED_CTR_CTRL, Tdvps.FIXED_CTR_CTRL);
         for (int i = 0; i < config.fixedCounters; i++) {
-            if ((config.fixedCounterBitmap >>> i & 1) != 0) {
+            if (((config.fixedCounterBitmap >>> i) & 1) != 0) {
                 load(TdMsr.FIXED_CTR0 + i, Tdvps.FIXED_CTR + 8 * i);
             }
         }
@@ -190,7 +190,7 @@ public final class GuestContext {
     private void savePerformanceMonitoring() {
         save(Tdvps.FIXED_CTR_CTRL, TdMsr.FIXED_CTR_CTRL);
         for (int i = 0; i < config.fixedCounters; i++) {
-            if ((config.fixedCounterBitmap >>> i & 1) != 0) {
+            if (((config.fixedCounterBitmap >>> i) & 1) != 0) {
                 save(Tdvps.FIXED_CTR + 8 * i, TdMsr.FIXED_CTR0 + i);
             }
         }

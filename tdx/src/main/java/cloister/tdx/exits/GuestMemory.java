@@ -19,7 +19,7 @@ import cloister.tdx.core.Transition;
 public final class GuestMemory {
     public static final long READ = SeptEntry.R;
     public static final long WRITE = SeptEntry.R | SeptEntry.W;
-    private static final long MEMORY_TYPES_RESERVED = 1 << 2 | 1 << 3 | 1 << 7;
+    private static final long MEMORY_TYPES_RESERVED = (1 << 2) | (1 << 3) | (1 << 7);
     private static final int EEQ_PENDING = 6;
 
     /// How a walk ended.
@@ -104,8 +104,8 @@ public final class GuestMemory {
         long allowed = SeptEntry.RWX;
         for (int level = rootLevel;; level--) {
             long base = keyId < 0 ? table : PhysicalMemory.hpa(PhysicalMemory.pa(table), keyId);
-            long entry = memory.read(base + 8 * (gpa >>> 12 + 9 * level & 0x1ff), 8);
-            boolean leaf = keyId < 0 ? level == 0 || level <= 2 && SeptEntry.isLeaf(entry) : SeptEntry.isLeaf(entry);
+            long entry = memory.read(base + 8 * ((gpa >>> (12 + 9 * level)) & 0x1ff), 8);
+            boolean leaf = keyId < 0 ? level == 0 || (level <= 2 && SeptEntry.isLeaf(entry)) : SeptEntry.isLeaf(entry);
             allowed &= entry;
             if (keyId < 0 && isMisconfigured(module, entry, level, leaf)) {
                 return new Walk(Kind.MISCONFIGURED, 0, entry, allowed);
@@ -133,10 +133,10 @@ public final class GuestMemory {
         }
         long hpa = entry & SeptEntry.HPA;
         if (!leaf) {
-            return (entry & 0x78) != 0 || level > 2 && SeptEntry.isLeaf(entry)
+            return (entry & 0x78) != 0 || (level > 2 && SeptEntry.isLeaf(entry))
                     || !module.isSharedHpa(hpa, PhysicalMemory.FRAME_SIZE);
         }
         // A leaf's HPA is checked last, and only that of the 4 KiB that are accessed.
-        return (MEMORY_TYPES_RESERVED >>> (entry >>> 3 & 7) & 1) != 0 || (hpa & (1L << 12 + 9 * level) - 1) != 0;
+        return ((MEMORY_TYPES_RESERVED >>> ((entry >>> 3) & 7)) & 1) != 0 || (hpa & ((1L << (12 + 9 * level)) - 1)) != 0;
     }
 }

@@ -13,7 +13,7 @@ public final class GuestMode {
 
     /// The privilege level: DPL of SS.
     public static int cpl(LpState lp) {
-        return (int) lp.vmcs.read(VmcsField.GUEST_SS_ACCESS_RIGHTS) >>> 5 & 3;
+        return ((int) lp.vmcs.read(VmcsField.GUEST_SS_ACCESS_RIGHTS) >>> 5) & 3;
     }
 
     public static boolean is64Bit(LpState lp) {

@@ -34,7 +34,7 @@ final class MsrExit {
     }
 
     private static boolean isInBitmaps(int msr) {
-        return msr >= 0 && msr < LOW_MSRS || msr >= HIGH_MSRS && msr < HIGH_MSRS + LOW_MSRS;
+        return (msr >= 0 && msr < LOW_MSRS) || (msr >= HIGH_MSRS && msr < HIGH_MSRS + LOW_MSRS);
     }
 
     private static void finish(VmExit exit, Outcome outcome) {

@@ -27,7 +27,7 @@ final class RdmsrExit {
             case IA32_DEBUGCTL -> result(lp, lp.vmcs.read(VmcsField.GUEST_DEBUGCTL) & ~UNCORE_PMI);
             case IA32_MISC_ENABLE -> {
                 requireExit(!perfmon, msr);
-                result(lp, lp.cpu.rdmsr(IA32_MISC_ENABLE) & ~PERFMON_AVAILABLE | PEBS_UNAVAILABLE);
+                result(lp, (lp.cpu.rdmsr(IA32_MISC_ENABLE) & ~PERFMON_AVAILABLE) | PEBS_UNAVAILABLE);
             }
             case IA32_PERF_CAPABILITIES -> {
                 requireExit(!perfmon || !tdcs.xfam(8), msr);

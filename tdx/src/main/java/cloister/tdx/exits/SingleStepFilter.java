@@ -92,7 +92,7 @@ final class SingleStepFilter {
         }
         long retired = lp.cpu.rdmsr(TdMsr.FIXED_CTR0);
         long rcxDelta = lp.guestRcxOnEntry - lp.vcpu.gpr(LpState.RCX);
-        return Long.compareUnsigned(retired, 1) > 0 || retired == 0 && Long.compareUnsigned(rcxDelta, 1) > 0;
+        return Long.compareUnsigned(retired, 1) > 0 || (retired == 0 && Long.compareUnsigned(rcxDelta, 1) > 0);
     }
 
     private void start(long vector) {
@@ -109,12 +109,12 @@ final class SingleStepFilter {
 
     private int random() {
         int value = lp.lfsr;
-        lp.lfsr = (value & 1) == 0 ? value >>> 1 : value >>> 1 ^ LFSR_POLYNOMIAL;
+        lp.lfsr = (value & 1) == 0 ? value >>> 1 : (value >>> 1) ^ LFSR_POLYNOMIAL;
         return lp.lfsr;
     }
 
     private void selfIpi(long command) {
-        lp.cpu.wrmsr(TdMsr.X2APIC_ICR, command | lp.cpu.rdmsr(TdMsr.X2APIC_ID) << 32);
+        lp.cpu.wrmsr(TdMsr.X2APIC_ICR, command | (lp.cpu.rdmsr(TdMsr.X2APIC_ID) << 32));
     }
 
     private void monitorTrapFlag(boolean on) {
@@ -136,7 +136,7 @@ final class SingleStepFilter {
     private boolean breaksAt(long rip) {
         long dr7 = lp.vmcs.read(VmcsField.GUEST_DR7);
         for (int i = 0; i < 4 && (dr7 & 0xff) != 0; i++) {
-            if ((dr7 >>> 2 * i & 3) != 0 && (dr7 >>> 16 + 4 * i & 0xf) == 0 && lp.cpu.debugRegister(i) == rip) {
+            if (((dr7 >>> (2 * i)) & 3) != 0 && ((dr7 >>> (16 + 4 * i)) & 0xf) == 0 && lp.cpu.debugRegister(i) == rip) {
                 return true;
             }
         }

@@ -32,7 +32,7 @@ public final class TdExit {
     /// @param reason the VM exit reason, all 32 bits
     public static Transition async(LpState lp, TdxStatus status, long reason, long qualification, long extended, long gpa,
             long interruption) {
-        long full = reason & 0xffff_ffffL | (lp.busLockPreempted ? ExitReason.BUS_LOCK_DETECTED : 0);
+        long full = (reason & 0xffff_ffffL) | (lp.busLockPreempted ? ExitReason.BUS_LOCK_DETECTED : 0);
         return asyncExactly(lp, status, full, qualification, extended, gpa, interruption);
     }
 
@@ -60,7 +60,7 @@ public final class TdExit {
             }
             default -> throw new ModuleHalt("TD exit with status " + status);
         }
-        registers(lp, code | reason, qualification & ~VM | (long) lp.vcpu.currentVm() << VM_SHIFT, extended, gpa, interruption);
+        registers(lp, code | reason, (qualification & ~VM) | ((long) lp.vcpu.currentVm() << VM_SHIFT), extended, gpa, interruption);
         toHost(lp, state, lastExit, 0, status == NON_ACCESSIBLE, (code & HOST_RECOVERABILITY_HINT) != 0);
         throw Transition.TO_HOST;
     }
@@ -104,7 +104,7 @@ public final class TdExit {
         boolean keepRbp = lp.tdcs.configFlag(Tdcs.NO_RBP_MOD);
         lp.reg(RCX, mask & 0xffff_ffffL);
         for (int i = 2; i < 16; i++) {
-            if ((mask >>> i & 1) != 0) {
+            if (((mask >>> i) & 1) != 0) {
                 lp.reg(i, lp.vcpu.gpr(i));
             } else if (i != LpState.RSP && !(keepRbp && i == RBP)) {
                 lp.reg(i, 0);
@@ -132,7 +132,7 @@ public final class TdExit {
         }
         lp.host.restore(lp.tdcs, (lp.attributes & Tdcs.PERFMON) != 0, lp.xfam);
         for (int i = 0; i < 16; i++) {
-            if ((xmmMask >>> i & 1) != 0) {
+            if (((xmmMask >>> i) & 1) != 0) {
                 lp.cpu.xmm(i, lp.xbuff.xmmLow(i), lp.xbuff.xmmHigh(i));
             }
         }

@@ -25,7 +25,7 @@ final class WrmsrExit {
     }
 
     static Outcome write(LpState lp, int msr) {
-        long value = lp.vcpu.gpr(LpState.RDX) << 32 | lp.vcpu.gpr(LpState.RAX) & 0xffff_ffffL;
+        long value = (lp.vcpu.gpr(LpState.RDX) << 32) | (lp.vcpu.gpr(LpState.RAX) & 0xffff_ffffL);
         return switch (msr) {
             case IA32_XSS -> writeXss(lp, value);
             case IA32_DEBUGCTL -> writeDebugctl(lp, value);
@@ -51,9 +51,9 @@ final class WrmsrExit {
         if ((asked & (TR | BTS)) == TR) {
             return Outcome.VE;
         }
-        long value = asked & ~UNCORE_PMI | old & UNCORE_PMI;
-        if ((value & FREEZE_WHILE_SMM) != 0 && !lp.tdcs.hasAttribute(Tdcs.PERFMON)
-                || (value & RTM_DEBUG) != 0 && !lp.tdcs.cpuidFlag(Tdcs.TSX)) {
+        long value = (asked & ~UNCORE_PMI) | (old & UNCORE_PMI);
+        if (((value & FREEZE_WHILE_SMM) != 0 && !lp.tdcs.hasAttribute(Tdcs.PERFMON))
+                || ((value & RTM_DEBUG) != 0 && !lp.tdcs.cpuidFlag(Tdcs.TSX))) {
             return Outcome.GP;
         }
         lp.vmcs.write(VmcsField.GUEST_DEBUGCTL, value);
@@ -62,7 +62,7 @@ final class WrmsrExit {
 
     private static Outcome writeEfer(LpState lp, long asked) {
         long old = lp.vmcs.read(VmcsField.GUEST_EFER);
-        long value = asked & ~EFER_LMA | old & EFER_LMA;
+        long value = (asked & ~EFER_LMA) | (old & EFER_LMA);
         if (((old ^ value) & ~EFER_SCE) != 0) {
             return Outcome.VE;
         }

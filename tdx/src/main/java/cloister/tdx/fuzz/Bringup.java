@@ -95,8 +95,8 @@ final class Bringup {
         if (oneIn(8)) {
             int word = 1 + random.nextInt(WORDS);
             o[word] = switch (random.nextInt(5)) {
-                case 0 -> o[word] ^ 1L << random.nextInt(64);
-                case 1 -> o[word] + (random.nextInt(5) - 2L << 12);
+                case 0 -> o[word] ^ (1L << random.nextInt(64));
+                case 1 -> o[word] + ((random.nextInt(5) - 2L) << 12);
                 case 2 -> o[word] + (random.nextInt(5) - 2L) * GIB;
                 case 3 -> 0;
                 default -> o[1 + random.nextInt(WORDS)];
@@ -145,7 +145,7 @@ final class Bringup {
     private FuzzStep msr(int lp) {
         int msr = SAMPLED_MSRS[random.nextInt(SAMPLED_MSRS.length)];
         long usual = machine.usualMsr(msr);
-        return new FuzzStep(lp, Kind.MSR, msr, machine.cpus[lp].rdmsr(msr) != usual ? usual : usual ^ 1L << random.nextInt(24));
+        return new FuzzStep(lp, Kind.MSR, msr, machine.cpus[lp].rdmsr(msr) != usual ? usual : usual ^ (1L << random.nextInt(24)));
     }
 
     /// Whether the module is ready for TDs, as far as it will ever be.
@@ -169,11 +169,11 @@ final class Bringup {
         long last = 0;
         for (var tdmr : tdmrs) {
             var info = tdmr.info;
-            check((info.base() & GIB - 1) == 0 && (info.size() & GIB - 1) == 0 && info.size() > 0 && info.base() >= last,
+            check((info.base() & (GIB - 1)) == 0 && (info.size() & (GIB - 1)) == 0 && info.size() > 0 && info.base() >= last,
                     "a TDMR at 0x%x of 0x%x bytes", info.base(), info.size());
             last = info.base() + info.size();
             for (int size = 0; size < 3; size++) {
-                check(info.pamtSize()[size] >= (info.size() >> 12 + 9 * size) * PamtEntry.BYTES, "a PAMT of 0x%x bytes",
+                check(info.pamtSize()[size] >= (info.size() >> (12 + 9 * size)) * PamtEntry.BYTES, "a PAMT of 0x%x bytes",
                         info.pamtSize()[size]);
                 used.add(new Range("PAMT " + size, info.pamtBase()[size], info.pamtBase()[size] + info.pamtSize()[size]));
             }

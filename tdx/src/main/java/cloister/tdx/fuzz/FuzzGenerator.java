@@ -218,7 +218,7 @@ final class FuzzGenerator {
             case 9 -> new FuzzStep(lp, Kind.PCONFIG, operands.oneIn(2) ? 2 : 5);
             case 10 -> new FuzzStep(lp, Kind.CLOCK, operands.oneIn(12) ? -operands.below(20_000) : operands.below(1 << 30));
             case 11 -> new FuzzStep(lp, Kind.MSR, 0x3b, operands.oneIn(24) ? 1 : 0);
-            case 12 -> new FuzzStep(lp, Kind.MSR, 0x1a0, machine.cpus[lp].rdmsr(0x1a0) & ~(1 << 22) | (operands.oneIn(24) ? 1 << 22 : 0));
+            case 12 -> new FuzzStep(lp, Kind.MSR, 0x1a0, (machine.cpus[lp].rdmsr(0x1a0) & ~(1 << 22)) | (operands.oneIn(24) ? 1 << 22 : 0));
             default -> sharedTable(lp);
         };
     }
@@ -228,7 +228,7 @@ final class FuzzGenerator {
         var o = new long[9];
         o[0] = operands.hostPage() + 64L * operands.below(2);
         for (int i = 1; i < o.length; i++) {
-            o[i] = operands.oneIn(5) ? operands.any() : operands.hostPage() | (operands.oneIn(2) ? 7 : 0x37 | operands.below(2) << 7);
+            o[i] = operands.oneIn(5) ? operands.any() : operands.hostPage() | (operands.oneIn(2) ? 7 : 0x37 | (operands.below(2) << 7));
         }
         return new FuzzStep(lp, Kind.WRITE, o);
     }
@@ -241,10 +241,10 @@ final class FuzzGenerator {
         int i = operands.below(5);
         long[] o = step.operands;
         o[i] = switch (operands.below(i == 0 ? 2 : 5)) {
-            case 0 -> i == 0 ? o[i] | 1 << 16 + operands.below(operands.oneIn(8) ? 48 : 2) : operands.anyPage();
+            case 0 -> i == 0 ? o[i] | (1 << (16 + operands.below(operands.oneIn(8) ? 48 : 2))) : operands.anyPage();
             case 1 -> {
                 int bit = operands.below(64 - 19);
-                yield o[i] ^ 1L << (bit < 12 ? bit : bit + 19); // stay within the pool
+                yield o[i] ^ (1L << (bit < 12 ? bit : bit + 19)); // stay within the pool
             }
             case 2 -> operands.gpaAndLevel();
             case 3 -> 0;

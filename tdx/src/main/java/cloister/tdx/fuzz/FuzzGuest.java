@@ -83,7 +83,7 @@ final class FuzzGuest {
     private FuzzStep interrupt(int lp) {
         boolean nmi = operands.oneIn(8);
         var step = exit(lp, nmi ? ExitReason.EXCEPTION_OR_NMI : ExitReason.EXTERNAL_INTERRUPT, 0);
-        step.operands[FuzzStep.INFO] = nmi ? VALID_INTERRUPT | 0x202 : VALID_INTERRUPT | 32 + operands.below(224);
+        step.operands[FuzzStep.INFO] = nmi ? VALID_INTERRUPT | 0x202 : VALID_INTERRUPT | (32 + operands.below(224));
         return step;
     }
 
@@ -126,7 +126,7 @@ final class FuzzGuest {
     private FuzzStep memoryAccess(int lp, LpState state) {
         long gpa = operands.gpa();
         if (operands.oneIn(12)) {
-            return violation(lp, gpa | 1L << Gpa.sharedBit(state.tdcs.gpaw()));
+            return violation(lp, gpa | (1L << Gpa.sharedBit(state.tdcs.gpaw())));
         }
         int vm = state.tdcs.numL2Vms() > 0 && operands.oneIn(3) ? 1 + operands.below(state.tdcs.numL2Vms()) : 0;
         boolean reachable = new GuestAccess(machine).reaches(lp, gpa, vm);
@@ -203,15 +203,15 @@ final class FuzzGuest {
             case VP_INVEPT -> tdcall(lp, rax, operands.oneIn(4) ? operands.any() : operands.below(16) & -2);
             case VP_INVGLA -> invgla(lp, rax, gpa, state);
             case SERVTD_RD, SERVTD_WR -> serviceTd(lp, leaf, rax, state);
-            case VP_ENTER -> tdcall(lp, rax, (long) operands.below(4) << 52 | operands.below(2), gpa);
+            case VP_ENTER -> tdcall(lp, rax, ((long) operands.below(4) << 52) | operands.below(2), gpa);
             default -> tdcall(lp, rax, operands.oneIn(8) ? operands.any() : 0, operands.value());
         };
     }
 
     private FuzzStep invgla(int lp, long rax, long gpa, LpState state) {
         int vm = 1 + operands.below(operands.oneIn(4) ? 3 : state.tdcs.numL2Vms() + 1);
-        long list = gpa | operands.below(8) | (long) operands.below(8) << 52;
-        return tdcall(lp, rax, (long) vm << 52 | operands.below(2), operands.oneIn(3) ? operands.any() : list);
+        long list = gpa | operands.below(8) | ((long) operands.below(8) << 52);
+        return tdcall(lp, rax, ((long) vm << 52) | operands.below(2), operands.oneIn(3) ? operands.any() : list);
     }
 
     /// A service TD and its target, if there are any; else some numbers.
@@ -240,8 +240,8 @@ final class FuzzGuest {
         int vm = operands.oneIn(12) || vms == 0 ? operands.below(4) : 1 + operands.below(vms);
         long wanted = operands.oneIn(6) ? operands.below(1 << 16) : 0x8000 | operands.below(16);
         long mask = operands.oneIn(6) ? operands.below(1 << 16) : 0x800f;
-        return tdcall(lp, rax, FuzzOperands.at(gpa, operands.oneIn(12) ? operands.below(4) : slot.level()), wanted << 16 * vm,
-                mask << 16 * vm);
+        return tdcall(lp, rax, FuzzOperands.at(gpa, operands.oneIn(12) ? operands.below(4) : slot.level()), wanted << (16 * vm),
+                mask << (16 * vm));
     }
 
     /// Only MSRs that the bitmap does not let through cause exits.
@@ -253,7 +253,7 @@ final class FuzzGuest {
         }
         var step = exit(lp, write ? ExitReason.WRMSR : ExitReason.RDMSR, 0);
         step.operands[FuzzStep.REGISTERS] = operands.value() & 0xffff_ffffL;
-        step.operands[FuzzStep.REGISTERS + SeamRegs.RCX] = msr & 0xffff_ffffL | (operands.oneIn(20) ? 1L << 40 : 0);
+        step.operands[FuzzStep.REGISTERS + SeamRegs.RCX] = (msr & 0xffff_ffffL) | (operands.oneIn(20) ? 1L << 40 : 0);
         step.operands[FuzzStep.REGISTERS + SeamRegs.RDX] = operands.below(3);
         return step;
     }
@@ -275,7 +275,7 @@ final class FuzzGuest {
             }
             case 8, 9 -> {
                 var step = exit(lp, ExitReason.EPT_MISCONFIGURATION, 0);
-                step.operands[FuzzStep.GPA] = operands.gpa() | 1L << Gpa.sharedBit(state.tdcs.gpaw());
+                step.operands[FuzzStep.GPA] = operands.gpa() | (1L << Gpa.sharedBit(state.tdcs.gpaw()));
                 yield step;
             }
             case 10, 11, 12 -> {
@@ -286,7 +286,7 @@ final class FuzzGuest {
             default -> {
                 int reason = exits.plain();
                 var step = exit(lp, reason, reason == ExitReason.OTHER_SMI ? operands.oneIn(200) ? 1 : 0
-                        : reason == ExitReason.NOTIFY_WINDOW ? operands.oneIn(20) ? 1 : 1L << 12 & operands.any() : operands.any());
+                        : reason == ExitReason.NOTIFY_WINDOW ? operands.oneIn(20) ? 1 : (1L << 12) & operands.any() : operands.any());
                 step.operands[FuzzStep.REGISTERS] = operands.oneIn(4) ? operands.any() : operands.below(0x20);
                 step.operands[FuzzStep.REGISTERS + SeamRegs.RCX] = operands.below(4);
                 step.operands[FuzzStep.INSTRUCTION] = operands.any() & 0xffff_ffffL;

@@ -109,7 +109,7 @@ final class FuzzLedger {
         var name = function.getBytes(StandardCharsets.US_ASCII);
         System.arraycopy(name, 0, block, 0, name.length);
         for (int i = 0; i < 8; i++) {
-            block[16 + i] = (byte) (gpa >> 8 * i);
+            block[16 + i] = (byte) (gpa >> (8 * i));
         }
         record(tdr).measured.writeBytes(block);
     }

@@ -158,7 +158,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     PamtEntry pamt(long pa, int size) {
         var tdmr = tdmr(pa);
         return new PamtEntry(memory, PhysicalMemory.hpa(tdmr.info.pamtBase()[size]
-                + (pa - tdmr.info.base() >>> 12 + 9 * size) * PamtEntry.BYTES, module.globalKeyId));
+                + ((pa - tdmr.info.base()) >>> (12 + 9 * size)) * PamtEntry.BYTES, module.globalKeyId));
     }
 
     /// The page that covers `pa`, whatever its size. Entries below a large page are free.
@@ -194,7 +194,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
             return;
         }
         boolean guest = step.kind == FuzzStep.Kind.EXIT || step.kind == FuzzStep.Kind.ACCESS;
-        if (doing[lp] != null || step.kind == FuzzStep.Kind.CALL && inGuest[lp] || guest && !inGuest[lp]) {
+        if (doing[lp] != null || (step.kind == FuzzStep.Kind.CALL && inGuest[lp]) || (guest && !inGuest[lp])) {
             return;
         }
         switch (step.kind) {
@@ -267,7 +267,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         try {
             body.run();
         } catch (ModuleHalt halt) {
-            boolean strangePlatform = corrupted || strange && module.sysState != ModuleState.SysState.READY;
+            boolean strangePlatform = corrupted || (strange && module.sysState != ModuleState.SysState.READY);
             if (!strangePlatform && !halt.getMessage().contains("is not modelled")) {
                 throw new FuzzFinding(halt.getMessage(), halt);
             }
@@ -396,12 +396,12 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         vmcs.write(VmcsField.EXIT_INSTRUCTION_INFO, o[FuzzStep.INSTRUCTION]);
         vmcs.write(VmcsField.GUEST_RIP, vmcs.read(VmcsField.GUEST_RIP) + o[FuzzStep.RIP]);
         boolean long64 = o[FuzzStep.MODE] == 0;
-        vmcs.write(VmcsField.GUEST_EFER, vmcs.read(VmcsField.GUEST_EFER) & ~LONG_MODE | (long64 ? LONG_MODE : 0));
+        vmcs.write(VmcsField.GUEST_EFER, (vmcs.read(VmcsField.GUEST_EFER) & ~LONG_MODE) | (long64 ? LONG_MODE : 0));
         vmcs.write(VmcsField.GUEST_CS_ACCESS_RIGHTS, long64 ? CODE_64 : CODE_32);
         long[] r = cpus[lp].registers();
         for (int i = 0; i < SeamRegs.COUNT; i++) {
             long value = o[FuzzStep.REGISTERS + i];
-            r[i] = value == 0 && (i == SeamRegs.RBX || i > 4 && i < 8 || i > SeamRegs.R11) ? SECRET ^ 256 ^ i : value;
+            r[i] = value == 0 && (i == SeamRegs.RBX || (i > 4 && i < 8) || i > SeamRegs.R11) ? SECRET ^ 256 ^ i : value;
         }
         interrupt(lp, o[FuzzStep.EXIT_INTERRUPT]);
         cpus[lp].msr(TdMsr.FIXED_CTR0, o[FuzzStep.RETIRED]);
@@ -429,7 +429,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     private void guestStatus(FuzzStep step, int lp, long rax) {
         long code = step.operands[FuzzStep.REGISTERS];
         boolean other = rax >>> 62 == 1 || TdxStatus.HOST_PRIORITY_BUSY_TIMEOUT.matches(rax)
-                || rax >>> 32 == 0 && (rax & 0xffff) != ExitReason.TDCALL;
+                || (rax >>> 32 == 0 && (rax & 0xffff) != ExitReason.TDCALL);
         if (inGuest[lp] ? rax == code && rax != 0 : other) {
             return; // a #VE or a TD exit instead of an end, or an interrupted function
         }
@@ -450,12 +450,12 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
             memory.write(pa + 8 * i, 8, o[i + 1]);
         }
         if (o[7] != 0) {
-            memory.write(pa + 256 + 4 * (o[7] >>> 32 & 0xff), 4, o[7]);
+            memory.write(pa + 256 + 4 * ((o[7] >>> 32) & 0xff), 4, o[7]);
         }
     }
 
     private void fill(long pa, long value) {
-        if ((pa & 0xfff) != 0 || !isVmmMemory(pa, 4096) && !(FuzzPlatform.inPool(pa) && isFree(pa) && quiet())) {
+        if ((pa & 0xfff) != 0 || (!isVmmMemory(pa, 4096) && !(FuzzPlatform.inPool(pa) && isFree(pa) && quiet()))) {
             return; // not the VMM's, or perhaps just being given to a TD
         }
         if (value == 0) {

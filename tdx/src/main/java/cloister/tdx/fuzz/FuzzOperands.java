@@ -117,8 +117,8 @@ final class FuzzOperands {
 
     /// Whether a call must not name the page: a good one, but one that sweeps do not look at.
     static boolean isOutOfSight(long pa) {
-        return pa >= FuzzPlatform.TDMR && pa < FuzzPlatform.TDMR + FuzzPlatform.RESERVED && !FuzzPlatform.inPool(pa)
-                || FuzzPlatform.inLarge(pa) && (pa & TWO_MIB - 1) != 0;
+        return (pa >= FuzzPlatform.TDMR && pa < FuzzPlatform.TDMR + FuzzPlatform.RESERVED && !FuzzPlatform.inPool(pa))
+                || (FuzzPlatform.inLarge(pa) && (pa & (TWO_MIB - 1)) != 0);
     }
 
     // Guest addresses
@@ -129,12 +129,12 @@ final class FuzzOperands {
 
     long gpaAndLevel() {
         int level = below(5);
-        long gpa = gpa() & -(1L << 12 + 9 * Math.min(level, 3));
-        return oneIn(8) ? gpa ^ 1L << below(64) | level : gpa | level;
+        long gpa = gpa() & -(1L << (12 + 9 * Math.min(level, 3)));
+        return oneIn(8) ? (gpa ^ (1L << below(64))) | level : gpa | level;
     }
 
     static long at(long gpa, int level) {
-        return gpa & -Pamt.bytes(level) | level;
+        return (gpa & -Pamt.bytes(level)) | level;
     }
 
     // Metadata
@@ -147,7 +147,7 @@ final class FuzzOperands {
     /// An element's identifier, now and then a wrong one.
     long element(FieldTable.Field row) {
         long id = row.id() + (long) below(row.count() * row.elements()) * row.stride();
-        return oneIn(8) ? id ^ 1L << below(64) : id;
+        return oneIn(8) ? id ^ (1L << below(64)) : id;
     }
 
     long field(int context) {

@@ -44,7 +44,7 @@ final class FuzzPages {
     }
 
     private static int frame(long pa) {
-        return (int) (pa - FuzzPlatform.POOL >>> 12);
+        return (int) ((pa - FuzzPlatform.POOL) >>> 12);
     }
 
     private static int unit(long pa) {
@@ -132,13 +132,13 @@ final class FuzzPages {
 
     private void claim(Tdr tdr, long pa, int type, int size) {
         boolean large = FuzzPlatform.inLarge(pa);
-        check((large || FuzzPlatform.inPool(pa)) && (pa & Pamt.bytes(size) - 1) == 0, "TD 0x%x has page 0x%x of size %d", tdr.pa, pa,
+        check((large || FuzzPlatform.inPool(pa)) && (pa & (Pamt.bytes(size) - 1)) == 0, "TD 0x%x has page 0x%x of size %d", tdr.pa, pa,
                 size);
         var entry = machine.pamt(pa, size);
         check(entry.type() == type && entry.ownerPa() == tdr.pa,
                 "TD 0x%x uses page 0x%x of size %d as type %d, the PAMT says type %d of TD 0x%x", tdr.pa, pa, size, type,
                 entry.type(), entry.ownerPa());
-        children += 1L << 9 * size;
+        children += 1L << (9 * size);
         if (large) {
             claimLarge(tdr, pa, size);
             return;
@@ -188,7 +188,7 @@ final class FuzzPages {
             if (entry == SeptEntry.INIT) {
                 continue;
             }
-            long at = gpa | (long) i << 12 + 9 * level;
+            long at = gpa | ((long) i << (12 + 9 * level));
             var state = SeptState.of(entry);
             check(state != null, "Secure EPT entry 0x%x of GPA 0x%x, level %d, has no state", entry, at, level);
             check((entry & SeptEntry.LOCK) == 0, "the Secure EPT entry of GPA 0x%x, level %d, is locked", at, level);
@@ -245,12 +245,12 @@ final class FuzzPages {
             if (L2SeptEntry.isFree(entry)) {
                 continue;
             }
-            long at = gpa | (long) i << 12 + 9 * level;
+            long at = gpa | ((long) i << (12 + 9 * level));
             var l1 = new Sept(memory, tdr.keyId()).walk(tdcs.eptp(), at, level);
             boolean below = l1.level() > level && !SeptEntry.isLeaf(l1.value()) && !SeptEntry.isFree(l1.value());
             if (SeptEntry.isLeaf(entry)) {
-                check(below || l1.level() == level && SeptEntry.isAliased(l1.value(), vm)
-                        && SeptEntry.leafPa(l1.value(), 0, level) == SeptEntry.leafPa(entry, 0, level),
+                check(below || (l1.level() == level && SeptEntry.isAliased(l1.value(), vm)
+                        && SeptEntry.leafPa(l1.value(), 0, level) == SeptEntry.leafPa(entry, 0, level)),
                         "L2 VM %d maps GPA 0x%x at level %d with entry 0x%x, L1 has 0x%x", vm, at, level, entry, l1.value());
                 check(!SeptEntry.isPresent(entry) || below || SeptEntry.isPresent(l1.value()),
                         "L2 VM %d can access GPA 0x%x, which L1 cannot: entry 0x%x, L1 0x%x", vm, at, entry, l1.value());
@@ -284,7 +284,7 @@ final class FuzzPages {
     private static void owner(long pa, PamtEntry entry, long claimant) {
         int type = entry.type();
         boolean free = type == PageType.NDA || type == PageType.RSVD;
-        check(free || claimant != 0 && (type == PageType.TDR || entry.ownerPa() == claimant),
+        check(free || (claimant != 0 && (type == PageType.TDR || entry.ownerPa() == claimant)),
                 "page 0x%x has type %d and owner 0x%x, but nothing refers to it", pa, type, entry.ownerPa());
         check(!free || claimant == 0, "page 0x%x is free and used by TD 0x%x", pa, claimant);
     }

@@ -68,7 +68,7 @@ record FuzzPlatform(int packages, long cmrs) {
     /// The x2APIC ID of an LP.
     int apicId(int lp) {
         int perPackage = LPS / packages;
-        return packageOf(lp) << PACKAGE_SHIFT | lp % perPackage;
+        return (packageOf(lp) << PACKAGE_SHIFT) | (lp % perPackage);
     }
 
     /// What the SEAM loader says.
@@ -85,7 +85,7 @@ record FuzzPlatform(int packages, long cmrs) {
         long at = (1 + random.nextInt(3)) * CONVERTIBLE; // SMRR is below
         while (result.size() < MAX_CMRS && at < BYTES) {
             at = at >= TDMR + RESERVED && at < LARGE_TDMR ? LARGE_TDMR : at;
-            long left = (at < LARGE_TDMR ? TDMR + RESERVED : BYTES) - at >>> 12;
+            long left = ((at < LARGE_TDMR ? TDMR + RESERVED : BYTES) - at) >>> 12;
             long pages = 1 + Long.remainderUnsigned(random.nextLong(), random.nextInt(3) == 0 ? Math.min(left, 512) : left);
             result.add(new Cmr(at, pages << 12));
             at += pages << 12;

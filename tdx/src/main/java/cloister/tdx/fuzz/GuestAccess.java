@@ -66,7 +66,7 @@ final class GuestAccess {
         var pages = new long[level + 1];
         long table = PhysicalMemory.pa(eptp & SeptEntry.HPA);
         for (int i = 0;; i++, level--) {
-            long entry = memory.read(PhysicalMemory.hpa(table, key) + 8 * (gpa >>> 12 + 9 * level & 0x1ff), 8);
+            long entry = memory.read(PhysicalMemory.hpa(table, key) + 8 * ((gpa >>> (12 + 9 * level)) & 0x1ff), 8);
             if (!SeptEntry.isPresent(entry)) {
                 return null;
             }

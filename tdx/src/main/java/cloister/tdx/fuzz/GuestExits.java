@@ -55,9 +55,9 @@ final class GuestExits {
     private static final long VALID = 1L << 31;
     private static final long ERROR_CODE = 1 << 11;
     private static final int HARDWARE_EXCEPTION = 3 << 8;
-    private static final int NMI = 2 << 8 | 2;
+    private static final int NMI = (2 << 8) | 2;
     /// Exceptions with an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP.
-    private static final int WITH_ERROR_CODE = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
+    private static final int WITH_ERROR_CODE = (1 << 8) | (0x1f << 10) | (1 << 17) | (1 << 21);
 
     private final Vmcs vmcs;
     private final FuzzOperands operands;
@@ -68,7 +68,7 @@ final class GuestExits {
     }
 
     static boolean hasBusLockDetection(Vmcs vmcs) {
-        return (vmcs.read(VmcsField.SECONDARY_PROC_BASED_CONTROLS) >>> BUS_LOCK_DETECTION & 1) != 0;
+        return ((vmcs.read(VmcsField.SECONDARY_PROC_BASED_CONTROLS) >>> BUS_LOCK_DETECTION) & 1) != 0;
     }
 
     /// Whether the guest on an LP can cause the exit of a step, so that a sequence without some of its steps stays one that
@@ -85,12 +85,13 @@ final class GuestExits {
             case ExitReason.EPT_MISCONFIGURATION -> Gpa.isShared(step.operands[FuzzStep.GPA], state.tdcs.gpaw());
             case ExitReason.EXCEPTION_OR_NMI -> {
                 long info = step.operands[FuzzStep.INFO];
-                yield (info >>> 8 & 7) == 2 || (info & 0xff) == MC || (vmcs.read(VmcsField.EXCEPTION_BITMAP) >>> (info & 0x1f) & 1) != 0;
+                yield ((info >>> 8) & 7) == 2 || (info & 0xff) == MC
+                        || ((vmcs.read(VmcsField.EXCEPTION_BITMAP) >>> (info & 0x1f)) & 1) != 0;
             }
             case ExitReason.EXTERNAL_INTERRUPT, ExitReason.TRIPLE_FAULT, ExitReason.XSETBV, ExitReason.TDCALL, ExitReason.CR_ACCESS ->
                 true;
             default -> Arrays.stream(ALWAYS).anyMatch(r -> r == reason) || CONDITIONAL.stream().anyMatch(
-                    row -> row.reason == reason && (vmcs.read(row.controls) >>> row.bit & 1) != 0);
+                    row -> row.reason == reason && ((vmcs.read(row.controls) >>> row.bit) & 1) != 0);
         };
     }
 
@@ -98,7 +99,7 @@ final class GuestExits {
     static boolean intercepted(LpState state, int msr, boolean write) {
         boolean listed = (msr & ~0x1fff) == 0 || (msr & ~0x1fff) == 0xc000_0000;
         int at = Tdcs.MSR_BITMAPS + (write ? 2048 : 0) + (msr < 0 ? 1024 : 0) + (msr & 0x1fff) / 8;
-        return !listed || (state.tdcs.u8(at) >> (msr & 7) & 1) != 0;
+        return !listed || ((state.tdcs.u8(at) >> (msr & 7)) & 1) != 0;
     }
 
     /// A reason that needs nothing of the guest but an instruction, or an event from outside.
@@ -108,7 +109,7 @@ final class GuestExits {
             possible.add(reason);
         }
         for (var row : CONDITIONAL) {
-            if ((vmcs.read(row.controls) >>> row.bit & 1) != 0) {
+            if (((vmcs.read(row.controls) >>> row.bit) & 1) != 0) {
                 possible.add(row.reason);
             }
         }
@@ -122,10 +123,10 @@ final class GuestExits {
             return VALID | NMI;
         }
         int vector = operands.below(32);
-        while ((bitmap >>> vector & 1) == 0) {
-            vector = vector + 1 & 31;
+        while (((bitmap >>> vector) & 1) == 0) {
+            vector = (vector + 1) & 31;
         }
-        return VALID | HARDWARE_EXCEPTION | vector | ((WITH_ERROR_CODE >>> vector & 1) != 0 ? ERROR_CODE : 0);
+        return VALID | HARDWARE_EXCEPTION | vector | (((WITH_ERROR_CODE >>> vector) & 1) != 0 ? ERROR_CODE : 0);
     }
 
     /// IDT-vectoring information of an event whose delivery caused an exit, or 0.
@@ -135,10 +136,10 @@ final class GuestExits {
         }
         return switch (operands.below(3)) {
             case 0 -> VALID | NMI;
-            case 1 -> VALID | 32 + operands.below(224);
+            case 1 -> VALID | (32 + operands.below(224));
             default -> {
                 int vector = operands.below(22);
-                yield VALID | HARDWARE_EXCEPTION | vector | ((WITH_ERROR_CODE >>> vector & 1) != 0 ? ERROR_CODE : 0);
+                yield VALID | HARDWARE_EXCEPTION | vector | (((WITH_ERROR_CODE >>> vector) & 1) != 0 ? ERROR_CODE : 0);
             }
         };
     }
@@ -148,8 +149,8 @@ final class GuestExits {
         int register = operands.below(16);
         return switch (operands.below(5)) {
             case 0, 1 -> (long) register << 8; // MOV to CR0
-            case 2, 3 -> 4 | (long) register << 8; // MOV to CR4
-            default -> 3 << 4 | (long) operands.below(16) << 16; // LMSW
+            case 2, 3 -> 4 | ((long) register << 8); // MOV to CR4
+            default -> (3 << 4) | ((long) operands.below(16) << 16); // LMSW
         };
     }
 }

@@ -72,7 +72,7 @@ final class GuestSecrets {
         var cpu = machine.cpus[lp];
         var msrs = new long[SCRUBBED.length];
         for (int i = 0; i < SCRUBBED.length; i++) {
-            msrs[i] = SCRUBBED[i] == Msr.IA32_TSC_AUX ? counter & 0xffff_ffffL : SECRET | counter << 8 | i;
+            msrs[i] = SCRUBBED[i] == Msr.IA32_TSC_AUX ? counter & 0xffff_ffffL : SECRET | (counter << 8) | i;
             cpu.msr(SCRUBBED[i], msrs[i]);
         }
         counter++;

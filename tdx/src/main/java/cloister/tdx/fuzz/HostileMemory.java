@@ -34,7 +34,7 @@ final class HostileMemory {
         var random = pages.isEmpty() ? null : pages.get(pa & -4096);
         if (random != null && random.nextInt(ONE_IN) == 0) {
             long at = pa + random.nextInt((int) bytes);
-            memory.write(at, 1, memory.readPlain(at, 1) ^ 1L << random.nextInt(8));
+            memory.write(at, 1, memory.readPlain(at, 1) ^ (1L << random.nextInt(8)));
         }
     }
 }

@@ -10,14 +10,14 @@ import cloister.tdx.port.Processor;
 
 /// What the ABI lets a function put into the VMM's registers. [TDX-ABI "Host-Side (SEAMCALL) Interface Functions"]
 final class OutputRules {
-    private static final int RCX_RDX = 1 << SeamRegs.RCX | 1 << SeamRegs.RDX;
+    private static final int RCX_RDX = (1 << SeamRegs.RCX) | (1 << SeamRegs.RDX);
     private static final int R8 = 1 << SeamRegs.R8;
     private static final int R9 = 1 << SeamRegs.R9;
     private static final int R9_R11 = 7 << SeamRegs.R9;
     /// Bits of a Secure EPT entry, L1 or L2, that interface functions report.
     private static final long ENTRY = SeptEntry.RWX | SeptEntry.XU | SeptEntry.MEMORY_TYPE | SeptEntry.IPAT | SeptEntry.LEAF
-            | SeptEntry.HPA | SeptEntry.SUPPRESS_VE | 7L << 57 | 1L << 60;
-    private static final long PLACE = 7 | 0xff00 | 3 << 16;
+            | SeptEntry.HPA | SeptEntry.SUPPRESS_VE | (7L << 57) | (1L << 60);
+    private static final long PLACE = 7 | 0xff00 | (3 << 16);
     private static final int XMM_REGISTERS = 16;
 
     private OutputRules() {
@@ -25,7 +25,7 @@ final class OutputRules {
 
     /// The registers besides RAX that a function may change.
     private static int outputs(FuzzStep step) {
-        boolean versioned = (step.operands[0] >>> 16 & 0xff) != 0;
+        boolean versioned = ((step.operands[0] >>> 16) & 0xff) != 0;
         return switch (step.leaf()) {
             case MEM_PAGE_ADD, MEM_PAGE_AUG, MEM_PAGE_RELOCATE, MEM_PAGE_REMOVE, MEM_RANGE_BLOCK, MEM_RANGE_UNBLOCK, MR_EXTEND ->
                 RCX_RDX;
@@ -37,13 +37,13 @@ final class OutputRules {
             case MNG_WR, VP_WR -> R8;
             case MNG_INIT -> 1 << SeamRegs.RCX;
             case PHYMEM_PAGE_RDMD, PHYMEM_PAGE_RECLAIM -> RCX_RDX | R8 | R9_R11;
-            case SYS_INIT -> RCX_RDX | R8 | R9 | 1 << SeamRegs.R10;
+            case SYS_INIT -> RCX_RDX | R8 | R9 | (1 << SeamRegs.R10);
             case SYS_LP_INIT -> RCX_RDX | R8;
-            case SYS_INFO -> 1 << SeamRegs.RDX | R9;
-            case SYS_RD -> 1 << SeamRegs.RDX | R8;
+            case SYS_INFO -> (1 << SeamRegs.RDX) | R9;
+            case SYS_RD -> (1 << SeamRegs.RDX) | R8;
             case SYS_RDALL -> R8;
             case SYS_TDMR_INIT -> 1 << SeamRegs.RDX;
-            case SERVTD_BIND -> 1 << SeamRegs.RCX | 0xf << SeamRegs.R10;
+            case SERVTD_BIND -> (1 << SeamRegs.RCX) | (0xf << SeamRegs.R10);
             case VP_ENTER -> 0;
             case null -> 0;
             default -> step.leaf().number() >= 64 ? 0x3f06 : 0; // migration: any of RCX, RDX, R8 to R13
@@ -55,7 +55,7 @@ final class OutputRules {
         long rax = after.get(SeamRegs.RAX);
         boolean entry = step.leaf() != null && step.leaf().number() == 0;
         if (entry && (rax >>> 32 == 0 || rax >>> 62 == 1)) { // not an error, but a TD exit at once
-            zeroBut(after, before, 1 << SeamRegs.RCX | 1 << SeamRegs.RDX | R8 | R9 | 1 << SeamRegs.RBP, "an entry that failed");
+            zeroBut(after, before, (1 << SeamRegs.RCX) | (1 << SeamRegs.RDX) | R8 | R9 | (1 << SeamRegs.RBP), "an entry that failed");
             return;
         }
         int allowed = outputs(step);
@@ -64,7 +64,7 @@ final class OutputRules {
             if (value == before.get(i)) {
                 continue;
             }
-            check((allowed >>> i & 1) != 0, "%s changes register %d to 0x%x; status 0x%x", step.leaf(), i, value, rax);
+            check(((allowed >>> i) & 1) != 0, "%s changes register %d to 0x%x; status 0x%x", step.leaf(), i, value, rax);
             if (rax < 0) {
                 check(isErrorOutput(step, i, value, rax), "%s fails with 0x%x and leaves 0x%x in register %d", step.leaf(), rax,
                         value, i);
@@ -87,7 +87,7 @@ final class OutputRules {
 
     /// RCX an entry as reported, RDX its level, state and VM.
     private static boolean place(int register, long value) {
-        return register == SeamRegs.RCX && (value & ~ENTRY) == 0 || register == SeamRegs.RDX && (value & ~PLACE) == 0;
+        return (register == SeamRegs.RCX && (value & ~ENTRY) == 0) || (register == SeamRegs.RDX && (value & ~PLACE) == 0);
     }
 
     /// TDH.VP.ENTER ended with a TD exit.
@@ -95,14 +95,14 @@ final class OutputRules {
     /// @param mask the guest's RCX, which selects registers for TDG.VP.VMCALL
     static void afterTdExit(FuzzStep step, SeamRegs before, SeamRegs after, long mask, boolean keepRbp, Processor cpu) {
         long rax = after.get(SeamRegs.RAX);
-        int allowed = 1 << SeamRegs.RCX | 1 << SeamRegs.RDX | R8 | R9;
+        int allowed = (1 << SeamRegs.RCX) | (1 << SeamRegs.RDX) | R8 | R9;
         boolean call = (rax & 0xffff) == ExitReason.TDCALL && rax >>> 32 == 0;
         if (call) {
-            allowed = 1 << SeamRegs.RCX | (int) mask & 0xffff;
+            allowed = (1 << SeamRegs.RCX) | ((int) mask & 0xffff);
         }
         zeroBut(after, before, allowed | (keepRbp ? 1 << SeamRegs.RBP : 0), "TD exit 0x" + Long.toHexString(rax));
         for (int i = 0; i < XMM_REGISTERS; i++) {
-            if (!call || (mask >>> 16 + i & 1) == 0) {
+            if (!call || ((mask >>> (16 + i)) & 1) == 0) {
                 check(cpu.xmmLow(i) == 0 && cpu.xmmHigh(i) == 0, "XMM%d is the guest's after TD exit 0x%x", i, rax);
             }
         }
@@ -111,7 +111,7 @@ final class OutputRules {
 
     private static void zeroBut(SeamRegs after, SeamRegs before, int allowed, String what) {
         for (int i = 1; i < SeamRegs.COUNT; i++) {
-            if (i != SeamRegs.RSP && (allowed >>> i & 1) == 0) {
+            if (i != SeamRegs.RSP && ((allowed >>> i) & 1) == 0) {
                 check(after.get(i) == 0, "register %d holds 0x%x after %s (0x%x before)", i, after.get(i), what, before.get(i));
             }
         }

@@ -45,12 +45,12 @@ final class TdLife {
                 | (operands.oneIn(6) ? Tdcs.PKS : 0) | (operands.oneIn(12) ? Tdcs.PERFMON : 0)
                 | (operands.oneIn(12) ? Tdcs.MIGRATABLE : 0);
         boolean five = operands.oneIn(5);
-        long words = MAX_VCPUS | (operands.oneIn(3) ? 1L + operands.below(3) << 16 : 0);
+        long words = MAX_VCPUS | (operands.oneIn(3) ? (1L + operands.below(3)) << 16 : 0);
         long flags = (operands.oneIn(4) ? Tdcs.NO_RBP_MOD : 0) | (operands.oneIn(4) ? Tdcs.FLEXIBLE_PENDING_VE : 0)
                 | (five && operands.oneIn(2) ? 1 : 0);
         long[] o = {operands.hostPage(), attributes, operands.oneIn(2) ? 3 : MANY_FEATURES, words,
             five ? EPT_WB_5_LEVELS : EPT_WB_4_LEVELS, flags, TSC_1_GHZ,
-            operands.oneIn(6) ? (long) operands.below(80) << 32 | 1L << operands.below(32) : 0};
+            operands.oneIn(6) ? ((long) operands.below(80) << 32) | (1L << operands.below(32)) : 0};
         if (!good) {
             o[1 + operands.below(6)] ^= 1L << operands.below(64);
         }
@@ -58,7 +58,7 @@ final class TdLife {
     }
 
     FuzzStep next(int lp) {
-        if (checker.tdrs.isEmpty() || checker.tdrs.size() < MAX_TDS && operands.oneIn(60)) {
+        if (checker.tdrs.isEmpty() || (checker.tdrs.size() < MAX_TDS && operands.oneIn(60))) {
             return call(lp, SeamcallLeaf.MNG_CREATE, operands.freePage(), 33 + operands.below(operands.oneIn(2) ? 3 : 31));
         }
         long tdrPa = operands.tdr();
@@ -143,7 +143,7 @@ final class TdLife {
             return destroy(lp, tdr);
         }
         if (operands.oneIn(tdcs.opState() == OpState.RUNNABLE ? 200 : 30)) {
-            long attributes = operands.oneIn(2) ? SERVICE_TD_IGNORES_ALL : operands.below(2) | (long) operands.below(0x800) << 32;
+            long attributes = operands.oneIn(2) ? SERVICE_TD_IGNORES_ALL : operands.below(2) | ((long) operands.below(0x800) << 32);
             return operands.oneIn(3) ? call(lp, SeamcallLeaf.SERVTD_PREBIND, tdr.pa, operands.hostPage(), 0, 0, attributes)
                     : call(lp, SeamcallLeaf.SERVTD_BIND, tdr.pa, operands.tdr(), 0, 0, attributes);
         }
@@ -178,7 +178,7 @@ final class TdLife {
     private FuzzStep vcpu(int lp, Tdr tdr, Tdcs tdcs) {
         var mine = checker.tdvprs.stream().filter(pa -> vcpuOf(pa, tdr) != null).toList();
         boolean building = tdcs.opState() == OpState.INITIALIZED || operands.oneIn(60);
-        if (building && (mine.size() < 2 || mine.size() < MAX_VCPUS && operands.oneIn(20))) {
+        if (building && (mine.size() < 2 || (mine.size() < MAX_VCPUS && operands.oneIn(20)))) {
             return call(lp, SeamcallLeaf.VP_CREATE, operands.freePage(), tdr.pa);
         }
         if (mine.isEmpty()) {
@@ -204,11 +204,11 @@ final class TdLife {
         if (operands.oneIn(16)) {
             return access(lp, tdcs, vp);
         }
-        if (tdcs.opState() != OpState.RUNNABLE && !operands.oneIn(20)
-                || associated != lp && associated != Tdvps.NO_LP && !operands.oneIn(8)) {
+        if ((tdcs.opState() != OpState.RUNNABLE && !operands.oneIn(20))
+                || (associated != lp && associated != Tdvps.NO_LP && !operands.oneIn(8))) {
             return memory(lp, tdr, tdcs);
         }
-        return call(lp, SeamcallLeaf.VP_ENTER, vp | (operands.oneIn(16) ? 1L << 52 + operands.below(2) : 0));
+        return call(lp, SeamcallLeaf.VP_ENTER, vp | (operands.oneIn(16) ? 1L << (52 + operands.below(2)) : 0));
     }
 
     private FuzzStep access(int lp, Tdcs tdcs, long vp) {
@@ -236,7 +236,7 @@ final class TdLife {
         if (runnable && general.mayPlan() && operands.oneIn(25)) {
             plan(tdr, tdcs, gpa, slot);
         }
-        if (level > 0 && operands.oneIn(20) || operands.oneIn(100)) {
+        if ((level > 0 && operands.oneIn(20)) || operands.oneIn(100)) {
             level = Math.min(level + 1, 3); // the table above
         }
         long info = FuzzOperands.at(gpa, level);

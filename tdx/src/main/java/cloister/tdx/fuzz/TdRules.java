@@ -10,7 +10,7 @@ import cloister.tdx.core.Tdr;
 /// Configuration"]
 final class TdRules {
     private static final long XFAM_ALWAYS = 3;
-    private static final long DEBUG_OR_PERFMON = 1 | 1L << 63;
+    private static final long DEBUG_OR_PERFMON = 1 | (1L << 63);
     private static final long MIGRATABLE = 1 << 29;
     private static final int TSC_MIN = 4;
     private static final int TSC_MAX = 400;
@@ -32,7 +32,7 @@ final class TdRules {
         rule((attributes & MIGRATABLE) == 0 || vms == 0, tdr, "NUM_L2_VMS of a migratable TD", vms);
         long eptp = tdcs.eptp();
         rule(PhysicalMemory.pa(eptp & SeptEntry.HPA) == PhysicalMemory.pa(tdr.tdcxHpa(Tdcs.SEPT_ROOT_PAGE)), tdr, "EPTP", eptp);
-        rule((eptp & 7) == 6 && (tdcs.rootLevel() == 4 || tdcs.rootLevel() == 3 && !tdcs.gpaw()), tdr, "EPTP", eptp);
+        rule((eptp & 7) == 6 && (tdcs.rootLevel() == 4 || (tdcs.rootLevel() == 3 && !tdcs.gpaw())), tdr, "EPTP", eptp);
         int tsc = tdcs.u16(Tdcs.TSC_FREQUENCY);
         rule(tsc >= TSC_MIN && tsc <= TSC_MAX, tdr, "TSC_FREQUENCY", tsc);
         rule(tdcs.gpaw() == ((tdcs.u64(Tdcs.CONFIG_FLAGS) & 1) != 0), tdr, "CONFIG_FLAGS", tdcs.u64(Tdcs.CONFIG_FLAGS));

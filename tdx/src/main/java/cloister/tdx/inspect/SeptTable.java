@@ -40,6 +40,6 @@ public record SeptTable(String level, long gpa, long page, List<SeptRange> entri
 
     /// Bytes that one entry translates.
     public long entryBytes() {
-        return 1L << 12 + 9 * LEVELS.indexOf(level);
+        return 1L << (12 + 9 * LEVELS.indexOf(level));
     }
 }

@@ -44,7 +44,7 @@ final class CallSteps {
         if (step.has("rax")) {
             return step.required("rax");
         }
-        return step.required("leaf") | step.word("ver") << 16;
+        return step.required("leaf") | (step.word("ver") << 16);
     }
 
     private static void oneResult(Step step) {
@@ -234,7 +234,7 @@ final class CallSteps {
         var vmcs = machine.vmcs(lp);
         var items = new ArrayList<VectorMismatch.Item>();
         item(items, "vector of the event", event.expected("vec"), info & 0xff);
-        item(items, "type of the event", event.expected("type"), info >>> 8 & 7);
+        item(items, "type of the event", event.expected("type"), (info >>> 8) & 7);
         if (event.has("err")) {
             item(items, "error code of the event", event.expected("err"), vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE));
         } else if ((info & ERROR_CODE) != 0) {
@@ -264,7 +264,7 @@ final class CallSteps {
         var items = new ArrayList<VectorMismatch.Item>();
         for (int i = 0; i < Registers.COUNT; i++) {
             var name = Registers.NAMES.get(i);
-            if (i == Registers.RSP || !all && i != Registers.RAX) {
+            if (i == Registers.RSP || (!all && i != Registers.RAX)) {
                 continue;
             }
             var expected = listed.has(name) ? listed.expected(name) : Step.Expected.implied(implied[i]);

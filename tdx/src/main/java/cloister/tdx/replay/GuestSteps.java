@@ -181,12 +181,12 @@ final class GuestSteps {
 
     /// Whether an access leaves the guest, as the MSR bitmaps say. [SDM Vol. 3 "MSR-Bitmap Address"]
     private static boolean exits(VectorMachine machine, int lp, int msr, boolean write) {
-        if (!(msr >= 0 && msr < 0x2000 || msr >= 0xc000_0000 && msr < 0xc000_2000)) {
+        if (!((msr >= 0 && msr < 0x2000) || (msr >= 0xc000_0000 && msr < 0xc000_2000))) {
             return true;
         }
         long bitmap = machine.vmcs(lp).read(VmcsField.MSR_BITMAP);
         long at = bitmap + (msr < 0 ? 1024 : 0) + (write ? 2048 : 0) + (msr & 0x1fff) / 8;
-        return (machine.memory.read(at, 1) >>> (msr & 7) & 1) != 0;
+        return ((machine.memory.read(at, 1) >>> (msr & 7)) & 1) != 0;
     }
 
     /// What RDMSR or WRMSR does: pass, gp, ve, td_exit, the value read or ok.
@@ -202,7 +202,7 @@ final class GuestSteps {
             return word(outcome);
         }
         long[] r = machine.guest(lp);
-        return VectorWords.hex(r[Registers.RAX] & LOW | r[Registers.RDX] << 32);
+        return VectorWords.hex((r[Registers.RAX] & LOW) | (r[Registers.RDX] << 32));
     }
 
     private static void read(VectorMachine machine, int lp, String subject, String wanted, String got) {
@@ -281,7 +281,7 @@ final class GuestSteps {
         same("result", step.text("res"), got, "");
         if (got.equals("ok")) {
             long real = vmcs.read(cr == 0 ? VmcsField.GUEST_CR0 : VmcsField.GUEST_CR4);
-            long seen = real & ~mask | vmcs.read(readShadow) & mask;
+            long seen = (real & ~mask) | (vmcs.read(readShadow) & mask);
             if (step.has("real")) {
                 same("the register", step.expected("real"), real);
             }

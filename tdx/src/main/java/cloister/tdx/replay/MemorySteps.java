@@ -68,7 +68,7 @@ final class MemorySteps {
             long pattern = step.required("pattern");
             for (int i = 0; i < data.length; i++) {
                 long word = pattern * PATTERN_SCALE + (i / 8) * WORD_SCALE;
-                data[i] = (byte) (word >>> 8 * (i % 8));
+                data[i] = (byte) (word >>> (8 * (i % 8)));
             }
         }
         return data;

@@ -18,7 +18,7 @@ public final class RecordedMemory implements AutoCloseable {
         memory = PhysicalMemory.unencrypted(bytes, platform.firstPrivateKeyId);
         memory.addWriteListener(new WriteListener() {
             @Override public void written(long pa, long length) {
-                written.set((int) (pa >> PhysicalMemory.FRAME_SHIFT), (int) (pa + length - 1 >> PhysicalMemory.FRAME_SHIFT) + 1);
+                written.set((int) (pa >> PhysicalMemory.FRAME_SHIFT), (int) ((pa + length - 1) >> PhysicalMemory.FRAME_SHIFT) + 1);
             }
 
             @Override public void watchStarted(long frame) {

@@ -120,7 +120,7 @@ public class RecordedProcessor implements Processor {
             state.word(ExtendedState.XMM + 8 * i, xmm[i]);
         }
         state.word(ExtendedState.XSTATE_BV, mask);
-        state.word(ExtendedState.XCOMP_BV, 1L << 63 | mask);
+        state.word(ExtendedState.XCOMP_BV, (1L << 63) | mask);
     }
 
     @Override public boolean loadExtendedState(ExtendedState state, long mask) {

@@ -162,7 +162,7 @@ record Step(JsonObject json, String path) {
     /// A word that results are compared with, `gp` or a value: each equals itself, and `*` accepts all.
     static boolean accepts(String expected, String got) {
         return expected.equals(ANY) || expected.equals(got)
-                || expected.startsWith("0x") && got.startsWith("0x") && same(expected, got);
+                || (expected.startsWith("0x") && got.startsWith("0x") && same(expected, got));
     }
 
     private static boolean same(String expected, String got) {

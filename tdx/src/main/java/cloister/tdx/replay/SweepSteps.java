@@ -68,7 +68,7 @@ final class SweepSteps {
     private static void invert(VectorMachine machine, Step step, int lp, int bit) {
         if (step.has("msr")) {
             int msr = (int) step.required("msr");
-            machine.cpus[lp].msr(msr, machine.cpus[lp].rdmsr(msr) ^ 1L << bit);
+            machine.cpus[lp].msr(msr, machine.cpus[lp].rdmsr(msr) ^ (1L << bit));
         } else {
             int subleaf = step.has("sub") && step.text("sub").equals("any") ? -1 : (int) step.word("sub");
             machine.cpuidFlip = new VectorPlatform.CpuidFlip((int) step.required("leaf"), subleaf,

@@ -153,7 +153,7 @@ public final class VectorMachine {
     Sept.Slot entry(long gpa, boolean smallOnly) {
         var tdcs = tdcs();
         var slot = new Sept(memory, tdrFields().keyId()).walk(tdcs.eptp(), gpa, 0);
-        if (smallOnly && slot.level() != 0 || !smallOnly && !SeptEntry.isLeaf(slot.value())) {
+        if ((smallOnly && slot.level() != 0) || (!smallOnly && !SeptEntry.isLeaf(slot.value()))) {
             throw new VectorMismatch("GPA " + VectorWords.hex(gpa), "a Secure EPT entry of a " + (smallOnly ? "4K " : "") + "page",
                     "no more than " + VectorWords.entry(slot.value()) + " at level " + slot.level(), "");
         }

@@ -131,7 +131,7 @@ public final class VectorPlatform {
             out[flip.register] ^= flip.mask;
         }
         if (leaf == 1) {
-            out[1] = out[1] & 0xff_ffff | lp << 24;
+            out[1] = (out[1] & 0xff_ffff) | (lp << 24);
         } else if (leaf == 0xb || leaf == 0x1f) {
             out[EDX] = lp;
         }

@@ -187,7 +187,7 @@ final class VectorWords {
                 .append((value & SeptEntry.X) != 0 ? 'x' : '-').append(SeptEntry.isLeaf(value) ? " leaf" : "")
                 .append(" HPA ").append(hex(value & SeptEntry.HPA));
         if (SeptEntry.isLeaf(value)) {
-            text.append(" MT ").append(value >>> 3 & 7).append((value & SeptEntry.IPAT) != 0 ? " IPAT" : "");
+            text.append(" MT ").append((value >>> 3) & 7).append((value & SeptEntry.IPAT) != 0 ? " IPAT" : "");
         }
         return text.append((value & SeptEntry.LOCK) != 0 ? " locked" : "")
                 .append((value & SeptEntry.SUPPRESS_VE) != 0 ? " suppress #VE" : "").toString();
@@ -195,14 +195,14 @@ final class VectorWords {
 
     /// RDX of the memory functions: level, state and VM of the Secure EPT entry. [TDX-ABI "Secure EPT Entry Information"]
     private static String entryInfo(long rdx) {
-        long state = rdx >>> 8 & 0xff;
+        long state = (rdx >>> 8) & 0xff;
         var name = new StringBuilder();
         for (var s : SeptState.values()) {
             if (s.architectural() == state) {
                 name.append(' ').append(s.name());
             }
         }
-        long vm = rdx >>> 16 & 3;
+        long vm = (rdx >>> 16) & 3;
         long rest = rdx & ~0x3ff07L;
         return "level " + (rdx & 7) + ", state " + state + (vm == 0 ? name.toString() : "") + (vm == 0 ? "" : ", VM " + vm)
                 + (rest == 0 ? "" : ", other bits " + hex(rest));
@@ -246,12 +246,12 @@ final class VectorWords {
 
     /// An event of a VM entry.
     static String event(long info) {
-        return info >>> 31 == 0 ? "no event" : EVENT_TYPES.get((int) (info >>> 8 & 7)) + ", vector " + (info & 0xff);
+        return info >>> 31 == 0 ? "no event" : EVENT_TYPES.get((int) ((info >>> 8) & 7)) + ", vector " + (info & 0xff);
     }
 
     /// A status with the operand or other detail that it names.
     static String status(long rax) {
-        boolean hinted = TdxStatus.of(rax) == null && (rax >>> HINT & 1) != 0;
+        boolean hinted = TdxStatus.of(rax) == null && ((rax >>> HINT) & 1) != 0;
         var value = new TdxReturn(hinted ? rax & ~(1L << HINT) : rax);
         var status = value.status();
         if (status == null) {
@@ -281,9 +281,9 @@ final class VectorWords {
         long different = expected ^ got;
         var ranges = new ArrayList<String>();
         for (int high = 63; high >= 0; high--) {
-            if ((different >>> high & 1) != 0) {
+            if (((different >>> high) & 1) != 0) {
                 int low = high;
-                while (low > 0 && (different >>> low - 1 & 1) != 0) {
+                while (low > 0 && ((different >>> (low - 1)) & 1) != 0) {
                     low--;
                 }
                 ranges.add(high == low ? "" + high : high + ":" + low);

@@ -29,7 +29,7 @@ final class ExportRestore implements HostLeaf {
     private static final long INFO_RESERVED = 7L << 52;
     /// An entry of the list: level 1:0, GPA 51:12, operation 53:52, status 60:56.
     private static final long LEVEL = 3;
-    private static final long ENTRY_RESERVED = 0xf << 3 | 3L << 54 | 7L << 61;
+    private static final long ENTRY_RESERVED = (0xf << 3) | (3L << 54) | (7L << 61);
     private static final int OPERATION_SHIFT = 52;
     private static final long OPERATION = 3L << OPERATION_SHIFT;
     private static final long MIGRATE = 1L << OPERATION_SHIFT;
@@ -48,7 +48,7 @@ final class ExportRestore implements HostLeaf {
         try (var page = lp.module.lockTdr(lp, lp.reg(RDX), LockMode.SHARED, OperandId.RDX);
                 var td = TdAccess.open(lp, lp.module.tdr(page.pa()), LockMode.SHARED, SeamcallLeaf.EXPORT_RESTORE);
                 var tree = Sept.lockTree(lp, td.tdcs(), LockMode.SHARED)) {
-            long first = info >>> FIRST_SHIFT & INDEX;
+            long first = (info >>> FIRST_SHIFT) & INDEX;
             long last = info >>> LAST_SHIFT;
             if ((info & (FORMAT | INFO_RESERVED)) != 0 || first > last) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
@@ -80,7 +80,7 @@ final class ExportRestore implements HostLeaf {
                 }
             }
         } finally {
-            lp.reg(RCX, info & ~(INDEX << FIRST_SHIFT) | (at & INDEX) << FIRST_SHIFT);
+            lp.reg(RCX, (info & ~(INDEX << FIRST_SHIFT)) | ((at & INDEX) << FIRST_SHIFT));
         }
         if (problems != 0) {
             throw new LeafFailure(TdxStatus.SUCCESS, problems);
@@ -92,7 +92,7 @@ final class ExportRestore implements HostLeaf {
         var memory = lp.module.memory;
         long entry = memory.read(entryHpa, Long.BYTES);
         int status = perform(lp, td, entry);
-        long done = entry & ~STATUS | (long) status << STATUS_SHIFT;
+        long done = (entry & ~STATUS) | ((long) status << STATUS_SHIFT);
         memory.write(entryHpa, Long.BYTES, status == SUCCESS ? done : done & ~OPERATION);
         return status;
     }
@@ -100,7 +100,7 @@ final class ExportRestore implements HostLeaf {
     private static int perform(LpState lp, TdAccess td, long entry) {
         long gpa = entry & SeptEntry.HPA;
         boolean wanted = (entry & MIGRATE) != 0;
-        if ((entry & (LEVEL | ENTRY_RESERVED)) != 0 || wanted && !Gpa.isValid(gpa, td.tdcs(), true)) {
+        if ((entry & (LEVEL | ENTRY_RESERVED)) != 0 || (wanted && !Gpa.isValid(gpa, td.tdcs(), true))) {
             return LIST_ENTRY_INVALID;
         }
         if (!wanted) {

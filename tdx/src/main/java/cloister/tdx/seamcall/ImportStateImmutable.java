@@ -84,7 +84,7 @@ final class ImportStateImmutable implements HostLeaf {
     /// @return the number of pages of system metadata
     private static int mbmd(LpState lp, Tdcs tdcs, long hpa) throws LeafFailure {
         var memory = lp.module.memory;
-        long sizeVersionStreamType = MigrationOperands.MBMD_BYTES | (long) tdcs.u16(Tdcs.MIG_WORKING_VERSION) << 16;
+        long sizeVersionStreamType = MigrationOperands.MBMD_BYTES | ((long) tdcs.u16(Tdcs.MIG_WORKING_VERSION) << 16);
         int systemPages = (int) memory.read(hpa + MBMD_NUM_SYS_MD_PAGES, 1);
         if (memory.read(hpa, 8) != sizeVersionStreamType || memory.read(hpa + MBMD_MB_COUNTER, 8) != 0
                 || memory.read(hpa + MBMD_RESERVED, 2) != 0 || systemPages == 0

@@ -26,7 +26,7 @@ final class MemPageAug implements HostLeaf {
             target.requireState();
             try (var page = lp.module.pamt.lockFree(lp, lp.reg(R8), target.level, OperandId.R8)) {
                 // All checks passed; nothing below may fail.
-                target.td.tdr().addChildren(1L << 9 * target.level);
+                target.td.tdr().addChildren(1L << (9 * target.level));
                 page.entry().assign(PageType.REG, target.tdrPage.pa());
                 page.entry().bepoch(0);
                 // Last, for whoever sees the entry trusts the PAMT. The module has it first, and a race with TDH.MEM.PAGE.REMOVE.

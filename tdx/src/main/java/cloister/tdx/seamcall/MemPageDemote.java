@@ -135,7 +135,7 @@ final class MemPageDemote implements HostLeaf {
             long partBytes = Pamt.bytes(target.level - 1);
             var content = ByteBuffer.allocate(ENTRIES * 8).order(ByteOrder.LITTLE_ENDIAN);
             for (int i = 0; i < ENTRIES; i++) {
-                content.putLong(entry & ~SeptEntry.HPA | pagePa + i * partBytes);
+                content.putLong((entry & ~SeptEntry.HPA) | (pagePa + i * partBytes));
             }
             lp.module.memory.movdir64b(target.td.tdr().withKey(tablePa), content.array(), 0,
                     ENTRIES * 8 / PhysicalMemory.LINE_SIZE);

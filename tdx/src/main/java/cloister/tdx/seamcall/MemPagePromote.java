@@ -68,7 +68,7 @@ final class MemPagePromote implements HostLeaf {
         long table = target.td.tdr().withKey(SeptEntry.pa(entry));
         long first = lp.module.memory.read(table, 8);
         boolean mergeable = L2SeptEntry.isFree(first)
-                || SeptEntry.isLeaf(first) && isAligned(SeptEntry.leafPa(first, 0, target.level - 1), target.level);
+                || (SeptEntry.isLeaf(first) && isAligned(SeptEntry.leafPa(first, 0, target.level - 1), target.level));
         for (int i = 1; i < ENTRIES && mergeable; i++) {
             mergeable = (lp.module.memory.read(table + 8L * i, 8) & ~SeptEntry.HPA) == (first & ~SeptEntry.HPA);
         }
@@ -78,7 +78,7 @@ final class MemPagePromote implements HostLeaf {
     }
 
     private static boolean isAligned(long pa, int level) {
-        return (pa & Pamt.bytes(level) - 1) == 0;
+        return (pa & (Pamt.bytes(level) - 1)) == 0;
     }
 
     private static void merge(LpState lp, SeptTarget target, LockedPages tables, Sept.Slot[] l2, boolean reportL2) {
@@ -122,7 +122,7 @@ final class MemPagePromote implements HostLeaf {
             long first = lock();
             var state = SeptState.of(first);
             if (!isAligned(SeptEntry.leafPa(first, 0, level), target.level)
-                    || state != SeptState.MAPPED && state != SeptState.PENDING) {
+                    || (state != SeptState.MAPPED && state != SeptState.PENDING)) {
                 throw target.fail(TdxStatus.EPT_INVALID_PROMOTE_CONDITIONS);
             }
             while (locked < ENTRIES) {

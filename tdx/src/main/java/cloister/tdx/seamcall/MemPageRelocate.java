@@ -60,10 +60,10 @@ final class MemPageRelocate implements HostLeaf {
         for (int vm = 1; vm <= Tdcs.MAX_L2_VMS; vm++) {
             if (target.isAliased(vm)) {
                 var l2 = target.l2(vm);
-                long moved = l2.value() & ~SeptEntry.HPA | to.pa();
+                long moved = (l2.value() & ~SeptEntry.HPA) | to.pa();
                 l2.write(pending ? moved : L2SeptEntry.unblocked(moved));
             }
         }
-        target.replace(SeptEntry.unblocked(target.entry & ~SeptEntry.HPA | to.pa()));
+        target.replace(SeptEntry.unblocked((target.entry & ~SeptEntry.HPA) | to.pa()));
     }
 }

@@ -35,7 +35,7 @@ final class MemPageRemove implements HostLeaf {
                 }
                 var tdcs = target.td.tdcs();
                 target.replace(tdcs.opState().importInProgress() ? SeptEntry.removed(tdcs.u32(Tdcs.MIG_EPOCH)) : SeptEntry.INIT);
-                target.td.tdr().addChildren(-(1L << 9 * target.level));
+                target.td.tdr().addChildren(-(1L << (9 * target.level)));
                 page.entry().type(PageType.NDA);
                 lp.reg(RCX, pagePa);
             }

@@ -43,7 +43,7 @@ final class MemSeptRd implements HostLeaf {
         for (int vm = 1; vm <= Tdcs.MAX_L2_VMS; vm++) {
             if (!SeptEntry.isFree(target.entry) && target.isAliased(vm)) {
                 int attributes = L2SeptEntry.attributes(target.l2(vm).value(), SeptState.of(target.entry).anyBlockedw());
-                result |= (long) attributes << 16 * vm;
+                result |= (long) attributes << (16 * vm);
             }
         }
         return result;

@@ -18,7 +18,7 @@ final class MigrationOperands {
     private static final int MBMD_ALIGNMENT = 128;
     private static final int MBMD_SIZE_SHIFT = 52;
     private static final long RESUME = 1L << 63;
-    private static final long LIST_RESERVED = 0xfff | 7L << 52;
+    private static final long LIST_RESERVED = 0xfff | (7L << 52);
     private static final int LAST_ENTRY_SHIFT = 55;
 
     private MigrationOperands() {
@@ -32,7 +32,7 @@ final class MigrationOperands {
         if (operand >>> MBMD_SIZE_SHIFT < MBMD_BYTES) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.R8);
         }
-        long hpa = operand & (1L << MBMD_SIZE_SHIFT) - 1;
+        long hpa = operand & ((1L << MBMD_SIZE_SHIFT) - 1);
         lp.module.requireShared(hpa, MBMD_ALIGNMENT, OperandId.R8);
         return hpa;
     }

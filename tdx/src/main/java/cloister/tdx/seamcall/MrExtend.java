@@ -25,7 +25,7 @@ final class MrExtend implements HostLeaf {
         lp.reg(RDX, 0);
         try (var tdrPage = module.lockTdr(lp, tdrPa, LockMode.EXCLUSIVE, OperandId.RDX);
                 var td = TdAccess.open(lp, module.tdr(tdrPage.pa()), LockMode.NONE, SeamcallLeaf.MR_EXTEND)) {
-            if ((gpa & Measurement.CHUNK - 1) != 0 || !Gpa.isValid(gpa, td.tdcs(), true)) {
+            if ((gpa & (Measurement.CHUNK - 1)) != 0 || !Gpa.isValid(gpa, td.tdcs(), true)) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             var slot = td.sept().walk(td.tdcs().eptp(), gpa, 0);

@@ -31,7 +31,7 @@ final class PhymemPageReclaim implements HostLeaf {
             lp.reg(RCX, type);
             lp.reg(RDX, page.entry().ownerPa());
             lp.reg(R8, page.size());
-            if ((pa & Pamt.bytes(page.size()) - 1) != 0) {
+            if ((pa & (Pamt.bytes(page.size()) - 1)) != 0) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             if (type == PageType.TDR) {
@@ -61,7 +61,7 @@ final class PhymemPageReclaim implements HostLeaf {
         try (var owner = lp.module.lockOwner(lp, page, LockMode.SHARED)) {
             var tdr = lp.module.tdr(owner.pa());
             requireTeardown(tdr);
-            tdr.addChildren(-(1L << 9 * page.size()));
+            tdr.addChildren(-(1L << (9 * page.size())));
         }
     }
 }

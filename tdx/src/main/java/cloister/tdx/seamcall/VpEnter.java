@@ -33,7 +33,7 @@ import cloister.tdx.exits.ZeroStepFilter;
 public final class VpEnter {
     private static final long HOST_HINT = 1L << 52;
     private static final long RESUME_L1 = 1L << 53;
-    private static final long RESERVED = 0xfff | 0x3ffL << 54;
+    private static final long RESERVED = 0xfff | (0x3ffL << 54);
     private static final long HOST_RECOVERABILITY_HINT = 1L << 60;
     private static final long ENABLE_MONITOR_FSM = 1 << 18;
     private static final long UNCORE_PMI = 1 << 13;
@@ -103,8 +103,8 @@ public final class VpEnter {
             boolean newAssociation = Association.associate(lp, tdcs, vcpu, false);
             lp.vmcs = module.vcpu(vcpu.tdvprPa).vmcs()[vcpu.currentVm()];
             lp.xbuff = new Xbuff(vcpu);
-            if ((operand & HOST_HINT) != 0 && vcpu.u8(Tdvps.LAST_TD_EXIT) != Tdvps.ASYNC_TRAP
-                    || (operand & RESUME_L1) != 0 && vcpu.currentVm() == 0) {
+            if (((operand & HOST_HINT) != 0 && vcpu.u8(Tdvps.LAST_TD_EXIT) != Tdvps.ASYNC_TRAP)
+                    || ((operand & RESUME_L1) != 0 && vcpu.currentVm() == 0)) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             if (vcpu.currentVm() != 0) {
@@ -156,7 +156,7 @@ public final class VpEnter {
         lp.xfam = vcpu.xfam();
         switch (vcpu.u8(Tdvps.LAST_TD_EXIT)) {
             case Tdvps.TDVMCALL -> takeVmcallResult(vcpu.gpr(RCX));
-            case Tdvps.ASYNC_TRAP -> vcpu.gpr(LpState.RAX, vcpu.gpr(LpState.RAX) & ~HOST_RECOVERABILITY_HINT
+            case Tdvps.ASYNC_TRAP -> vcpu.gpr(LpState.RAX, (vcpu.gpr(LpState.RAX) & ~HOST_RECOVERABILITY_HINT)
                     | ((operand & HOST_HINT) != 0 ? HOST_RECOVERABILITY_HINT : 0));
             default -> {
             }
@@ -164,7 +164,7 @@ public final class VpEnter {
         var vmcs = lp.vmcs;
         NmiWindow.openIfPending(lp);
         long uncorePmi = lp.cpu.seamVmcs().read(VmcsField.GUEST_DEBUGCTL) & UNCORE_PMI;
-        vmcs.write(VmcsField.GUEST_DEBUGCTL, vmcs.read(VmcsField.GUEST_DEBUGCTL) & ~UNCORE_PMI | uncorePmi);
+        vmcs.write(VmcsField.GUEST_DEBUGCTL, (vmcs.read(VmcsField.GUEST_DEBUGCTL) & ~UNCORE_PMI) | uncorePmi);
         if (SpecCtrl.isVirtual(module.config, tdcs)) {
             vmcs.write(VmcsField.SPEC_CTRL_SHADOW, SpecCtrl.virtual(module.config, tdcs, vcpu.u64(Tdvps.SPEC_CTRL)));
         }
@@ -177,12 +177,12 @@ public final class VpEnter {
     /// The VMM's answer to TDG.VP.VMCALL goes to the registers that the guest selected.
     private void takeVmcallResult(long mask) {
         for (int i = 0; i < 16; i++) {
-            if ((mask >>> 16 + i & 1) != 0) {
+            if (((mask >>> (16 + i)) & 1) != 0) {
                 lp.xbuff.xmm(i, lp.cpu.xmmLow(i), lp.cpu.xmmHigh(i));
             }
         }
         for (int i = 2; i < 16; i++) {
-            if ((mask >>> i & 1) != 0) {
+            if (((mask >>> i) & 1) != 0) {
                 vcpu.gpr(i, lp.reg(i));
             }
         }

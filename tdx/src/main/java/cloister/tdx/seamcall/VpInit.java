@@ -125,7 +125,7 @@ final class VpInit implements HostLeaf {
             vcpu.u64(Tdvps.TSC_DEADLINE + 8 * vm, -1L);
         }
         long cr0Fixed0 = config.vmxCr0Fixed0 & ~VmcsInit.CR0_PE_PG;
-        vcpu.u64(Tdvps.BASE_L2_CR0_GUEST_HOST_MASK, cr0Fixed0 | ~config.vmxCr0Fixed1 & ~VmcsInit.CR0_PE_PG
+        vcpu.u64(Tdvps.BASE_L2_CR0_GUEST_HOST_MASK, cr0Fixed0 | (~config.vmxCr0Fixed1 & ~VmcsInit.CR0_PE_PG)
                 | VmcsInit.CR0_HIDDEN);
         vcpu.u64(Tdvps.BASE_L2_CR0_READ_SHADOW, cr0Fixed0 | VmcsInit.CR0_NE);
         vcpu.u64(Tdvps.BASE_L2_CR4_GUEST_HOST_MASK, ~VirtualVmx.l2Cr4Writable(config, tdcs));

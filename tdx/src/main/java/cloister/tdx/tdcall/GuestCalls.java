@@ -33,7 +33,7 @@ public final class GuestCalls {
         int version = (int) (rax >>> 16) & 0xff;
         long status;
         try {
-            if ((rax & RESERVED) != 0 || version > 0 && (rax & 0xffff) != TdcallLeaf.VM_RD.number()) {
+            if ((rax & RESERVED) != 0 || (version > 0 && (rax & 0xffff) != TdcallLeaf.VM_RD.number())) {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RAX);
             }
             var leaf = TdcallLeaf.of((int) rax & 0xffff);

@@ -123,7 +123,7 @@ final class MemPageAttrWr implements GuestLeaf {
         private boolean combine(int vm, int wanted, int mask) {
             l2[vm] = target.l2(vm);
             int current = L2SeptEntry.attributes(l2[vm].value(), state.anyBlockedw());
-            int combined = current & ~mask | wanted;
+            int combined = (current & ~mask) | wanted;
             boolean legal = !PageAttributes.isPresent(combined) || PageAttributes.isLegal(combined);
             attributes = PageAttributes.with(attributes, vm, legal ? combined : current);
             return legal;
@@ -152,13 +152,13 @@ final class MemPageAttrWr implements GuestLeaf {
         /// The host leaves tables out at its will: the guest learns it, or, if it asked for that, the host.
         private LeafFailure noTable(int vm, Sept.Slot found) {
             if ((lp.tdcs.vmCtls(vm) & VIOLATION_ON_L2_WALK) == 0) {
-                return new LeafFailure(TdxStatus.L2_SEPT_WALK_FAILED, vm << 16 | found.level());
+                return new LeafFailure(TdxStatus.L2_SEPT_WALK_FAILED, (vm << 16) | found.level());
             }
             target.close();
             long value = found.value();
-            long qualification = WRITE_ACCESS | (value & SeptEntry.RWX) << 3 | (value & SeptEntry.XU) >>> 4;
-            long details = (long) found.level() << 3 | (long) vm << 20;
-            throw EptExits.violationToHost(lp, ExitReason.EPT_VIOLATION, qualification, GPA_DETAILS | details << 32, target.gpa);
+            long qualification = WRITE_ACCESS | ((value & SeptEntry.RWX) << 3) | ((value & SeptEntry.XU) >>> 4);
+            long details = ((long) found.level() << 3) | ((long) vm << 20);
+            throw EptExits.violationToHost(lp, ExitReason.EPT_VIOLATION, qualification, GPA_DETAILS | (details << 32), target.gpa);
         }
 
         private void commit(int vm) {

@@ -27,10 +27,10 @@ final class MrReport implements GuestLeaf {
         var tdcs = lp.tdcs;
         long reportGpa = lp.vcpu.gpr(RCX);
         long dataGpa = lp.vcpu.gpr(RDX);
-        if ((reportGpa & REPORT_BYTES - 1) != 0) {
+        if ((reportGpa & (REPORT_BYTES - 1)) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
-        if ((dataGpa & REPORT_DATA_BYTES - 1) != 0) {
+        if ((dataGpa & (REPORT_DATA_BYTES - 1)) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
         long dataHpa = GuestMemory.operand(lp, dataGpa, GuestMemory.READ, false, OperandId.RDX);

@@ -22,7 +22,7 @@ final class MrRtmrExtend implements GuestLeaf {
         var tdcs = lp.tdcs;
         long gpa = lp.vcpu.gpr(RCX);
         long index = lp.vcpu.gpr(RDX);
-        if ((gpa & ALIGNMENT - 1) != 0) {
+        if ((gpa & (ALIGNMENT - 1)) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);

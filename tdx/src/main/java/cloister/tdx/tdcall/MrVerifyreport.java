@@ -21,7 +21,7 @@ final class MrVerifyreport implements GuestLeaf {
 
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         long gpa = lp.vcpu.gpr(RCX);
-        if ((gpa & MAC_STRUCT_BYTES - 1) != 0) {
+        if ((gpa & (MAC_STRUCT_BYTES - 1)) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         long hpa = GuestMemory.operand(lp, gpa, GuestMemory.READ, true, OperandId.RCX);

@@ -18,12 +18,12 @@ final class PageAttributes {
 
     /// The attributes of VM `vm`.
     static int of(long attributes, int vm) {
-        return (int) (attributes >>> 16 * vm) & 0xffff;
+        return (int) (attributes >>> (16 * vm)) & 0xffff;
     }
 
     /// `attributes` with those of VM `vm` replaced.
     static long with(long attributes, int vm, int value) {
-        return attributes & ~(0xffffL << 16 * vm) | (long) value << 16 * vm;
+        return (attributes & ~(0xffffL << (16 * vm))) | ((long) value << (16 * vm));
     }
 
     static boolean isPresent(int attributes) {

@@ -23,7 +23,7 @@ final class SysRdall implements GuestLeaf {
         long listGpa = vcpu.gpr(RDX);
         long firstId = vcpu.gpr(R8);
         vcpu.gpr(R8, FieldId.NONE);
-        if ((listGpa & PhysicalMemory.FRAME_SIZE - 1) != 0) {
+        if ((listGpa & (PhysicalMemory.FRAME_SIZE - 1)) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
         long listHpa = GuestMemory.operand(lp, listGpa, GuestMemory.WRITE, true, OperandId.RDX);

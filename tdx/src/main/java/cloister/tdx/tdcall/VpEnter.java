@@ -27,7 +27,7 @@ final class VpEnter implements GuestLeaf {
 
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         long stateGpa = lp.vcpu.gpr(RDX);
-        if ((stateGpa & STATE_ALIGNMENT - 1) != 0 || !Gpa.isValid(stateGpa, lp.tdcs, true)) {
+        if ((stateGpa & (STATE_ALIGNMENT - 1)) != 0 || !Gpa.isValid(stateGpa, lp.tdcs, true)) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RDX);
         }
         int vm = L2Vm.operand(lp, INVEPT_FLAGS);

@@ -19,7 +19,7 @@ final class VpInfo implements GuestLeaf {
         var tdcs = lp.tdcs;
         vcpu.gpr(RCX, tdcs.gpaw() ? 52 : 48);
         vcpu.gpr(RDX, tdcs.attributes());
-        vcpu.gpr(R8, tdcs.u32(Tdcs.NUM_VCPUS) & 0xffff_ffffL | (long) tdcs.u32(Tdcs.MAX_VCPUS) << 32);
+        vcpu.gpr(R8, (tdcs.u32(Tdcs.NUM_VCPUS) & 0xffff_ffffL) | ((long) tdcs.u32(Tdcs.MAX_VCPUS) << 32));
         vcpu.gpr(R9, vcpu.index());
         vcpu.gpr(R10, SYS_RD_AVAILABLE);
         vcpu.gpr(R11, 0);

@@ -14,11 +14,11 @@ final class VpInvept implements GuestLeaf {
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         long vms = lp.vcpu.gpr(RCX);
         int l2Vms = lp.tdcs.numL2Vms();
-        if ((vms & L1) != 0 || vms >>> l2Vms + 1 != 0) {
+        if ((vms & L1) != 0 || vms >>> (l2Vms + 1) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
         }
         for (int vm = 1; vm <= l2Vms; vm++) {
-            if ((vms >>> vm & 1) != 0) {
+            if (((vms >>> vm) & 1) != 0) {
                 lp.cpu.invept(lp.tdcs.septp(lp.tdr, vm));
             }
         }

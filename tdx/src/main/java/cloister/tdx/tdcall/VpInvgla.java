@@ -20,7 +20,7 @@ final class VpInvgla implements GuestLeaf {
     private static final long FIRST_ENTRY = 0x1ff;
     private static final int COUNT_SHIFT = 52;
     private static final long COUNT = 0x3ffL << COUNT_SHIFT;
-    private static final long INFO_RESERVED = 7 << 9 | 3L << 62;
+    private static final long INFO_RESERVED = (7 << 9) | (3L << 62);
     /// GLA_LIST_ENTRY: number of further pages 11:0, page 63:12.
     private static final int FURTHER_PAGES = 0xfff;
 
@@ -49,7 +49,7 @@ final class VpInvgla implements GuestLeaf {
             left--;
             interrupted = lp.cpu.interruptPending();
         }
-        lp.vcpu.gpr(RDX, at & FIRST_ENTRY | list | (long) left << COUNT_SHIFT);
+        lp.vcpu.gpr(RDX, (at & FIRST_ENTRY) | list | ((long) left << COUNT_SHIFT));
         return interrupted ? Outcome.INTERRUPTED : Outcome.COMPLETED;
     }
 
@@ -58,7 +58,7 @@ final class VpInvgla implements GuestLeaf {
         int width = lp.module.config.la57 ? 57 : 48;
         long gla = entry & ~FURTHER_PAGES;
         for (int i = 0; i <= (entry & FURTHER_PAGES); i++) {
-            long sign = gla >> width - 1;
+            long sign = gla >> (width - 1);
             if (sign != 0 && sign != -1) {
                 throw new LeafFailure(TdxStatus.GLA_NOT_CANONICAL);
             }

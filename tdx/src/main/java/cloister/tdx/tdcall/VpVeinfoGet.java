@@ -27,8 +27,8 @@ final class VpVeinfoGet implements GuestLeaf {
         vcpu.gpr(RDX, vcpu.u64(Tdvps.VE_QUALIFICATION));
         vcpu.gpr(R8, vcpu.u64(Tdvps.VE_GLA));
         vcpu.gpr(R9, vcpu.u64(Tdvps.VE_GPA));
-        vcpu.gpr(R10, vcpu.u32(Tdvps.VE_INSTRUCTION_LENGTH) & 0xffff_ffffL
-                | (long) vcpu.u32(Tdvps.VE_INSTRUCTION_INFO) << 32);
+        vcpu.gpr(R10, (vcpu.u32(Tdvps.VE_INSTRUCTION_LENGTH) & 0xffff_ffffL)
+                | ((long) vcpu.u32(Tdvps.VE_INSTRUCTION_INFO) << 32));
         vcpu.u32(Tdvps.VE_VALID, 0);
         return Outcome.COMPLETED;
     }

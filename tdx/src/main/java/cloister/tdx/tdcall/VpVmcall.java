@@ -11,7 +11,7 @@ import cloister.tdx.exits.TdExit;
 
 /// TDG.VP.VMCALL, leaf 0: a TD exit that the guest asks for. [TDX-ABI "TDG.VP.VMCALL"]
 final class VpVmcall implements GuestLeaf {
-    private static final int NEVER_PASSED = 1 << LpState.RAX | 1 << RCX | 1 << LpState.RSP;
+    private static final int NEVER_PASSED = (1 << LpState.RAX) | (1 << RCX) | (1 << LpState.RSP);
 
     @Override public Outcome call(LpState lp, int version) throws LeafFailure {
         long mask = lp.vcpu.gpr(RCX);

@@ -14,7 +14,7 @@ class SeptEntryTest {
     @EnumSource(SeptState.class)
     void statesAreToldApart(SeptState state) {
         long leaf = SeptEntry.leaf(SeptEntry.RWX, PA, state);
-        assertThat(SeptState.of(leaf & ~SeptEntry.IPAT & ~SeptEntry.LEAF | state.bits())).isEqualTo(state);
+        assertThat(SeptState.of((leaf & ~SeptEntry.IPAT & ~SeptEntry.LEAF) | state.bits())).isEqualTo(state);
         assertThat(SeptState.of(SeptEntry.LOCK | SeptEntry.HOST_PRIORITY | state.bits())).isEqualTo(state);
     }
 
@@ -44,18 +44,18 @@ class SeptEntryTest {
     @Test void reportsHideTheModulesOwnBits() {
         long entry = SeptEntry.withAlias(SeptEntry.leaf(SeptEntry.RWX, PA, SeptState.MAPPED), 2);
         long reported = SeptEntry.architectural(entry | SeptEntry.LOCK | SeptEntry.HOST_PRIORITY);
-        assertThat(reported).isEqualTo(PA | 0xf7 | 1L << 63);
+        assertThat(reported).isEqualTo(PA | 0xf7 | (1L << 63));
     }
 
     @Test void l2PermissionsSurviveBlocking() {
         for (int permissions = 1; permissions < 16; permissions++) {
             for (int flags = 0; flags < 8; flags++) {
-                int attributes = permissions | flags << 4;
+                int attributes = permissions | (flags << 4);
                 long mapped = L2SeptEntry.leaf(0, PA, attributes, false);
-                assertThat(L2SeptEntry.attributes(mapped, false)).isEqualTo(attributes | 1 << 15);
+                assertThat(L2SeptEntry.attributes(mapped, false)).isEqualTo(attributes | (1 << 15));
                 long blocked = L2SeptEntry.blocked(mapped, false);
                 assertThat(blocked & SeptEntry.RW_XS_XU).as("nothing is allowed while blocked").isZero();
-                assertThat(L2SeptEntry.attributes(blocked, false)).isEqualTo(attributes | 1 << 15);
+                assertThat(L2SeptEntry.attributes(blocked, false)).isEqualTo(attributes | (1 << 15));
                 assertThat(L2SeptEntry.unblocked(blocked)).isEqualTo(mapped);
                 assertThat(L2SeptEntry.leaf(0, PA, attributes, true)).as("a pending page").isEqualTo(blocked);
             }

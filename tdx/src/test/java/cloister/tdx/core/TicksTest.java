@@ -17,7 +17,7 @@ class TicksTest {
         var random = new SplittableRandom(1);
         for (int i = 0; i < 20_000; i++) {
             long a = random.nextLong() >>> random.nextInt(64);
-            long b = random.nextLong() >>> random.nextInt(63) | 1;
+            long b = (random.nextLong() >>> random.nextInt(63)) | 1;
             int shift = 1 + random.nextInt(63);
             assertThat(Ticks.product48(a, b)).isEqualTo(unsigned(a).multiply(unsigned(b)).shiftRight(48).and(LOW).longValue());
             assertThat(Ticks.scaled(a, shift, b)).as("%x << %d / %x", a, shift, b)

@@ -114,7 +114,7 @@ final class FuzzerTest {
                 new Sabotage("children", "counts", run -> runnable(run).addChildren(1)),
                 new Sabotage("entry lock", "locked", run -> {
                     var slot = slot(run, 3);
-                    slot.write(slot.value() & ~SeptEntry.LOCK & ~SeptEntry.HOST_PRIORITY | SeptEntry.LOCK);
+                    slot.write((slot.value() & ~SeptEntry.LOCK & ~SeptEntry.HOST_PRIORITY) | SeptEntry.LOCK);
                 })), moreSabotages());
     }
 
@@ -137,7 +137,7 @@ final class FuzzerTest {
                     slot.write(SeptEntry.blocked(slot.value(), 3));
                     run.machine.pamt(SeptEntry.pa(slot.value()), 0).bepoch(tdcs(run).epoch() + 1);
                 }),
-                new Sabotage("no state", "has no state", run -> slot(run, 3).write(slot(run, 3).value() | 1L << 54)),
+                new Sabotage("no state", "has no state", run -> slot(run, 3).write(slot(run, 3).value() | (1L << 54))),
                 new Sabotage("host readable", "encrypted", run -> {
                     long pa = PhysicalMemory.pa(runnable(run).tdcxHpa(4));
                     run.machine.memory.takeOwnership(pa, 4096, 0);

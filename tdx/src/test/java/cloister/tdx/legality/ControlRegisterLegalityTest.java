@@ -80,7 +80,7 @@ class ControlRegisterLegalityTest {
         }
         long value = guest.td.tdcs.u64(parts[0].equals("xfam") ? Tdcs.XFAM : Tdcs.ATTRIBUTES);
         for (int i = 1; i < parts.length; i++) {
-            if ((value >>> Integer.parseInt(parts[i]) & 1) == 0) {
+            if (((value >>> Integer.parseInt(parts[i])) & 1) == 0) {
                 return "gp";
             }
         }
@@ -95,7 +95,7 @@ class ControlRegisterLegalityTest {
             return "native";
         }
         guest.gpr()[RBX] = value;
-        var got = guest.exit(CR_ACCESS, Map.of(VmcsField.EXIT_QUALIFICATION, n | (long) RBX << 8, VmcsField.EXIT_INSTRUCTION_LENGTH, 3L));
+        var got = guest.exit(CR_ACCESS, Map.of(VmcsField.EXIT_QUALIFICATION, n | ((long) RBX << 8), VmcsField.EXIT_INSTRUCTION_LENGTH, 3L));
         guest.take();
         return got.equals("gp(0)") ? "gp" : got;
     }
@@ -109,7 +109,7 @@ class ControlRegisterLegalityTest {
             for (int bit = 0; bit < 64; bit++) {
                 long old = guest.vmcs.read(VmcsField.GUEST_CR0);
                 var wanted = rows[bit].equals("ignored") ? "rip+3" : rows[bit];
-                var got = move(guest, 0, 0x8000_0031L ^ 1L << bit);
+                var got = move(guest, 0, 0x8000_0031L ^ (1L << bit));
                 long now = guest.vmcs.read(VmcsField.GUEST_CR0);
                 if (!got.equals(wanted) || now != old) {
                     differences.add(bit + ": " + got + ", not " + wanted + ", CR0 " + Long.toHexString(now));
@@ -127,7 +127,7 @@ class ControlRegisterLegalityTest {
         "80000071, true, gp, 80000031", "1c0000031, false, gp, 80000031", "c0000011, false, gp, 80000031", "0, false, gp, 80000031"})
     void cr0Combinations(String value, boolean cet, String wanted, String after) {
         try (var guest = new RunningGuest("run-maxfam-2")) {
-            guest.vmcs.write(VmcsField.GUEST_CR4, guest.vmcs.read(VmcsField.GUEST_CR4) & ~CET | (cet ? CET : 0));
+            guest.vmcs.write(VmcsField.GUEST_CR4, (guest.vmcs.read(VmcsField.GUEST_CR4) & ~CET) | (cet ? CET : 0));
             guest.vmcs.write(VmcsField.GUEST_CR0, 0x8000_0031L);
             assertThat(move(guest, 0, Long.parseLong(value, 16))).isEqualTo(wanted);
             assertThat(guest.vmcs.read(VmcsField.GUEST_CR0)).isEqualTo(Long.parseLong(after, 16));
@@ -136,9 +136,9 @@ class ControlRegisterLegalityTest {
 
     @Test void ignoredBitsOfCr0KeepWhatTheyHave() {
         try (var guest = new RunningGuest("run-basic-2")) {
-            guest.vmcs.write(VmcsField.GUEST_CR0, 0x8000_0031L | IGNORED & 0x1234_5680L);
+            guest.vmcs.write(VmcsField.GUEST_CR0, 0x8000_0031L | (IGNORED & 0x1234_5680L));
             assertThat(move(guest, 0, 0x8005_0033L | IGNORED)).isEqualTo("rip+3");
-            assertThat(guest.vmcs.read(VmcsField.GUEST_CR0)).isEqualTo(0x8005_0033L & ~IGNORED | IGNORED & 0x1234_5680L);
+            assertThat(guest.vmcs.read(VmcsField.GUEST_CR0)).isEqualTo((0x8005_0033L & ~IGNORED) | (IGNORED & 0x1234_5680L));
         }
     }
 
@@ -152,7 +152,7 @@ class ControlRegisterLegalityTest {
             for (int bit = 0; bit < 64; bit++) {
                 long old = guest.vmcs.read(VmcsField.GUEST_CR4);
                 var wanted = rule(rows[bit], guest);
-                var got = move(guest, 4, 1 << 6 ^ 1L << bit);
+                var got = move(guest, 4, (1 << 6) ^ (1L << bit));
                 if (!got.equals(wanted) || guest.vmcs.read(VmcsField.GUEST_CR4) != old) {
                     differences.add(bit + ": " + got + ", not " + wanted);
                 }
@@ -166,7 +166,7 @@ class ControlRegisterLegalityTest {
     @CsvSource({"true, ve", "false, gp"})
     void cr4CetNeedsWriteProtection(boolean wp, String wanted) {
         try (var guest = new RunningGuest("run-maxfam-2")) {
-            guest.vmcs.write(VmcsField.GUEST_CR0, guest.vmcs.read(VmcsField.GUEST_CR0) & ~WP | (wp ? WP : 0));
+            guest.vmcs.write(VmcsField.GUEST_CR0, (guest.vmcs.read(VmcsField.GUEST_CR0) & ~WP) | (wp ? WP : 0));
             assertThat(move(guest, 4, CET)).isEqualTo(wanted); // without MCE
         }
     }
@@ -196,13 +196,13 @@ class ControlRegisterLegalityTest {
         var seen = new HashSet<String>();
         long usual = cr0 ? 0x8000_0031L : 1 << 6;
         for (int bit = 0; bit < 64; bit++) {
-            if (((value ^ usual) >>> bit & 1) != 0) {
+            if ((((value ^ usual) >>> bit) & 1) != 0) {
                 seen.add(rule(rows[bit], guest));
             }
         }
         if (cr0 && (value & 1) == 0) { // without paging, leaving protected mode is TDX's business only
-            seen.add((value & 1L << 31) != 0 ? "gp" : "ve");
-            if ((value & 1L << 31) == 0 && (value & 1 << 5) != 0 && value >>> 32 == 0) {
+            seen.add((value & (1L << 31)) != 0 ? "gp" : "ve");
+            if ((value & (1L << 31)) == 0 && (value & (1 << 5)) != 0 && value >>> 32 == 0) {
                 seen.remove("gp");
             }
         }
@@ -261,9 +261,9 @@ class ControlRegisterLegalityTest {
             long xfam = guest.td.tdcs.u64(Tdcs.XFAM);
             for (int a = 0; a < 64; a++) {
                 for (int b = a; b < 64; b++) {
-                    xsetbv(guest, 1L << a | 1L << b, xfam, differences);
-                    xsetbv(guest, 1 | 1L << a | 1L << b, xfam, differences);
-                    xsetbv(guest, xfam & ~(1L << a | 1L << b), xfam, differences);
+                    xsetbv(guest, (1L << a) | (1L << b), xfam, differences);
+                    xsetbv(guest, 1 | (1L << a) | (1L << b), xfam, differences);
+                    xsetbv(guest, xfam & ~((1L << a) | (1L << b)), xfam, differences);
                 }
             }
             for (long value = 0; value < 0x100; value++) {
@@ -281,9 +281,9 @@ class ControlRegisterLegalityTest {
                 && ((value & 0x6_0000) == 0 || (value & 0x6_0000) == 0x6_0000); // so does AMX
         long old = guest.td.machine.cpus[0].xcr0();
         long[] r = guest.gpr();
-        r[0] = 0xabcd_0000_0000_0000L | value & 0xffff_ffffL;
+        r[0] = 0xabcd_0000_0000_0000L | (value & 0xffff_ffffL);
         r[1] = 0xffff_ffff_0000_0000L; // the upper half of RCX does not count
-        r[2] = 0xabcd_0000_0000_0000L | value >>> 32;
+        r[2] = 0xabcd_0000_0000_0000L | (value >>> 32);
         var got = guest.exit(XSETBV, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 3L));
         guest.take();
         long now = guest.td.machine.cpus[0].xcr0();

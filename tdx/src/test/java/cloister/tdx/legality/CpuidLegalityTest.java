@@ -98,7 +98,7 @@ class CpuidLegalityTest {
 
     private static void state(JsonObject set, ExpectedCpuid expected) {
         expected.cr4 = set.has("cr4") ? Recorded.number(set, "cr4") : expected.cr4;
-        expected.in64BitMode = set.has("cs_ar") ? (Recorded.number(set, "cs_ar") >>> 13 & 1) != 0 : expected.in64BitMode;
+        expected.in64BitMode = set.has("cs_ar") ? ((Recorded.number(set, "cs_ar") >>> 13) & 1) != 0 : expected.in64BitMode;
     }
 
     private static void compareRecorded(String scenario, JsonObject step, ExpectedCpuid expected, List<String> differences) {
@@ -146,7 +146,7 @@ class CpuidLegalityTest {
             for (int i = 0; i < config.cpuid.length; i++) {
                 var row = CpuidTable.rows().get(i);
                 for (int r = 0; r < 4; r++) {
-                    config.cpuid[i][r] = all & ~row.fixed0()[r] | row.fixed1()[r];
+                    config.cpuid[i][r] = (all & ~row.fixed0()[r]) | row.fixed1()[r];
                 }
             }
             config.xfdFaultingMask = all & ~3;
@@ -176,7 +176,7 @@ class CpuidLegalityTest {
                 for (int r = 0; r < 4; r++) {
                     for (int bit = 0; bit < 32; bit++) {
                         int before = made.cpuid(entry, r);
-                        made.cpuid(entry, r, before ^ 1 << bit);
+                        made.cpuid(entry, r, before ^ (1 << bit));
                         long[] expected = expected(made, natively).init();
                         var regs = made.init();
                         if (regs.get(0) != expected[0] || regs.get(1) != expected[1]) {
@@ -219,15 +219,15 @@ class CpuidLegalityTest {
         for (int seed = 0; seed < SEEDS; seed++) {
             var random = new Random(seed);
             requireSeen(natively, "seed " + seed, made -> {
-                made.xfam(XFAM_MIN | random.nextInt(2) * 4 | random.nextInt(2) * 0x100 | random.nextInt(2) * 0x1800
-                        | random.nextInt(2) * 0x6_0000);
-                made.attributes(random.nextInt(2) * (1L << 63) | random.nextInt(2) * (1L << 30));
+                made.xfam(XFAM_MIN | (random.nextInt(2) * 4) | (random.nextInt(2) * 0x100) | (random.nextInt(2) * 0x1800)
+                        | (random.nextInt(2) * 0x6_0000));
+                made.attributes((random.nextInt(2) * (1L << 63)) | (random.nextInt(2) * (1L << 30)));
                 forConfigurable((entry, r, bit) -> {
                     if (entry != 0 || r != 0) {
-                        made.cpuid(entry, r, made.cpuid(entry, r) | random.nextInt(2) << bit);
+                        made.cpuid(entry, r, made.cpuid(entry, r) | (random.nextInt(2) << bit));
                     }
                 });
-                made.cpuid(5, 1, made.cpuid(5, 1) & ~(1 << 4 | 1 << 11)); // are to be requested together
+                made.cpuid(5, 1, made.cpuid(5, 1) & ~((1 << 4) | (1 << 11))); // are to be requested together
             });
         }
     }
@@ -252,7 +252,7 @@ class CpuidLegalityTest {
     private static void requestAll(MadeTd made) {
         forConfigurable((entry, r, bit) -> {
             if (entry != 0 || r != 0) {
-                made.cpuid(entry, r, made.cpuid(entry, r) | 1 << bit);
+                made.cpuid(entry, r, made.cpuid(entry, r) | (1 << bit));
             }
         });
     }
@@ -270,12 +270,12 @@ class CpuidLegalityTest {
             expected.cr4 = made.guest(VmcsField.GUEST_CR4);
             assertThat(differences(made, expected)).as(about).isEmpty();
             made.td.tdcs.u64(Tdcs.TD_CTLS, made.td.tdcs.u64(Tdcs.TD_CTLS) | Tdcs.ENUM_TOPOLOGY | Tdcs.VIRT_CPUID2);
-            made.guest(VmcsField.GUEST_CR4, expected.cr4 | 1 << 18 | 1 << 22);
+            made.guest(VmcsField.GUEST_CR4, expected.cr4 | (1 << 18) | (1 << 22));
             made.guest(VmcsField.GUEST_CS_ACCESS_RIGHTS, 0xc09b);
             made.td.machine.cpus[0].msr(TSX_CTRL, 2);
             expected.enumeratesTopology = true;
             expected.hasLeaf2 = true;
-            expected.cr4 |= 1 << 18 | 1 << 22;
+            expected.cr4 |= (1 << 18) | (1 << 22);
             expected.in64BitMode = false;
             expected.tsxHidden = true;
             assertThat(differences(made, expected)).as(about + ", later").isEmpty();
@@ -288,8 +288,8 @@ class CpuidLegalityTest {
                 assertThat(made.td.tdcall(5, asked, 0, 0)).isTrue();
                 assertThat(made.td.guest(0)).isZero();
                 for (int cpl = 0; cpl < 4; cpl++) {
-                    made.guest(VmcsField.GUEST_SS_ACCESS_RIGHTS, 0xc093 | cpl << 5);
-                    boolean wanted = (asked >>> (cpl == 0 ? 0 : 1) & 1) != 0;
+                    made.guest(VmcsField.GUEST_SS_ACCESS_RIGHTS, 0xc093 | (cpl << 5));
+                    boolean wanted = ((asked >>> (cpl == 0 ? 0 : 1)) & 1) != 0;
                     for (var leaf : seenLeaves()) {
                         assertThat(made.guestCpuid(leaf.leaf(), Math.max(leaf.subleaf(), 0)) == null)
                                 .as("CPUID(%s) at CPL %d, asked %d", leaf, cpl, asked).isEqualTo(wanted);
@@ -338,7 +338,7 @@ class CpuidLegalityTest {
     @Test void tsxIsRequestedWholeAndWithItsControl() {
         try (var made = on(Native.EVERYTHING)) {
             made.td.machine.core.module.config.archCapabilities &= ~TSX_CTRL_EXISTS;
-            for (int tsx : new int[] {1 << 4, 1 << 11, 1 << 4 | 1 << 11}) {
+            for (int tsx : new int[] {1 << 4, 1 << 11, (1 << 4) | (1 << 11)}) {
                 made.cpuid(5, 1, tsx);
                 var regs = made.init();
                 assertThat(new long[] {regs.get(0), regs.get(1)}).isEqualTo(expected(made, Native.EVERYTHING).init());
@@ -360,7 +360,7 @@ class CpuidLegalityTest {
                     }
                 }
                 for (int bit = 0; bit < 32; bit++) {
-                    requireInit(made, own ^ 1 << bit);
+                    requireInit(made, own ^ (1 << bit));
                 }
             }
         }
@@ -383,7 +383,7 @@ class CpuidLegalityTest {
                         int type = rest % 7;
                         made.cpuid(12 + level, 0, type == 0 ? 0 : level + 1);
                         made.cpuid(12 + level, 1, type == 0 ? 0 : 2 << level);
-                        made.cpuid(12 + level, 2, type == 0 ? 0 : type << 8 | (level == wrong ? level + 1 : level));
+                        made.cpuid(12 + level, 2, type == 0 ? 0 : (type << 8) | (level == wrong ? level + 1 : level));
                     }
                     long status = made.init().get(0);
                     var expected = expected(made, Native.RECORDED);

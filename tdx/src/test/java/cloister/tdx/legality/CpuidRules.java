@@ -108,7 +108,7 @@ final class CpuidRules {
 
         /// As RCX of a failing TDH.MNG.INIT has it.
         long operand() {
-            return leaf & 0xffff_ffffL | (long) subleaf << 32;
+            return (leaf & 0xffff_ffffL) | ((long) subleaf << 32);
         }
 
         @Override public String toString() {

@@ -53,9 +53,9 @@ class EntryLegalityTest {
     private static List<Check> checks() {
         var checks = new ArrayList<Check>();
         checks.add(check("CPUID limited", 0xc000_0901_0000_0000L,
-                (g, rcx) -> with(g, rcx, () -> g.td.machine.cpus[0].msr(0x1a0, g.td.machine.cpus[0].rdmsr(0x1a0) | 1 << 22))));
-        checks.add(check("reserved bits", 0xc000_0100_0000_0001L, (g, rcx) -> rcx | 1L << 54));
-        checks.add(check("not a TDVPR", 0xc000_0300_0000_0001L, (g, rcx) -> rcx & ~0xfffff_f000L | TDVPS_PAGE));
+                (g, rcx) -> with(g, rcx, () -> g.td.machine.cpus[0].msr(0x1a0, g.td.machine.cpus[0].rdmsr(0x1a0) | (1 << 22)))));
+        checks.add(check("reserved bits", 0xc000_0100_0000_0001L, (g, rcx) -> rcx | (1L << 54)));
+        checks.add(check("not a TDVPR", 0xc000_0300_0000_0001L, (g, rcx) -> (rcx & ~0xfffff_f000L) | TDVPS_PAGE));
         checks.add(check("TDVPR locked", 0x8000_0200_0000_0001L, (g, rcx) -> with(g, rcx, () -> lockPage(g, RecordedTd.TDVPR))));
         checks.add(check("TDR locked", 0x8000_0200_0000_0080L, (g, rcx) -> with(g, rcx, () -> lockPage(g, RecordedTd.TDR))));
         checks.add(check("fatal", 0xe000_0604_0000_0000L, (g, rcx) -> with(g, rcx, () -> g.td.tdr.flag(Tdr.FATAL, true))));
@@ -266,7 +266,7 @@ class EntryLegalityTest {
 
     @Test void sharedPagesAndPendingPagesWithVeAreNotCounted() {
         try (var guest = new RunningGuest("run-basic-2")) {
-            assertThat(guest.exit(EPT_VIOLATION, fault(1L << 47 | MISSING))).startsWith("exit 30");
+            assertThat(guest.exit(EPT_VIOLATION, fault((1L << 47) | MISSING))).startsWith("exit 30");
             assertThat(guest.vcpu.u8(Tdvps.POSSIBLY_EPF_STEPPING)).isZero();
             guest.enter();
             augment(guest, MISSING, 0x1_0002_0000L);
@@ -282,7 +282,7 @@ class EntryLegalityTest {
     void theTdIsNotifiedIfItAskedForThat(String wrong, boolean notified) {
         try (var guest = new RunningGuest("run-basic-2")) {
             guest.td.tdcs.u64(Tdcs.NOTIFY_ENABLES, wrong.equals("notify") ? 2 : 1);
-            var information = new HashMap<>(fault(wrong.equals("shared") ? 1L << 47 | 0x1000 : 0x1008));
+            var information = new HashMap<>(fault(wrong.equals("shared") ? (1L << 47) | 0x1000 : 0x1008));
             if (wrong.equals("reason")) {
                 guest.runAWhile();
                 information.remove(VmcsField.EXIT_QUALIFICATION);

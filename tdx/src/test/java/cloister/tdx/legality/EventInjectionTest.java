@@ -95,12 +95,12 @@ class EventInjectionTest {
                 information.put(VmcsField.IDT_VECTORING_INFO, Long.parseLong(vectoring, 16));
                 information.put(VmcsField.IDT_VECTORING_ERROR_CODE, 0x55L);
                 information.put(VmcsField.EXIT_INSTRUCTION_LENGTH, 2L);
-                information.put(VmcsField.GUEST_PHYSICAL_ADDRESS, 1L << 47 | 0x9000);
+                information.put(VmcsField.GUEST_PHYSICAL_ADDRESS, (1L << 47) | 0x9000);
                 assertThat(guest.exit(reason, information)).startsWith("exit " + Integer.toHexString(reason));
                 assertThat(guest.vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)).isEqualTo(Long.parseLong(entry, 16));
                 assertThat(guest.vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE)).isEqualTo(error ? 0x55 : 0x99);
                 assertThat(guest.vmcs.read(VmcsField.ENTRY_INSTRUCTION_LENGTH)).isEqualTo(2);
-                boolean nmi = (Long.parseLong(vectoring, 16) >> 8 & 7) == 2;
+                boolean nmi = ((Long.parseLong(vectoring, 16) >> 8) & 7) == 2;
                 assertThat(guest.vmcs.read(VmcsField.GUEST_INTERRUPTIBILITY_STATE)).isEqualTo(nmi ? 0 : BLOCKING_NMI);
                 assertThat(guest.enter()).isZero();
                 assertThat(guest.vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO)).isEqualTo(Long.parseLong(entry, 16));
@@ -138,7 +138,7 @@ class EventInjectionTest {
                     VmcsField.EXIT_QUALIFICATION, 0x81L))).isEqualTo(wanted);
             if (guest.runs()) {
                 assertThat(guest.td.machine.cpus[0].cr2()).isEqualTo(0x7000);
-                assertThat(guest.vmcs.read(VmcsField.GUEST_RFLAGS) & 1 << 16).isNotZero();
+                assertThat(guest.vmcs.read(VmcsField.GUEST_RFLAGS) & (1 << 16)).isNotZero();
             } else {
                 assertThat(guest.vcpu.u64(Tdvps.CR2)).isEqualTo(0x7000);
             }
@@ -149,7 +149,7 @@ class EventInjectionTest {
     @ValueSource(ints = {0, 1, 2, 3})
     void pageFaultsOfUserCodeSayso(int cpl) {
         try (var guest = new RunningGuest("run-basic-2")) {
-            guest.vmcs.write(VmcsField.GUEST_SS_ACCESS_RIGHTS, 0xc093 | cpl << 5);
+            guest.vmcs.write(VmcsField.GUEST_SS_ACCESS_RIGHTS, 0xc093 | (cpl << 5));
             assertThat(guest.exit(EPT_VIOLATION, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, RESERVED_GPA,
                     VmcsField.EXIT_QUALIFICATION, 0x81L))).isEqualTo(cpl == 3 ? "pf(13)" : "pf(9)");
         }

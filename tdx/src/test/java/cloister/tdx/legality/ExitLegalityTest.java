@@ -192,7 +192,7 @@ class ExitLegalityTest {
                         continue;
                     }
                     int reason = step.get("reason").getAsInt();
-                    if (EMULATED.contains(reason) || OTHERWISE_RECORDED.contains(reason) || perfmon && STEPS.contains(reason)) {
+                    if (EMULATED.contains(reason) || OTHERWISE_RECORDED.contains(reason) || (perfmon && STEPS.contains(reason))) {
                         continue;
                     }
                     var row = rows.getOrDefault(Integer.toString(reason), rows.get("unknown"));
@@ -275,8 +275,8 @@ class ExitLegalityTest {
                 row = row.equals("unknown") ? rows.get("unknown") : row;
                 var plain = outcome(row, reason, debug, false);
                 var wanted = plain.equals("halt") ? "halt"
-                        : plain.startsWith("exit ") ? outcome(row, reason | 1 << 26, debug, false) : "exit 400004a";
-                assertThat(guest.exit(reason | 1 << 26, information())).as("reason %d", reason).isEqualTo(wanted);
+                        : plain.startsWith("exit ") ? outcome(row, reason | (1 << 26), debug, false) : "exit 400004a";
+                assertThat(guest.exit(reason | (1 << 26), information())).as("reason %d", reason).isEqualTo(wanted);
             }
         }
     }
@@ -285,14 +285,14 @@ class ExitLegalityTest {
         try (var production = new RunningGuest("run-basic-2"); var debug = new RunningGuest("run-debug-2")) {
             for (int bit = 16; bit < 31; bit++) {
                 boolean known = bit == 26 || bit == 27; // a bus lock, an enclave
-                var wanted = "exit " + Long.toHexString(1L << bit | 1) + " {r9=80000020}";
+                var wanted = "exit " + Long.toHexString((1L << bit) | 1) + " {r9=80000020}";
                 production.powerOn();
                 debug.powerOn();
                 production.runAWhile();
                 debug.runAWhile();
-                assertThat(production.exit(1L << bit | 1, Map.of(VmcsField.EXIT_INTERRUPTION_INFO, INTERRUPTION)))
+                assertThat(production.exit((1L << bit) | 1, Map.of(VmcsField.EXIT_INTERRUPTION_INFO, INTERRUPTION)))
                         .as("bit %d", bit).isEqualTo(known ? wanted : "halt");
-                assertThat(debug.exit(1L << bit | 1, Map.of(VmcsField.EXIT_INTERRUPTION_INFO, INTERRUPTION)))
+                assertThat(debug.exit((1L << bit) | 1, Map.of(VmcsField.EXIT_INTERRUPTION_INFO, INTERRUPTION)))
                         .as("bit %d", bit).isEqualTo(wanted);
             }
         }
@@ -304,7 +304,7 @@ class ExitLegalityTest {
         "1, 3, halt, exit 0",
         "3, 6, halt, exit 0", "6, 3, halt, exit 0", "14, 3, halt, exit 0", "20, 3, halt, exit 0", "2, 3, halt, exit 0"})
     void exceptions(int vector, int type, String production, String debug) {
-        long info = 1L << 31 | type << 8 | vector;
+        long info = (1L << 31) | (type << 8) | vector;
         for (var setup : List.of("basic-2", "debug-2")) {
             try (var guest = new RunningGuest("run-" + setup)) {
                 guest.runAWhile();
@@ -343,7 +343,7 @@ class ExitLegalityTest {
         for (var setup : List.of("basic-2", "debug-2")) {
             try (var guest = new RunningGuest("run-" + setup)) {
                 guest.vcpu.flag(Tdvps.VM_LAUNCHED, false);
-                assertThat(guest.exit(reason | 1L << 31, Map.of())).isEqualTo(setup.startsWith("debug") ? debug : production);
+                assertThat(guest.exit(reason | (1L << 31), Map.of())).isEqualTo(setup.startsWith("debug") ? debug : production);
                 assertThat(guest.vcpu.flag(Tdvps.VM_LAUNCHED)).isFalse();
             }
         }
@@ -399,7 +399,7 @@ class ExitLegalityTest {
 
     @Test void aMisconfigurationOfTheSharedEptIsTheVmms() {
         try (var guest = new RunningGuest("run-basic-2")) {
-            assertThat(guest.exit(49, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, 1L << 47 | 0x5123,
+            assertThat(guest.exit(49, Map.of(VmcsField.GUEST_PHYSICAL_ADDRESS, (1L << 47) | 0x5123,
                     VmcsField.EXIT_QUALIFICATION, QUALIFICATION))).isEqualTo("exit 31 {r8=800000005000}");
         }
     }

@@ -17,7 +17,7 @@ final class ExpectedCpuid {
     private static final int LAST_BASIC = 0x23;
     private static final int LEVELS = 6;
     private static final int CORE = 2;
-    private static final int HLE_RTM = 1 << 4 | 1 << 11;
+    private static final int HLE_RTM = (1 << 4) | (1 << 11);
 
     /// What the processor says.
     interface Platform {
@@ -76,7 +76,7 @@ final class ExpectedCpuid {
     }
 
     private boolean attribute(int bit) {
-        return (attributes >>> bit & 1) != 0;
+        return ((attributes >>> bit) & 1) != 0;
     }
 
     private boolean has(int xfamBits) {
@@ -92,7 +92,7 @@ final class ExpectedCpuid {
             var leaf = configured.get(i);
             for (int r = 0; r < 4; r++) {
                 for (int bit = 0; bit < 32; bit++) {
-                    if ((host[i][r] >>> bit & 1) != 0 && !CpuidRules.of(leaf)[r][bit].configurable()) {
+                    if (((host[i][r] >>> bit) & 1) != 0 && !CpuidRules.of(leaf)[r][bit].configurable()) {
                         return new long[] {INVALID, leaf.operand()};
                     }
                 }
@@ -159,8 +159,8 @@ final class ExpectedCpuid {
         for (int r = 0; r < 4; r++) {
             for (int bit = 0; bit < 32; bit++) {
                 var rule = rules[r][bit];
-                int own = raw(leaf, r) >>> bit & 1;
-                int asked = config < 0 ? 0 : host[config][r] >>> bit & 1;
+                int own = (raw(leaf, r) >>> bit) & 1;
+                int asked = config < 0 ? 0 : (host[config][r] >>> bit) & 1;
                 int one = switch (rule.kind()) {
                     case "1" -> 1;
                     case "native" -> own;
@@ -186,9 +186,9 @@ final class ExpectedCpuid {
         }
         return switch (CpuidRules.needs(leaf.leaf())) {
             case "" -> true;
-            case "monitor" -> (value(BASIC)[2] >>> 3 & 1) != 0;
+            case "monitor" -> ((value(BASIC)[2] >>> 3) & 1) != 0;
             case "perfmon" -> attribute(63);
-            case "perfmon-leaf" -> attribute(63) && (value(new Leaf(7, 1))[0] >>> 8 & 1) != 0;
+            case "perfmon-leaf" -> attribute(63) && ((value(new Leaf(7, 1))[0] >>> 8) & 1) != 0;
             case "fixed-model" -> !attribute(29);
             case "pt" -> has(1 << 8);
             case "lbr" -> has(1 << 15);
@@ -202,12 +202,12 @@ final class ExpectedCpuid {
             case 1 -> {
                 value[0] = value[0] == 0 ? raw(leaf, 0) : value[0];
                 value[1] |= (enumeratesTopology ? x2apicId : vcpuIndex) << 24;
-                value[2] |= (cr4 >>> 18 & 1) != 0 ? 1 << 27 : 0;
+                value[2] |= ((cr4 >>> 18) & 1) != 0 ? 1 << 27 : 0;
             }
             case 7 -> {
                 if (leaf.subleaf() == 0) {
                     value[1] &= tsxHidden ? ~HLE_RTM : -1;
-                    value[2] |= (cr4 >>> 22 & 1) != 0 ? 1 << 4 : 0;
+                    value[2] |= ((cr4 >>> 22) & 1) != 0 ? 1 << 4 : 0;
                 }
             }
             case 0xb -> System.arraycopy(topology()[leaf.subleaf()], 0, value, 0, 4);
@@ -219,7 +219,7 @@ final class ExpectedCpuid {
                 int native_ = raw(leaf, 0) & 0xff;
                 int asked = value[0] & 0xff;
                 int width = !virtualMaxPa ? native_ : asked != 0 ? asked : Math.min(native_, wideGpa ? 52 : 48);
-                value[0] = width | ((value(EXTENDED)[2] >>> 16 & 1) != 0 ? 57 : 48) << 8;
+                value[0] = width | ((((value(EXTENDED)[2] >>> 16) & 1) != 0 ? 57 : 48) << 8);
             }
             default -> {
             }
@@ -236,9 +236,9 @@ final class ExpectedCpuid {
         } else if (leaf.subleaf() == 1) {
             boolean faulting = false;
             for (int component = 2; component <= 18; component++) {
-                faulting |= has(1 << component) && (platform.register(0xd, component, 2) >>> 2 & 1) != 0;
+                faulting |= has(1 << component) && ((platform.register(0xd, component, 2) >>> 2) & 1) != 0;
             }
-            value[0] |= faulting ? raw(leaf, 0) & 1 << 4 : 0;
+            value[0] |= faulting ? raw(leaf, 0) & (1 << 4) : 0;
             value[1] = raw(leaf, 1);
         }
     }
@@ -261,22 +261,22 @@ final class ExpectedCpuid {
                 }
             }
             result[3 + n] = level;
-            int type = level[2] >>> 8 & 0xff;
+            int type = (level[2] >>> 8) & 0xff;
             boolean numbered = (level[2] & 0xff) == n && type > before && type < LEVELS && (type != 1 || n == 0);
-            if (type != 0 && !numbered || type == 0 && !core) {
+            if ((type != 0 && !numbered) || (type == 0 && !core)) {
                 return null;
             }
             last = type != 0 ? n : last;
             core |= type == CORE;
             before = type;
         }
-        boolean threads = (result[3][2] >>> 8 & 0xff) == 1;
+        boolean threads = ((result[3][2] >>> 8) & 0xff) == 1;
         int coreLevel = threads ? 1 : 0;
         if (threads) {
             result[0] = result[3].clone();
         }
         result[coreLevel] = result[3 + last].clone();
-        result[coreLevel][2] = coreLevel | CORE << 8;
+        result[coreLevel][2] = coreLevel | (CORE << 8);
         return result;
     }
 

@@ -36,7 +36,7 @@ final class ExpectedInit {
         ExpectedCpuid cpuid();
 
         default boolean bit(int offset, int bit) {
-            return (field(offset + bit / 8, 1) >>> bit % 8 & 1) != 0;
+            return ((field(offset + bit / 8, 1) >>> (bit % 8)) & 1) != 0;
         }
 
         default boolean onlyBits(int offset, List<Integer> allowed) {
@@ -82,7 +82,7 @@ final class ExpectedInit {
     private static final List<Check> AFTER_CPUID = List.of(
             Check.operand("bytes 544-1023", RDX, p -> p.anything(544, 480)),
             Check.operand("IA32_ARCH_CAPABILITIES_CONFIG", 72,
-                    p -> !p.onlyBits(224, ARCH_CAPABILITIES) || !p.bit(19, 0) && p.anything(224, 8)),
+                    p -> !p.onlyBits(224, ARCH_CAPABILITIES) || (!p.bit(19, 0) && p.anything(224, 8))),
             Check.operand("a migratable TD with L2 VMs", RDX, p -> p.bit(0, MIGRATABLE) && p.field(18, 1) != 0));
 
     private ExpectedInit() {
@@ -108,22 +108,22 @@ final class ExpectedInit {
     }
 
     private static boolean wrongAttributes(Input p) {
-        boolean partner = p.bit(0, MIGRATABLE) && (p.bit(0, DEBUG) || p.bit(0, PERFMON)) || p.bit(0, PERFMON) && p.bit(0, ICSSD);
-        return !p.onlyBits(0, ATTRIBUTES) || p.bit(0, LASS) && !p.hasLass() || partner;
+        boolean partner = (p.bit(0, MIGRATABLE) && (p.bit(0, DEBUG) || p.bit(0, PERFMON))) || (p.bit(0, PERFMON) && p.bit(0, ICSSD));
+        return !p.onlyBits(0, ATTRIBUTES) || (p.bit(0, LASS) && !p.hasLass()) || partner;
     }
 
     private static boolean wrongXfam(Input p) {
         boolean avx512 = p.bit(8, 5) || p.bit(8, 6) || p.bit(8, 7);
         boolean wholeAvx512 = p.bit(8, 2) && p.bit(8, 5) && p.bit(8, 6) && p.bit(8, 7);
         return !p.onlyBits(8, XFAM) || (p.field(8, 8) & ~p.supportedXfam()) != 0 || !p.bit(8, 0) || !p.bit(8, 1)
-                || avx512 && !wholeAvx512 || p.bit(8, 11) != p.bit(8, 12) || p.bit(8, 17) != p.bit(8, 18);
+                || (avx512 && !wholeAvx512) || p.bit(8, 11) != p.bit(8, 12) || p.bit(8, 17) != p.bit(8, 18);
     }
 
     private static boolean wrongEpt(Input p) {
         long eptp = p.field(24, 8);
-        long levels = (eptp >>> 3 & 7) + 1;
+        long levels = ((eptp >>> 3) & 7) + 1;
         boolean wide = p.bit(32, 0);
-        return (eptp & 7) != WRITE_BACK || eptp >>> 6 != 0 || levels < 4 || levels > (p.hasFiveLevelEpt() ? 5 : 4) || wide && levels < 5;
+        return (eptp & 7) != WRITE_BACK || eptp >>> 6 != 0 || levels < 4 || levels > (p.hasFiveLevelEpt() ? 5 : 4) || (wide && levels < 5);
     }
 
     /// IA32_ARCH_CAPABILITIES of a TD that was accepted, on a processor with `own` in its MSR.
@@ -131,7 +131,7 @@ final class ExpectedInit {
         long seen = 0;
         for (int bit = 0; bit < 64; bit++) {
             boolean asked = p.bit(224, bit);
-            boolean has = (own >>> bit & 1) != 0;
+            boolean has = ((own >>> bit) & 1) != 0;
             boolean one = switch (bit) {
                 case 4, 20, 24 -> has && asked;
                 case 7 -> has && tsx;

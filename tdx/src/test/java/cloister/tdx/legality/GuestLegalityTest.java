@@ -78,11 +78,11 @@ class GuestLegalityTest {
             for (int version = 1; version < 256; version++) {
                 for (int leaf : LEAVES) {
                     if (leaf != VM_RD) {
-                        requireRaxInvalid(tds, leaf | version << 16);
+                        requireRaxInvalid(tds, leaf | (version << 16));
                     }
                 }
                 fill(tds);
-                assertThat(tds.guest(VM_RD | version << 16, 0, -1)).isTrue();
+                assertThat(tds.guest(VM_RD | (version << 16), 0, -1)).isTrue();
                 assertThat(tds.guestRegister(RAX)).isEqualTo(version == 1 ? 0x0000_0C0B_0000_0000L : RAX_INVALID);
                 assertThat(tds.guestRegister(R8)).as("cleared in any version").isZero();
                 assertThat(tds.guestRegister(RDX)).isEqualTo(version == 1 ? TD_UUID : -1);
@@ -94,7 +94,7 @@ class GuestLegalityTest {
         try (var tds = new TdPair()) {
             for (int bit = 24; bit < 64; bit++) {
                 for (int leaf : LEAVES) {
-                    requireRaxInvalid(tds, leaf | 1L << bit);
+                    requireRaxInvalid(tds, leaf | (1L << bit));
                 }
             }
         }
@@ -124,7 +124,7 @@ class GuestLegalityTest {
             try (var tds = new TdPair()) {
                 tds.td.tdr.u8(Tdr.FATAL, 1);
                 assertThat(tds.guest(leaf)).isFalse();
-                assertThat(tds.exit(RAX)).as("leaf %d", leaf).isEqualTo(NON_ACCESSIBLE_BY_TDCALL | 1L << 61);
+                assertThat(tds.exit(RAX)).as("leaf %d", leaf).isEqualTo(NON_ACCESSIBLE_BY_TDCALL | (1L << 61));
                 assertThat(tds.status(0, TdPair.RUNNING_VP)).isEqualTo(FATAL);
             }
         }
@@ -200,7 +200,7 @@ class GuestLegalityTest {
                             : illegal.contains(states.get(state)) ? STATE_INCORRECT : 0;
                     boolean on = tds.guest(leaf, bound.get(RCX), MIG_DEC_KEY, 1, -1);
                     long got = on ? tds.guestRegister(RAX) : tds.exit(RDX);
-                    if (got != expected || on != (expected == 0) || !on && tds.exit(RAX) != CROSS_TD_TRAP) {
+                    if (got != expected || on != (expected == 0) || (!on && tds.exit(RAX) != CROSS_TD_TRAP)) {
                         differences.add(String.format("leaf %d, life cycle %d, fatal %b, %d pages, %s: 0x%x", leaf, life, fatal, pages,
                                 states.get(state), got));
                     }

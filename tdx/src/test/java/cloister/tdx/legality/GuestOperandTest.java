@@ -36,12 +36,12 @@ class GuestOperandTest {
         tds.td.machine.core.vmcs(tds.td.machine.cpus[0]).write(VmcsField.SHARED_EPTP, TABLES);
         for (int i = 0; i < entries.length; i++) {
             int level = 3 - i;
-            tds.td.machine.memory.write(TABLES + 0x1000L * i + 8 * (GPA >>> 12 + 9 * level & 0x1ff), 8, entries[i]);
+            tds.td.machine.memory.write(TABLES + 0x1000L * i + 8 * ((GPA >>> (12 + 9 * level)) & 0x1ff), 8, entries[i]);
         }
     }
 
     private static void mapPage(TdPair tds, long leaf) {
-        map(tds, TABLES + 0x1000 | R | W | X, TABLES + 0x2000 | R | W | X, TABLES + 0x3000 | R | W | X, leaf);
+        map(tds, (TABLES + 0x1000) | R | W | X, (TABLES + 0x2000) | R | W | X, (TABLES + 0x3000) | R | W | X, leaf);
     }
 
     private static boolean report(TdPair tds) {
@@ -86,20 +86,20 @@ class GuestOperandTest {
     @Test void aPageThatIsReadOnlyIsAViolation() {
         try (var tds = new TdPair()) {
             mapPage(tds, PAGE | R | WB);
-            requireVe(tds, 2 | R << 3);
+            requireVe(tds, 2 | (R << 3));
             mapPage(tds, PAGE | R | X | WB | SUPPRESS_VE);
-            requireExit(tds, VIOLATION, 2 | (R | X) << 3, GPA);
+            requireExit(tds, VIOLATION, 2 | ((R | X) << 3), GPA);
             tds.enter();
             // Bit 63 of an entry that leads to another table is not looked at, and makes the violation one for the host.
-            map(tds, TABLES + 0x1000 | R);
-            requireExit(tds, VIOLATION, 2 | R << 3, GPA);
+            map(tds, (TABLES + 0x1000) | R);
+            requireExit(tds, VIOLATION, 2 | (R << 3), GPA);
         }
     }
 
     @Test void violationsComeBeforeTheCheckOfAPagesAddress() {
         try (var tds = new TdPair()) {
             mapPage(tds, PAGE | PRIVATE_KEY | R | WB | SUPPRESS_VE);
-            requireExit(tds, VIOLATION, 2 | R << 3, GPA);
+            requireExit(tds, VIOLATION, 2 | (R << 3), GPA);
             tds.enter();
             mapPage(tds, PAGE | PRIVATE_KEY | R | W | WB | SUPPRESS_VE);
             requireExit(tds, MISCONFIGURATION, 0, GPA);
@@ -107,19 +107,19 @@ class GuestOperandTest {
     }
 
     @Test void malformedEntriesAreMisconfigurations() {
-        long table1 = TABLES + 0x1000 | R | W;
-        long table2 = TABLES + 0x2000 | R | W;
-        long table3 = TABLES + 0x3000 | R | W;
+        long table1 = (TABLES + 0x1000) | R | W;
+        long table2 = (TABLES + 0x2000) | R | W;
+        long table3 = (TABLES + 0x3000) | R | W;
         long[][] malformed = {
             {table1, table2, table3, PAGE | W | WB},
-            {table1, table2, table3, PAGE | R | W | 2 << 3},
-            {table1, table2, table3, PAGE | R | W | 3 << 3},
-            {table1, table2, table3, PAGE | R | W | 7 << 3},
+            {table1, table2, table3, PAGE | R | W | (2 << 3)},
+            {table1, table2, table3, PAGE | R | W | (3 << 3)},
+            {table1, table2, table3, PAGE | R | W | (7 << 3)},
             {table1, table2, PAGE | R | W | WB | LARGE},
             {table1, PAGE | R | W | WB | LARGE},
             {table1 | LARGE},
-            {table1 | 1 << 3},
-            {table1, table2 | 1 << 6},
+            {table1 | (1 << 3)},
+            {table1, table2 | (1 << 6)},
             {table1, table2 | PRIVATE_KEY},
         };
         try (var tds = new TdPair()) {
@@ -133,7 +133,7 @@ class GuestOperandTest {
 
     @Test void aLargeSharedPageIsUsedAtItsOffset() {
         try (var tds = new TdPair()) {
-            map(tds, TABLES + 0x1000 | R | W | X, TABLES + 0x2000 | R | W | X, 0x40_0000 | R | W | WB | LARGE);
+            map(tds, (TABLES + 0x1000) | R | W | X, (TABLES + 0x2000) | R | W | X, 0x40_0000 | R | W | WB | LARGE);
             assertThat(report(tds)).isTrue();
             assertThat(tds.td.machine.memory.read(0x40_3000, 4)).isEqualTo(0x81);
         }

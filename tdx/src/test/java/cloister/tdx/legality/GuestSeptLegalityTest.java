@@ -156,9 +156,9 @@ class GuestSeptLegalityTest {
     /// The host learns what was asked for and what was found.
     private static End violation(Case c) {
         var state = c.found();
-        long info = c.wanted | c.end() << 3 | state.number() << 6 | (state.leaf() ? 1 << 14 : 0);
+        long info = c.wanted | (c.end() << 3) | (state.number() << 6) | (state.leaf() ? 1 << 14 : 0);
         int type = c.leaf == ACCEPT ? 1 : 5;
-        return new End(true, EPT_VIOLATION, WRITE | (long) state.permissions() << 3, type | info << 32, GPA[c.level],
+        return new End(true, EPT_VIOLATION, WRITE | ((long) state.permissions() << 3), type | (info << 32), GPA[c.level],
                 c.state.entry(c.pa()));
     }
 }

@@ -26,7 +26,7 @@ class InspectionTest {
     private static final long L2_PAGES = 0x1_0001_1000L;
     private static final int VP_ENTER = 0;
     private static final int PAGE_ADD = 2;
-    private static final int SEPT_ADD_VERSION_1 = 3 | 1 << 16;
+    private static final int SEPT_ADD_VERSION_1 = 3 | (1 << 16);
     private static final int MR_FINALIZE = 17;
     private static final int PAGE_ATTR_WR = 24;
     private static final int PAGE_AUG = 6;

@@ -62,7 +62,7 @@ class InterruptedMemoryTest {
             largePage("BLOCKED");
             interruptsEnabled(enabled[i]);
             pending(events[i]);
-            boolean interrupted = events[i] == NMI || events[i] == INTERRUPT && enabled[i];
+            boolean interrupted = events[i] == NMI || (events[i] == INTERRUPT && enabled[i]);
             assertThat(demote().get(SeamRegs.RAX)).as("events %d, IF %b", events[i], enabled[i])
                     .isEqualTo(interrupted ? RESTARTABLE : 0);
             td.takeBack();
@@ -87,8 +87,8 @@ class InterruptedMemoryTest {
         td = new MemoryTd(false);
         td.makeFullTable(TABLE, SeptCase.named("MAPPED").entry(0), LARGE, 0);
         td.makeTable(TABLE + PAGE, 0);
-        td.entry(0, LARGE_GPA, 1).write(SeptCase.named("NL_MAPPED").entry(TABLE) | 1L << 58);
-        td.entry(1, LARGE_GPA, 1).write(TABLE + PAGE | 7 | 1 << 10);
+        td.entry(0, LARGE_GPA, 1).write(SeptCase.named("NL_MAPPED").entry(TABLE) | (1L << 58));
+        td.entry(1, LARGE_GPA, 1).write((TABLE + PAGE) | 7 | (1 << 10));
         pending(NMI);
         td.record();
         var regs = td.call(MemoryTd.regs(23, 1, LARGE_GPA | 1, TDR, 1, 2, 3, 4));
@@ -116,11 +116,11 @@ class InterruptedMemoryTest {
             assertThat(regs.get(SeamRegs.RCX)).isEqualTo(last ? 0 : LARGE_GPA | 1);
             assertThat(regs.get(SeamRegs.RDX)).isEqualTo(last ? 0 : TDR);
             assertThat(Arrays.copyOfRange(regs.array(), SeamRegs.R8, SeamRegs.R11 + 1)).containsExactly(left);
-            regs.set(SeamRegs.RAX, 3 | 1 << 16);
+            regs.set(SeamRegs.RAX, 3 | (1 << 16));
         }
         assertThat(td.children() - children).isEqualTo(3);
         assertThat(td.entry(0, LARGE_GPA, 1).read())
-                .isEqualTo(SeptCase.named("NL_MAPPED").entry(FREE_PAGE) | 1L << 58 | 1L << 60);
+                .isEqualTo(SeptCase.named("NL_MAPPED").entry(FREE_PAGE) | (1L << 58) | (1L << 60));
     }
 
     private boolean accept() {
@@ -128,7 +128,7 @@ class InterruptedMemoryTest {
     }
 
     private long chunk() {
-        return td.entry(0, LARGE_GPA, 1).read() >>> 12 & 0x1ff;
+        return (td.entry(0, LARGE_GPA, 1).read() >>> 12) & 0x1ff;
     }
 
     private void writeChunks() {
@@ -166,7 +166,7 @@ class InterruptedMemoryTest {
         accept();
         pending(0);
         var read = td.call(MemoryTd.regs(25, 0, LARGE_GPA | 1, TDR));
-        assertThat(read.get(SeamRegs.RCX)).isEqualTo(SeptCase.named("PENDING").reported(LARGE) | 2 << 12);
+        assertThat(read.get(SeamRegs.RCX)).isEqualTo(SeptCase.named("PENDING").reported(LARGE) | (2 << 12));
         var removal = td.call(MemoryTd.regs(29, 0, LARGE_GPA | 1, TDR));
         assertThat(removal.get(SeamRegs.RAX)).isEqualTo(0xC000_0B06_0000_0001L);
         assertThat(removal.get(SeamRegs.RCX)).as("TDH.MEM.PAGE.REMOVE drops the count first")
@@ -183,6 +183,6 @@ class InterruptedMemoryTest {
         td.tdcs().u32(Tdcs.MIG_EPOCH, 0x8765_4321);
         assertThat(td.call(MemoryTd.regs(29, 0, LARGE_GPA | 1, TDR)).get(SeamRegs.RAX)).isZero();
         assertThat(td.entry(0, LARGE_GPA, 1).read())
-                .isEqualTo(SeptCase.named("REMOVED").entry(0) | 1L << 44 | 0x8765_4321L << 12);
+                .isEqualTo(SeptCase.named("REMOVED").entry(0) | (1L << 44) | (0x8765_4321L << 12));
     }
 }

@@ -50,19 +50,21 @@ class L2AliasTest {
     /// A leaf of an L2 tree: R, W, Xs and Xu are in their places, or aside while it is blocked; VGP, PWA and SSS never move.
     private static long leaf(long pa, int attributes, boolean blocked) {
         long r = attributes & 1;
-        long w = attributes >> 1 & 1;
-        long xs = attributes >> 2 & 1;
-        long xu = attributes >> 3 & 1;
-        long common = pa | 1 << 6 | 1 << 7 | (attributes >> 4 & 1L) << 57 | (attributes >> 5 & 1L) << 58 | (attributes >> 6 & 1L) << 60;
-        return common | (blocked ? 1L << 55 | r << 3 | xs << 4 | xu << 5 | w << 59 : 6 << 3 | r | w << 1 | xs << 2 | xu << 10);
+        long w = (attributes >> 1) & 1;
+        long xs = (attributes >> 2) & 1;
+        long xu = (attributes >> 3) & 1;
+        long common = pa | (1 << 6) | (1 << 7) | (((attributes >> 4) & 1L) << 57) | (((attributes >> 5) & 1L) << 58)
+                | (((attributes >> 6) & 1L) << 60);
+        return common | (blocked ? (1L << 55) | (r << 3) | (xs << 4) | (xu << 5) | (w << 59) : (6 << 3) | r | (w << 1) | (xs << 2)
+                | (xu << 10));
     }
 
     private static long table(long pa) {
-        return pa | 7 | 1 << 10;
+        return pa | 7 | (1 << 10);
     }
 
     private static long alias(int vm) {
-        return 1L << 57 + vm;
+        return 1L << (57 + vm);
     }
 
     /// Gives the TD a page in a state, aliased in VM 1 with the attributes.
@@ -96,7 +98,7 @@ class L2AliasTest {
             assertThat(l2(1, SMALL_GPA, 0)).as("attributes %x, blocked", attributes).isEqualTo(leaf(SMALL, attributes, true));
             assertThat(l1(SMALL_GPA, 0)).isEqualTo(SeptCase.named("BLOCKED").entry(SMALL) | alias(1));
             var read = call(SEPT_RD, 0, SMALL_GPA, TDR | 1);
-            assertThat(read.get(SeamRegs.R8)).as("attributes of VM 1").isEqualTo((attributes | VALID) << 16 & 0xffff_ffffL);
+            assertThat(read.get(SeamRegs.R8)).as("attributes of VM 1").isEqualTo(((attributes | VALID) << 16) & 0xffff_ffffL);
             succeed(UNBLOCK, SMALL_GPA, TDR);
             assertThat(l2(1, SMALL_GPA, 0)).as("attributes %x, unblocked", attributes).isEqualTo(leaf(SMALL, attributes, false));
         }
@@ -112,7 +114,7 @@ class L2AliasTest {
 
     @Test void aPageThatIsBlockedForWritingHasItsWritePermissionSavedAlready() {
         map(SMALL_GPA, 0, "BLOCKEDW", SMALL, 0xd, false);
-        td.entry(1, SMALL_GPA, 0).write(leaf(SMALL, 0xd, false) | 1L << 59);
+        td.entry(1, SMALL_GPA, 0).write(leaf(SMALL, 0xd, false) | (1L << 59));
         succeed(BLOCK, SMALL_GPA, TDR);
         assertThat(l2(1, SMALL_GPA, 0)).isEqualTo(leaf(SMALL, 0xf, true));
     }
@@ -136,7 +138,7 @@ class L2AliasTest {
 
     @Test void demotionSplitsTheAliases() {
         map(LARGE_GPA, 1, "BLOCKED", LARGE, 0xb, true);
-        long[] tables = {FREE_PAGE, FREE_PAGE + PAGE | NOT_USED, FREE_PAGE + 2 * PAGE, NULL_PA};
+        long[] tables = {FREE_PAGE, (FREE_PAGE + PAGE) | NOT_USED, FREE_PAGE + 2 * PAGE, NULL_PA};
         var regs = call(DEMOTE, 0, LARGE_GPA | 1, TDR, tables[0], tables[1], tables[2], tables[3]);
         assertThat(regs.get(SeamRegs.RAX)).isZero();
         assertThat(new long[] {regs.get(SeamRegs.R9), regs.get(SeamRegs.R10), regs.get(SeamRegs.R11)})
@@ -167,7 +169,7 @@ class L2AliasTest {
         var regs = call(DEMOTE, 0, LARGE_GPA | 1, TDR | 1, FREE_PAGE, FREE_PAGE + PAGE, FREE_PAGE + 2 * PAGE, NULL_PA);
         assertThat(regs.get(SeamRegs.RAX)).isZero();
         assertThat(regs.get(SeamRegs.R9)).isEqualTo(FREE_PAGE + PAGE);
-        assertThat(regs.get(SeamRegs.R10)).isEqualTo(FREE_PAGE + 2 * PAGE | NOT_USED);
+        assertThat(regs.get(SeamRegs.R10)).isEqualTo((FREE_PAGE + 2 * PAGE) | NOT_USED);
         assertThat(regs.get(SeamRegs.R11)).isEqualTo(NULL_PA);
         assertThat(l1(LARGE_GPA, 1)).isEqualTo(SeptCase.named("NL_MAPPED").entry(FREE_PAGE) | alias(1));
         assertThat(td.pamt(FREE_PAGE + 2 * PAGE, 0).type()).isEqualTo(PageType.NDA);
@@ -186,9 +188,9 @@ class L2AliasTest {
         map(LARGE_GPA, 1, "BLOCKED", LARGE, 0xb, true);
         td.entry(2, 0, 2).write(FREE);
         var regs = call(DEMOTE, 0, LARGE_GPA | 1, TDR, FREE_PAGE, FREE_PAGE + PAGE, FREE_PAGE + 2 * PAGE, NULL_PA);
-        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NO_TABLE | 2 << 16 | 2);
+        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NO_TABLE | (2 << 16) | 2);
         assertThat(regs.get(SeamRegs.RCX)).isEqualTo(1L << 63);
-        assertThat(regs.get(SeamRegs.RDX)).isEqualTo(2 << 16 | 64 << 8 | 2);
+        assertThat(regs.get(SeamRegs.RDX)).isEqualTo((2 << 16) | (64 << 8) | 2);
         assertThat(l1(LARGE_GPA, 1)).isEqualTo(SeptCase.named("BLOCKED").entry(LARGE) | alias(1));
         assertThat(td.pamt(FREE_PAGE, 0).type()).isEqualTo(PageType.NDA);
         assertThat(td.pamt(FREE_PAGE, 0).lock().get()).isZero();
@@ -234,7 +236,7 @@ class L2AliasTest {
                 var regs = call(PROMOTE, 1, LARGE_GPA | 1, TDR);
                 assertThat(regs.get(SeamRegs.RAX)).isEqualTo(PROMOTE_CONDITIONS);
                 assertThat(regs.get(SeamRegs.RCX)).isEqualTo(7);
-                assertThat(regs.get(SeamRegs.RDX)).isEqualTo(132 << 8 | 1);
+                assertThat(regs.get(SeamRegs.RDX)).isEqualTo((132 << 8) | 1);
                 assertThat(regs.get(SeamRegs.R9)).isEqualTo(NULL_PA);
                 assertThat(td.changes()).as("every lock is released").isEmpty();
                 td.takeBack();
@@ -260,16 +262,16 @@ class L2AliasTest {
 
     @Test void blockingATableBlocksItsL2Tables() {
         succeed(BLOCK, 1, TDR);
-        assertThat(l2(2, 0, 1)).isEqualTo(MemoryTd.table(1, 2) | 1L << 55);
+        assertThat(l2(2, 0, 1)).isEqualTo(MemoryTd.table(1, 2) | (1L << 55));
         succeed(UNBLOCK, 1, TDR);
         assertThat(l2(2, 0, 1)).isEqualTo(table(MemoryTd.table(1, 2)));
     }
 
     @Test void additionRefusesAnL2EntryInUse() {
         var regs = call(3, 1, 1, TDR, NULL_PA, NULL_PA, FREE_PAGE, NULL_PA);
-        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NOT_FREE | 2 << 16 | 1);
-        assertThat(regs.get(SeamRegs.RCX)).isEqualTo(7 | 1 << 10);
-        assertThat(regs.get(SeamRegs.RDX)).isEqualTo(2 << 16 | 196 << 8 | 1);
+        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NOT_FREE | (2 << 16) | 1);
+        assertThat(regs.get(SeamRegs.RCX)).isEqualTo(7 | (1 << 10));
+        assertThat(regs.get(SeamRegs.RDX)).isEqualTo((2 << 16) | (196 << 8) | 1);
         var tolerant = call(3, 1, 1, TDR | 1, FREE_PAGE, NULL_PA, FREE_PAGE, NULL_PA);
         assertThat(tolerant.get(SeamRegs.RAX)).isZero();
         assertThat(tolerant.get(SeamRegs.R8)).isEqualTo(FREE_PAGE | NOT_USED);
@@ -280,8 +282,8 @@ class L2AliasTest {
     @Test void additionReportsTheL2TableThatIsMissing() {
         td.entry(2, 0, 2).write(FREE);
         var regs = call(3, 1, LARGE_GPA | 1, TDR, FREE_PAGE, FREE_PAGE + PAGE, FREE_PAGE + 2 * PAGE, NULL_PA);
-        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NO_TABLE | 2 << 16 | 2);
-        assertThat(regs.get(SeamRegs.RDX)).isEqualTo(2 << 16 | 64 << 8 | 2);
+        assertThat(regs.get(SeamRegs.RAX)).isEqualTo(NO_TABLE | (2 << 16) | 2);
+        assertThat(regs.get(SeamRegs.RDX)).isEqualTo((2 << 16) | (64 << 8) | 2);
         assertThat(l1(LARGE_GPA, 1)).isEqualTo(SeptCase.named("FREE").entry(0));
         assertThat(td.pamt(FREE_PAGE, 0).lock().get()).isZero();
     }

@@ -85,7 +85,7 @@ class LifeCycleOperandTest {
                 shared(Lock.TD_OP_STATE, OP_STATE), exclusive(Lock.FREE_PAGE, RCX)),
         VP_INIT(22, TDVPR, 0, made -> vcpu(made, 6), exclusive(Lock.TDVPR_PAGE, RCX), shared(Lock.TDR_PAGE, OWNER_TDR),
                 shared(Lock.TD_OP_STATE, OP_STATE)),
-        VP_INIT_1(22 | 1 << 16, TDVPR, 0, made -> vcpu(made, 6), exclusive(Lock.TDVPR_PAGE, RCX),
+        VP_INIT_1(22 | (1 << 16), TDVPR, 0, made -> vcpu(made, 6), exclusive(Lock.TDVPR_PAGE, RCX),
                 exclusive(Lock.TDR_PAGE, OWNER_TDR), shared(Lock.TD_OP_STATE, OP_STATE)),
         VP_FLUSH(18, TDVPR, 0, LifeCycleOperandTest::ready, exclusive(Lock.TDVPR_PAGE, RCX), shared(Lock.TDR_PAGE, OWNER_TDR)),
         MR_EXTEND(16, PAGE, TDR, LifeCycleOperandTest::page, exclusive(Lock.TDR_PAGE, RDX)),
@@ -171,7 +171,7 @@ class LifeCycleOperandTest {
         int held = wanted.lock.held(exclusive);
         word.set(held);
         assertThat(function.call(made)).as("%s held %s", wanted.lock, exclusive).isEqualTo(BUSY | wanted.operand);
-        int left = held | (wanted.lock.hasPriority() ? 2 : 0) + (wanted.exclusive ? 0 : 4);
+        int left = held | ((wanted.lock.hasPriority() ? 2 : 0) + (wanted.exclusive ? 0 : 4));
         assertThat(word.get()).as("%s after the failure", wanted.lock).isEqualTo(left);
         for (var other : Lock.values()) {
             assertThat(other == wanted.lock ? 0 : other.word(made).get()).as("%s after waiting for %s", other, wanted.lock).isZero();
@@ -204,10 +204,10 @@ class LifeCycleOperandTest {
     private static final List<Wrong> WRONGS = List.of(
             new Wrong("not of a page", OPERAND_INVALID, pa -> pa + 0x800),
             new Wrong("not of a page, by one", OPERAND_INVALID, pa -> pa + 1),
-            new Wrong("with a shared KeyID", OPERAND_INVALID, pa -> pa | 1L << 46),
-            new Wrong("with the TD's KeyID", OPERAND_INVALID, pa -> pa | 0x21L << 46),
-            new Wrong("beyond 52 bits", OPERAND_INVALID, pa -> pa | 1L << 52),
-            new Wrong("with bit 63", OPERAND_INVALID, pa -> pa | 1L << 63),
+            new Wrong("with a shared KeyID", OPERAND_INVALID, pa -> pa | (1L << 46)),
+            new Wrong("with the TD's KeyID", OPERAND_INVALID, pa -> pa | (0x21L << 46)),
+            new Wrong("beyond 52 bits", OPERAND_INVALID, pa -> pa | (1L << 52)),
+            new Wrong("with bit 63", OPERAND_INVALID, pa -> pa | (1L << 63)),
             new Wrong("all ones", OPERAND_INVALID, pa -> -1L),
             new Wrong("0", ADDRESS_RANGE, pa -> 0),
             new Wrong("outside of all TDMRs", ADDRESS_RANGE, pa -> OUTSIDE),

@@ -92,7 +92,7 @@ final class MadeTd implements AutoCloseable {
 
     /// TDH.VP.INIT, version 1.
     SeamRegs initVcpu(long tdvpr, long x2apicId) {
-        return td.seamcall(22 | 1 << 16, tdvpr, 0, x2apicId, 0);
+        return td.seamcall(22 | (1 << 16), tdvpr, 0, x2apicId, 0);
     }
 
     /// Runs the first VCPU on LP 0 in 64-bit mode.

@@ -66,7 +66,7 @@ class MemoryLockTest {
 
         /// What a failed attempt makes of the word.
         int residue(int held) {
-            boolean asReader = kind == Kind.PROMOTED && held == EXCLUSIVE || kind != Kind.PROMOTED && !exclusive;
+            boolean asReader = (kind == Kind.PROMOTED && held == EXCLUSIVE) || (kind != Kind.PROMOTED && !exclusive);
             if (kind == Kind.PLAIN) {
                 return asReader ? held + READER : held;
             }
@@ -155,8 +155,8 @@ class MemoryLockTest {
         long aliases = 0;
         for (int vm = 1; vm <= MemoryTd.L2_VMS; vm++) {
             td.makeTable(TABLE + vm * PAGE, 0);
-            td.entry(vm, LARGE_GPA, 1).write(TABLE + vm * PAGE | 7 | 1 << 10);
-            aliases |= 1L << 57 + vm;
+            td.entry(vm, LARGE_GPA, 1).write((TABLE + vm * PAGE) | 7 | (1 << 10));
+            aliases |= 1L << (57 + vm);
         }
         td.entry(0, LARGE_GPA, 1).write(SeptCase.named("NL_MAPPED").entry(TABLE) | aliases);
     }
@@ -317,7 +317,7 @@ class MemoryLockTest {
             hold(lock, lock.kind == Kind.ENTRY ? ENTRY_LOCK : held);
             long word = td.memory().readPlain(lock.word(), 8);
             long after = lock.kind == Kind.ENTRY ? word | ENTRY_HOST_PRIORITY
-                    : word & ~(0xffffL << lock.shift()) | (long) lock.residue(held) << lock.shift();
+                    : (word & ~(0xffffL << lock.shift())) | ((long) lock.residue(held) << lock.shift());
             if (after != word) {
                 changes.put(lock.word(), after);
             }
@@ -345,7 +345,7 @@ class MemoryLockTest {
             long aliases = 7L << 58;
             if ((entry & ~ENTRY_LOCK & ~aliases) == state.entry(state.inUse() ? pa : 0)) {
                 regs.set(SeamRegs.RCX, state.reported(pa));
-                regs.set(SeamRegs.RDX, call.level | (long) state.number() << 8);
+                regs.set(SeamRegs.RDX, call.level | ((long) state.number() << 8));
             }
         }
     }

@@ -131,7 +131,7 @@ final class MemoryTd implements AutoCloseable {
     PamtEntry pamt(long pa, int size) {
         var info = module().tdmrs.getFirst().info;
         return new PamtEntry(memory(), PhysicalMemory.hpa(info.pamtBase()[size], module().globalKeyId)
-                + PamtEntry.BYTES * (pa - info.base() >>> 12 + 9 * size));
+                + PamtEntry.BYTES * ((pa - info.base()) >>> (12 + 9 * size)));
     }
 
     /// Gives a page to the TD.
@@ -149,7 +149,7 @@ final class MemoryTd implements AutoCloseable {
     void makeFullTable(long pa, long entry, long pagePa, int level) {
         makeTable(pa, 0);
         for (int i = 0; i < ENTRIES; i++) {
-            long partPa = pagePa + ((long) i << 12 + 9 * level);
+            long partPa = pagePa + ((long) i << (12 + 9 * level));
             memory().write(td.tdr.withKey(pa) + 8L * i, 8, entry | partPa);
             own(partPa, level, PageType.REG);
         }
@@ -172,7 +172,7 @@ final class MemoryTd implements AutoCloseable {
     static SeamRegs regs(int leaf, int version, long... operands) {
         var regs = new SeamRegs();
         int[] order = {SeamRegs.RCX, SeamRegs.RDX, SeamRegs.R8, SeamRegs.R9, SeamRegs.R10, SeamRegs.R11};
-        regs.set(SeamRegs.RAX, leaf | version << 16);
+        regs.set(SeamRegs.RAX, leaf | (version << 16));
         for (int i = 0; i < operands.length; i++) {
             regs.set(order[i], operands[i]);
         }

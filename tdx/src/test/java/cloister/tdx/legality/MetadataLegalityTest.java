@@ -129,7 +129,7 @@ class MetadataLegalityTest {
             }
         }
         if (element.bytes() < 8) {
-            long beyond = 1L << 8 * element.bytes();
+            long beyond = 1L << (8 * element.bytes());
             expect(caller, "write beyond the element", id, caller.write(id, before | beyond, -1).status(), VALUE_NOT_VALID);
         }
         expect(caller, "value in the end", id, caller.readOnly(id).value(), before);
@@ -143,7 +143,8 @@ class MetadataLegalityTest {
             var elements = MetadataRules.elements(context, l2Vms);
             for (int classCode = 0; classCode < 64; classCode++) {
                 int codes = !full ? SHORT_SCAN : context == MetadataRules.TD && classCode == MetadataRules.CPUID_CLASS ? CPUID_CODES
-                        : context == MetadataRules.VP && (classCode == 0 || classCode > 32 && classCode % 8 == 4) ? VMCS_CODES : FULL_SCAN;
+                        : context == MetadataRules.VP && (classCode == 0 || (classCode > 32 && classCode % 8 == 4)) ? VMCS_CODES
+                                : FULL_SCAN;
                 absent(caller, elements, classCode, IntStream.range(0, codes));
                 absent(caller, elements, classCode, IntStream.range(9, CODE_BITS).map(bit -> 1 << bit));
                 absent(caller, elements, classCode, new Random(SEED + classCode).ints(1000, 0, 1 << CODE_BITS));
@@ -154,7 +155,7 @@ class MetadataLegalityTest {
 
     private void absent(FieldCaller caller, SortedMap<Integer, Element> elements, int classCode, IntStream codes) {
         codes.forEach(code -> {
-            long id = (long) classCode << 56 | code;
+            long id = ((long) classCode << 56) | code;
             if (MetadataRules.find(elements, id) == null) {
                 expect(caller, "read", id, caller.readOnly(id).status(), INCORRECT);
                 if (caller.writes() && code % 64 == 0) {
@@ -208,17 +209,17 @@ class MetadataLegalityTest {
             for (var element : List.of(elements.get(0), elements.get(elements.size() / 2), elements.get(elements.size() - 1))) {
                 var plain = caller.readOnly(element.id());
                 for (int bit = 24; bit < 64; bit++) {
-                    boolean looked = bit < 32 || bit >= 34 && bit < 50 || bit == 55 || bit == 62;
+                    boolean looked = bit < 32 || (bit >= 34 && bit < 50) || bit == 55 || bit == 62;
                     if (bit >= 56 && bit < 62) {
                         continue; // another class
                     }
-                    var answer = caller.readOnly(element.id() ^ 1L << bit);
+                    var answer = caller.readOnly(element.id() ^ (1L << bit));
                     expect(caller, "read with bit " + bit, element.id(), answer.status(), looked ? INCORRECT : 0);
                     expect(caller, "value with bit " + bit, element.id(), answer.value(), looked ? 0 : plain.value());
                 }
             }
             for (long contextCode = 0; contextCode < 8; contextCode++) {
-                long id = NONE & ~(7L << 52) | contextCode << 52;
+                long id = (NONE & ~(7L << 52)) | (contextCode << 52);
                 expect(caller, "first step", id, caller.read(id).status(), FIRST_FIELD);
                 if (caller.writes()) {
                     expect(caller, "write of no field", id, caller.write(id, 0, -1).status(), INCORRECT);

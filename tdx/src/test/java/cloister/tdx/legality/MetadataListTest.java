@@ -25,7 +25,7 @@ class MetadataListTest {
     private static final long CONFIG_VALUES = 0x9900_0003_0000_0500L;
     private static final int CONFIG_ROWS = 18;
     /// What a header says beyond its first element: element and field counts, and whether the first field is architectural.
-    private static final long SEQUENCE = 0xfL << 34 | 0x1ffL << 38 | 1L << 63;
+    private static final long SEQUENCE = (0xfL << 34) | (0x1ffL << 38) | (1L << 63);
     private static final String BOOT = "{\"op\":\"include\",\"file\":\"setup/td-basic.jsonl\"}";
     private static final String RUNNING = "{\"op\":\"include\",\"file\":\"setup/run-basic-2.jsonl\"}";
 
@@ -42,14 +42,14 @@ class MetadataListTest {
             while (at < bytes) {
                 long sequence = td.machine.memory.read(hpa + at, 8);
                 headers.add(sequence);
-                long count = ((sequence >>> 34 & 0xf) + 1) * ((sequence >>> 38 & 0x1ff) + 1);
+                long count = (((sequence >>> 34) & 0xf) + 1) * (((sequence >>> 38) & 0x1ff) + 1);
                 for (int i = 0; i < count; i++) {
                     values.put((sequence & ~SEQUENCE) + i, td.machine.memory.read(hpa + at + 8 + 8 * i, 8));
                 }
                 at += 8 + 8 * (int) count;
             }
             assertThat(at).as("sequences end with the list").isEqualTo(bytes);
-            assertThat(headers).as("number of sequences").hasSize((int) (header >>> 16 & 0xffff));
+            assertThat(headers).as("number of sequences").hasSize((int) ((header >>> 16) & 0xffff));
             assertThat(header >>> 32).isZero();
             return new Parsed(values, headers, bytes);
         }
@@ -79,9 +79,9 @@ class MetadataListTest {
     @Test void aListBeginsWhereItIsAskedTo() {
         try (var td = new RecordedTd(BOOT)) {
             long first = 0x9900_0003_0000_0411L; // within CPUID_CONFIG_LEAVES
-            assertThat(td.seamcall(SYS_RDALL, 0, PAGE, first | 7L << 52 | 1L << 47 | 1L << 62, 0).get(0)).isZero();
+            assertThat(td.seamcall(SYS_RDALL, 0, PAGE, first | (7L << 52) | (1L << 47) | (1L << 62), 0).get(0)).isZero();
             var list = Parsed.of(td, PAGE);
-            assertThat(list.headers.get(0)).isEqualTo(first | 0xeL << 38);
+            assertThat(list.headers.get(0)).isEqualTo(first | (0xeL << 38));
             assertThat(list.values.keySet()).hasSizeLessThan(400).contains(CONFIG_VALUES & ~SEQUENCE, 0x2200_0003_0000_0006L)
                     .doesNotContain(0x0000_0002_0000_0000L);
         }

@@ -142,7 +142,7 @@ final class MetadataRules {
     /// @param checked whether the module looks at the value that they write
     record Element(long id, long[] read, long[] write, boolean[] checked) {
         int bytes() {
-            return 1 << (id >>> 32 & 3);
+            return 1 << ((id >>> 32) & 3);
         }
 
         int classCode() {
@@ -157,12 +157,12 @@ final class MetadataRules {
             case SYS -> add(elements, SYS_LINES, context, 0, 1);
             case TD -> {
                 add(elements, TD_LINES, context, 0, 1);
-                elements.tailMap(FIRST_L2_TD_CLASS + 4 * l2Vms << 24).clear();
+                elements.tailMap((FIRST_L2_TD_CLASS + 4 * l2Vms) << 24).clear();
                 addCpuid(elements);
             }
             default -> {
                 add(elements, TDVPS_LINES, context, 0, 1);
-                elements.tailMap(FIRST_L2_VP_CLASS + 8 * l2Vms << 24).clear();
+                elements.tailMap((FIRST_L2_VP_CLASS + 8 * l2Vms) << 24).clear();
                 add(elements, TD_VMCS_LINES, context, 0, 2);
                 for (int vm = 0; vm < l2Vms; vm++) {
                     add(elements, L2_VMCS_LINES, context, FIRST_L2_VP_CLASS + 8 * vm, 2);
@@ -175,10 +175,10 @@ final class MetadataRules {
     /// The element that an identifier names, or null. A leaf of CPUID without sub-leaves goes by any sub-leaf.
     static Element find(SortedMap<Integer, Element> elements, long id) {
         int classCode = (int) (id >>> 56) & 0x3f;
-        int key = classCode << 24 | (int) id & 0xff_ffff;
+        int key = (classCode << 24) | ((int) id & 0xff_ffff);
         var element = elements.get(key);
-        boolean cpuid = element == null && classCode == CPUID_CLASS && elements.containsKey(CPUID_CLASS << 24 | cpuidCode("0", 0));
-        return cpuid ? elements.get(key | 0xff << 1) : element;
+        boolean cpuid = element == null && classCode == CPUID_CLASS && elements.containsKey((CPUID_CLASS << 24) | cpuidCode("0", 0));
+        return cpuid ? elements.get(key | (0xff << 1)) : element;
     }
 
     private static void add(SortedMap<Integer, Element> elements, String lines, int context, int classBase, int stride) {
@@ -192,9 +192,9 @@ final class MetadataRules {
                 var codes = parts[2].split("-");
                 int last = Integer.parseInt(codes[codes.length - 1], 16);
                 for (int code = Integer.parseInt(codes[0], 16); code <= last; code += stride) {
-                    long id = (other ? 1L << 63 : 0) | (long) classCode << 56 | (long) context << 52 | (stride - 1L) << 50
-                            | (long) Integer.numberOfTrailingZeros(bytes) << 32 | code;
-                    var old = elements.put(classCode << 24 | code, new Element(id, masks(c, 0, bytes), masks(c, 1, bytes),
+                    long id = (other ? 1L << 63 : 0) | ((long) classCode << 56) | ((long) context << 52) | ((stride - 1L) << 50)
+                            | ((long) Integer.numberOfTrailingZeros(bytes) << 32) | code;
+                    var old = elements.put((classCode << 24) | code, new Element(id, masks(c, 0, bytes), masks(c, 1, bytes),
                             new boolean[] {c[1].endsWith("?"), c[3].endsWith("?"), c[5].endsWith("?")}));
                     if (old != null) {
                         throw new IllegalStateException("two rules for " + Long.toHexString(id));
@@ -214,7 +214,7 @@ final class MetadataRules {
     }
 
     static long all(int bytes) {
-        return bytes == 8 ? -1L : (1L << 8 * bytes) - 1;
+        return bytes == 8 ? -1L : (1L << (8 * bytes)) - 1;
     }
 
     private static void addCpuid(SortedMap<Integer, Element> elements) {
@@ -225,9 +225,9 @@ final class MetadataRules {
             boolean faulting = name.endsWith("!");
             for (int element = 0; element < 2; element++) {
                 int code = cpuidCode(name.replace("!", ""), element);
-                long id = 1L << 63 | (long) CPUID_CLASS << 56 | (long) TD << 52 | 3L << 32 | code;
+                long id = (1L << 63) | ((long) CPUID_CLASS << 56) | ((long) TD << 52) | (3L << 32) | code;
                 long read = faulting ? 0 : -1L;
-                elements.put(CPUID_CLASS << 24 | code, new Element(id, new long[] {read, read, 0}, new long[3], new boolean[3]));
+                elements.put((CPUID_CLASS << 24) | code, new Element(id, new long[] {read, read, 0}, new long[3], new boolean[3]));
             }
         }
     }
@@ -237,6 +237,6 @@ final class MetadataRules {
         var parts = name.split("/");
         long leaf = Long.parseLong(parts[0], 16);
         int subleaf = parts.length == 1 ? 0xff : Integer.parseInt(parts[1], 16);
-        return element | subleaf << 1 | (int) (leaf & 0x7f) << 9 | (int) (leaf >>> 31) << 16;
+        return element | (subleaf << 1) | ((int) (leaf & 0x7f) << 9) | ((int) (leaf >>> 31) << 16);
     }
 }

@@ -22,7 +22,7 @@ import org.junit.jupiter.api.Test;
 /// The rules agree with every access to a metadata field that was recorded of the real module. What they say of the rest is thus not
 /// made up: the same lines that the recordings confirm.
 class MetadataRulesTest {
-    private static final long RESERVED = 0xffL << 24 | 0xfL << 34 | 0x1ffL << 38 | 7L << 47 | 1L << 55 | 1L << 62;
+    private static final long RESERVED = (0xffL << 24) | (0xfL << 34) | (0x1ffL << 38) | (7L << 47) | (1L << 55) | (1L << 62);
     private static final long INCORRECT = 0xC000_0C00_0000_0000L;
     private static final long NOT_WRITABLE = 0xC000_0C01_0000_0000L;
     private static final long NOT_READABLE = 0xC000_0C02_0000_0000L;
@@ -69,7 +69,7 @@ class MetadataRulesTest {
         int l2Vms = "l2".equals(setup.group(1)) ? 1 : 0;
         for (var step : steps) {
             var operation = step.get("op") == null ? "" : step.get("op").getAsString();
-            if (!step.has("leaf") || !operation.equals("seamcall") && !operation.equals("tdcall")) {
+            if (!step.has("leaf") || (!operation.equals("seamcall") && !operation.equals("tdcall"))) {
                 continue;
             }
             boolean guest = operation.equals("tdcall");
@@ -87,7 +87,7 @@ class MetadataRulesTest {
     /// Steps after which the attributes of the setup's TD say nothing.
     private static boolean makesAnotherTd(JsonObject step) {
         return step.has("op") && (step.get("op").getAsString().equals("reset")
-                || step.get("op").getAsString().equals("seamcall") && step.has("leaf") && step.get("leaf").getAsInt() == 21);
+                || (step.get("op").getAsString().equals("seamcall") && step.has("leaf") && step.get("leaf").getAsInt() == 21));
     }
 
     private static long number(JsonObject registers, String name) {
@@ -107,11 +107,11 @@ class MetadataRulesTest {
             agrees = false;
         } else if (leaf.write) {
             boolean writable = (element.write()[who] & number(in, "r9")) != 0;
-            agrees = status == NOT_WRITABLE ? !writable : status != 0 && status != VALUE_NOT_VALID || writable;
+            agrees = status == NOT_WRITABLE ? !writable : (status != 0 && status != VALUE_NOT_VALID) || writable;
         } else {
             long bits = element.read()[who];
             boolean value = element.classCode() == MetadataRules.CPUID_CLASS && leaf.context == MetadataRules.TD; // not every TD has it
-            agrees = status == NOT_READABLE ? bits == 0 || value : status != 0 || bits != 0 && (number(out, "r8") & ~bits) == 0;
+            agrees = status == NOT_READABLE ? bits == 0 || value : status != 0 || (bits != 0 && (number(out, "r8") & ~bits) == 0);
         }
         compared++;
         if (!agrees) {

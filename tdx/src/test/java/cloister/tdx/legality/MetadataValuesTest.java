@@ -32,7 +32,7 @@ class MetadataValuesTest {
     private static final long XFAM_ALL = 0x6_1be7;
 
     private static long id(int classCode, int code) {
-        return (long) classCode << 56 | code;
+        return ((long) classCode << 56) | code;
     }
 
     private static long value(FieldCaller caller, long id) {
@@ -78,7 +78,7 @@ class MetadataValuesTest {
             writes(host, id(TD_VMCS, 2), 0x100, 0xffff, VALUE_NOT_VALID);
             writes(host, id(TD_VMCS, 2), 0xff, 0xffff, 0);
             writes(host, id(TD_VMCS, 0x4000), 0x80, 0x80, NOT_INITIALIZED | 0x2016);
-            writes(host, id(TD_VMCS, 0x2016), 0x33_0000L | 33L << 46, ALL, VALUE_NOT_VALID); // a private KeyID
+            writes(host, id(TD_VMCS, 0x2016), 0x33_0000L | (33L << 46), ALL, VALUE_NOT_VALID); // a private KeyID
             writes(host, id(TD_VMCS, 0x2016), 0x33_0020, ALL, VALUE_NOT_VALID); // 64 bytes do not begin there
             writes(host, id(TD_VMCS, 0x2016), 0x33_0040, ALL, 0);
             writes(host, id(TD_VMCS, 0x4000), 0x80, 0x80, 0);
@@ -103,7 +103,7 @@ class MetadataValuesTest {
         try (var debugger = FieldCaller.of(VP, DEBUG, 0)) {
             long enable = 1 << 17;
             writes(debugger, id(TD_VMCS, 0x401e), enable, enable, VALUE_NOT_VALID);
-            writes(debugger, id(TD_VMCS, 0x200e), 0x55_5000L | 40L << 46, ALL, VALUE_NOT_VALID);
+            writes(debugger, id(TD_VMCS, 0x200e), 0x55_5000L | (40L << 46), ALL, VALUE_NOT_VALID);
             writes(debugger, id(TD_VMCS, 0x200e), 0x55_5000, ALL, 0);
             writes(debugger, id(TD_VMCS, 0x401e), enable, enable, 0);
         }
@@ -152,7 +152,7 @@ class MetadataValuesTest {
             long ownMask = value(debugger, id(MANAGEMENT, 0x80 + (mask & 2)));
             long ownShadow = value(debugger, id(MANAGEMENT, 0x81 + (mask & 2)));
             assertThat(value(debugger, id(L2_VMCS, mask))).isEqualTo(ownMask | 0x4_0074);
-            assertThat(value(debugger, id(L2_VMCS, mask + 4))).isEqualTo(ownMask & ~0x4_0074L & ownShadow | 0x1_0010 & 0x4_0074);
+            assertThat(value(debugger, id(L2_VMCS, mask + 4))).isEqualTo((ownMask & ~0x4_0074L & ownShadow) | (0x1_0010 & 0x4_0074));
         }
     }
 
@@ -172,7 +172,7 @@ class MetadataValuesTest {
             long page = id(L2_VMCS, 0x2012);
             assertThat(value(guest, page)).isEqualTo(ALL);
             writes(guest, page, 0x12_3004, ALL, VALUE_NOT_VALID);
-            writes(guest, page, 0x12_3000L | 1L << 47, ALL, VALUE_NOT_VALID); // shared
+            writes(guest, page, 0x12_3000L | (1L << 47), ALL, VALUE_NOT_VALID); // shared
             writes(guest, page, 0x12_3000, ALL, 0);
             assertThat(value(guest, page)).isEqualTo(0x12_3000);
             guest.leave();
@@ -260,7 +260,7 @@ class MetadataValuesTest {
     @Test void l2ControlsOfADebuggerAreWhatTheProcessorAllows() {
         try (var debugger = FieldCaller.of(VP, DEBUG, 1)) {
             writes(debugger, id(L2_VMCS, 0x4002), 0, 1 << 11, 0); // no RDPMC exiting
-            assertThat(value(debugger, id(L2_VMCS, 0x4002)) >>> 11 & 1).isZero();
+            assertThat((value(debugger, id(L2_VMCS, 0x4002)) >>> 11) & 1).isZero();
         }
     }
 
@@ -268,7 +268,7 @@ class MetadataValuesTest {
         try (var host = FieldCaller.of(VP, PRODUCTION, 1)) {
             long pointer = id(L2_VMCS, 0x203c);
             assertThat(value(host, pointer)).isEqualTo(ALL);
-            writes(host, pointer, 0x66_6000L | 33L << 46, ALL, VALUE_NOT_VALID);
+            writes(host, pointer, 0x66_6000L | (33L << 46), ALL, VALUE_NOT_VALID);
             writes(host, pointer, 0x66_6010, ALL, VALUE_NOT_VALID);
             writes(host, pointer, 0x66_6000, ALL, 0);
             assertThat(value(host, pointer)).isEqualTo(0x66_6000);
@@ -291,7 +291,7 @@ class MetadataValuesTest {
             guest.leave();
             var debugger = guest.as(VP, DEBUG);
             assertThat(value(debugger, id(XBUFF, 0x40))).as("XSTATE_BV").isEqualTo(XFAM_ALL);
-            assertThat(value(debugger, id(XBUFF, 0x41))).as("XCOMP_BV").isEqualTo(XFAM_ALL | 1L << 63);
+            assertThat(value(debugger, id(XBUFF, 0x41))).as("XCOMP_BV").isEqualTo(XFAM_ALL | (1L << 63));
             for (int word = 0x3f; word <= 0x48; word++) {
                 writes(debugger, id(XBUFF, word), 0, ALL, word >= 0x40 && word < 0x48 ? NOT_WRITABLE : 0);
             }

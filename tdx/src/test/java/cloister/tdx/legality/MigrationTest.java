@@ -60,7 +60,7 @@ class MigrationTest {
     }
 
     private static long pages(int last) {
-        return LIST | (long) last << 55;
+        return LIST | ((long) last << 55);
     }
 
     private static void setKey(TdPair tds) {
@@ -100,16 +100,16 @@ class MigrationTest {
             tdcs.u64(MIG_COUNT, 1);
             assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, -1, -1, -1)).isEqualTo(CLEANUP_INCOMPLETE);
             tdcs.u64(MIG_COUNT, 0);
-            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | 47L << 52, 0, 1)).isEqualTo(OPERAND_INVALID | 8);
-            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD + 64 | MBMD_SIZE, 0, 1)).isEqualTo(OPERAND_INVALID | 8);
-            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | 0x21L << 46 | MBMD_SIZE, 0, 1)).isEqualTo(OPERAND_INVALID | 8);
+            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | (47L << 52), 0, 1)).isEqualTo(OPERAND_INVALID | 8);
+            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, (MBMD + 64) | MBMD_SIZE, 0, 1)).isEqualTo(OPERAND_INVALID | 8);
+            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | (0x21L << 46) | MBMD_SIZE, 0, 1)).isEqualTo(OPERAND_INVALID | 8);
             for (int bit = 0; bit < 63; bit++) {
                 assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, 0, 1L << bit)).isEqualTo(OPERAND_INVALID | 10);
             }
             assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, 0, RESUME)).isEqualTo(STREAM_STATE);
             assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, pages(2), 0)).isEqualTo(OPERAND_INVALID | 9);
             assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, pages(3) | 1, 0)).isEqualTo(OPERAND_INVALID | 9);
-            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, pages(3) | 1L << 52, 0)).isEqualTo(OPERAND_INVALID | 9);
+            assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, pages(3) | (1L << 52), 0)).isEqualTo(OPERAND_INVALID | 9);
             tdcs.u64(LINKS + 8, tdcs.u64(LINKS + 8) | 1);
             assertThat(tds.status(EXPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, 0, 0)).isEqualTo(OPERAND_BUSY | 171);
             tdcs.u64(LINKS + 8, tdcs.u64(LINKS + 8) & ~1L);
@@ -138,7 +138,7 @@ class MigrationTest {
             assertThat(tds.status(IMPORT_IMMUTABLE, BUILT, 0, 0, 0, 0)).isEqualTo(KEY_NOT_SET);
             assertThat(tds.builtTdcs().u32(8)).as("OP_STATE").isZero();
             long miscEnable = tds.td.machine.cpus[1].rdmsr(0x1a0);
-            tds.td.machine.cpus[1].wrmsr(0x1a0, miscEnable | 1 << 22);
+            tds.td.machine.cpus[1].wrmsr(0x1a0, miscEnable | (1 << 22));
             assertThat(tds.status(IMPORT_IMMUTABLE, BUILT + 1, 0, 0, 0, 1)).isEqualTo(LIMIT_CPUID);
         }
     }
@@ -148,7 +148,7 @@ class MigrationTest {
         var memory = tds.td.machine.memory;
         memory.write(MBMD, 8, 48);
         memory.write(MBMD + 8, 8, 0);
-        memory.write(MBMD + 24, 8, 1 | 1L << 32);
+        memory.write(MBMD + 24, 8, 1 | (1L << 32));
         memory.write(MBMD + at, 1, memory.read(MBMD + at, 1) ^ xor);
         return tds.status(IMPORT_IMMUTABLE, BUILT, 0, MBMD | MBMD_SIZE, pages(lastPage), 0);
     }
@@ -181,7 +181,7 @@ class MigrationTest {
         try (var tds = new TdPair().create()) {
             streams(tds, 2);
             setKey(tds);
-            assertThat(tds.status(IMPORT_IMMUTABLE, BUILT, 0, MBMD | 47L << 52, 0, 0)).isEqualTo(OPERAND_INVALID | FATAL | 8);
+            assertThat(tds.status(IMPORT_IMMUTABLE, BUILT, 0, MBMD | (47L << 52), 0, 0)).isEqualTo(OPERAND_INVALID | FATAL | 8);
         }
         try (var tds = new TdPair().create()) {
             streams(tds, 2);
@@ -214,7 +214,7 @@ class MigrationTest {
         for (int i = 0; i < entries.length; i++) {
             tds.td.machine.memory.write(LIST + 8 * i, 8, entries[i]);
         }
-        return LIST | (long) (entries.length - 1) << 55;
+        return LIST | ((long) (entries.length - 1) << 55);
     }
 
     private static long entry(TdPair tds, int index) {
@@ -225,35 +225,35 @@ class MigrationTest {
         long migrate = 1L << 52;
         long status = 1L << 56;
         try (var tds = new TdPair()) {
-            long info = list(tds, 0x1000 | migrate, 0x60_0000 | migrate, 0x2000 | 2 * migrate, 0x2000 | 3 * migrate | 7 << 7);
-            tds.td.entry(0x2000, 0).write(tds.td.entry(0x2000, 0).read() | 1 << 11);
+            long info = list(tds, 0x1000 | migrate, 0x60_0000 | migrate, 0x2000 | (2 * migrate), 0x2000 | (3 * migrate) | (7 << 7));
+            tds.td.entry(0x2000, 0).write(tds.td.entry(0x2000, 0).read() | (1 << 11));
             var done = tds.call(EXPORT_RESTORE, info, RUNNING);
             assertThat(done.get(RAX)).as("three entries failed").isEqualTo(3);
-            assertThat(done.get(RCX)).isEqualTo(info | 4 << 3);
-            assertThat(entry(tds, 0)).isEqualTo(0x1000 | 4 * status);
-            assertThat(entry(tds, 1)).isEqualTo(0x60_0000 | 2 * status);
+            assertThat(done.get(RCX)).isEqualTo(info | (4 << 3));
+            assertThat(entry(tds, 0)).isEqualTo(0x1000 | (4 * status));
+            assertThat(entry(tds, 1)).isEqualTo(0x60_0000 | (2 * status));
             assertThat(entry(tds, 2)).isEqualTo(0x2000 | status);
-            assertThat(entry(tds, 3)).isEqualTo(0x2000 | 7 << 7 | 3 * status);
-            assertThat(tds.td.entry(0x2000, 0).read() >>> 52 & 1).as("host priority of the locked entry").isEqualTo(1);
-            assertThat(tds.td.entry(0x1000, 0).read() >>> 11 & 1).as("the other is unlocked").isZero();
+            assertThat(entry(tds, 3)).isEqualTo(0x2000 | (7 << 7) | (3 * status));
+            assertThat((tds.td.entry(0x2000, 0).read() >>> 52) & 1).as("host priority of the locked entry").isEqualTo(1);
+            assertThat((tds.td.entry(0x1000, 0).read() >>> 11) & 1).as("the other is unlocked").isZero();
         }
     }
 
     @Test void aMalformedListEntryEndsTheList() {
         long migrate = 1L << 52;
         try (var tds = new TdPair()) {
-            for (long bad : new long[] {1, 2, 1 << 3, 1 << 6, 1L << 54, 1L << 61, migrate | 1L << 47}) {
+            for (long bad : new long[] {1, 2, 1 << 3, 1 << 6, 1L << 54, 1L << 61, migrate | (1L << 47)}) {
                 long info = list(tds, 0, bad, 0);
                 var done = tds.call(EXPORT_RESTORE, info, RUNNING);
                 assertThat(done.get(RAX)).isEqualTo(OPERAND_INVALID | 97);
-                assertThat(done.get(RCX)).isEqualTo(info | 1 << 3);
-                assertThat(entry(tds, 1)).isEqualTo(bad & ~migrate | 15L << 56);
+                assertThat(done.get(RCX)).isEqualTo(info | (1 << 3));
+                assertThat(entry(tds, 1)).isEqualTo((bad & ~migrate) | (15L << 56));
                 assertThat(entry(tds, 2)).isZero();
             }
             assertThat(tds.status(EXPORT_RESTORE, LIST | 1, RUNNING)).isEqualTo(OPERAND_INVALID | 1);
-            assertThat(tds.status(EXPORT_RESTORE, LIST | 1 << 3, RUNNING)).as("first after last").isEqualTo(OPERAND_INVALID | 1);
-            assertThat(tds.status(EXPORT_RESTORE, LIST | 1L << 52, RUNNING)).isEqualTo(OPERAND_INVALID | 1);
-            assertThat(tds.status(EXPORT_RESTORE, LIST | 0x21L << 46, RUNNING)).isEqualTo(OPERAND_INVALID | 1);
+            assertThat(tds.status(EXPORT_RESTORE, LIST | (1 << 3), RUNNING)).as("first after last").isEqualTo(OPERAND_INVALID | 1);
+            assertThat(tds.status(EXPORT_RESTORE, LIST | (1L << 52), RUNNING)).isEqualTo(OPERAND_INVALID | 1);
+            assertThat(tds.status(EXPORT_RESTORE, LIST | (0x21L << 46), RUNNING)).isEqualTo(OPERAND_INVALID | 1);
             tds.td.tdcs.u16(0xa0, 1);
             assertThat(tds.status(EXPORT_RESTORE, LIST | 1, RUNNING)).as("the tree first").isEqualTo(OPERAND_BUSY | 146);
         }
@@ -261,16 +261,16 @@ class MigrationTest {
 
     @Test void aListThatWasInterruptedGoesOn() {
         try (var tds = new TdPair()) {
-            long info = list(tds, 0x1000 | 1L << 52, 0, 0);
+            long info = list(tds, 0x1000 | (1L << 52), 0, 0);
             tds.td.machine.cpus[1].wrmsr(0x9a, 2); // an NMI
             var first = tds.call(EXPORT_RESTORE, info, RUNNING);
-            assertThat(new long[] {first.get(RAX), first.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | 1 << 3);
+            assertThat(new long[] {first.get(RAX), first.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | (1 << 3));
             var second = tds.call(EXPORT_RESTORE, first.get(RCX), RUNNING);
-            assertThat(new long[] {second.get(RAX), second.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | 2 << 3);
+            assertThat(new long[] {second.get(RAX), second.get(RCX)}).containsExactly(0x8000_0003_0000_0000L, info | (2 << 3));
             assertThat(entry(tds, 2)).isZero();
             var last = tds.call(EXPORT_RESTORE, second.get(RCX), RUNNING);
             assertThat(last.get(RAX)).as("what failed before is not counted again").isZero();
-            assertThat(last.get(RCX)).isEqualTo(info | 3 << 3);
+            assertThat(last.get(RCX)).isEqualTo(info | (3 << 3));
         }
     }
 
@@ -281,7 +281,7 @@ class MigrationTest {
             assertThat(refused.get(RAX)).isEqualTo(ENTRY_STATE);
             assertThat(refused.get(RDX)).as("level 0, MAPPED").isEqualTo(4 << 8);
             assertThat(tds.status(EXPORT_UNBLOCKW, 0x60_0000, RUNNING)).isEqualTo(WALK_FAILED);
-            tds.td.entry(0x1000, 0).write(tds.td.entry(0x1000, 0).read() | 1 << 11);
+            tds.td.entry(0x1000, 0).write(tds.td.entry(0x1000, 0).read() | (1 << 11));
             var busy = tds.call(EXPORT_UNBLOCKW, 0x1000, RUNNING);
             assertThat(new long[] {busy.get(RAX), busy.get(RCX), busy.get(RDX)}).containsExactly(OPERAND_BUSY | 1, 0, 0);
         }

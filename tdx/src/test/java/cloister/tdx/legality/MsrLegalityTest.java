@@ -76,20 +76,20 @@ class MsrLegalityTest {
         int[] basic = td.cpuid(1, 0);
         int[] extended = td.cpuid(7, 0);
         add(has, "perfmon", attributes < 0);
-        add(has, "pks", (attributes >> 30 & 1) != 0);
-        add(has, "pt", (xfam >> 8 & 1) != 0);
-        add(has, "cet", (xfam >> 11 & 3) == 3);
-        add(has, "uli", (xfam >> 14 & 1) != 0);
-        add(has, "lbr", (xfam >> 15 & 1) != 0);
-        add(has, "dca", (basic[2] >> 18 & 1) != 0);
-        add(has, "deadline", (basic[2] >> 24 & 1) != 0);
-        add(has, "tsx", (extended[1] >> 4 & 1) != 0 || (extended[1] >> 11 & 1) != 0);
-        add(has, "waitpkg", (extended[2] >> 5 & 1) != 0);
-        add(has, "tme", (extended[2] >> 13 & 1) != 0);
-        add(has, "pconfig", (extended[3] >> 18 & 1) != 0);
-        add(has, "xfd", (td.cpuid(0xd, 1)[0] >> 4 & 1) != 0);
+        add(has, "pks", ((attributes >> 30) & 1) != 0);
+        add(has, "pt", ((xfam >> 8) & 1) != 0);
+        add(has, "cet", ((xfam >> 11) & 3) == 3);
+        add(has, "uli", ((xfam >> 14) & 1) != 0);
+        add(has, "lbr", ((xfam >> 15) & 1) != 0);
+        add(has, "dca", ((basic[2] >> 18) & 1) != 0);
+        add(has, "deadline", ((basic[2] >> 24) & 1) != 0);
+        add(has, "tsx", ((extended[1] >> 4) & 1) != 0 || ((extended[1] >> 11) & 1) != 0);
+        add(has, "waitpkg", ((extended[2] >> 5) & 1) != 0);
+        add(has, "tme", ((extended[2] >> 13) & 1) != 0);
+        add(has, "pconfig", ((extended[3] >> 18) & 1) != 0);
+        add(has, "xfd", ((td.cpuid(0xd, 1)[0] >> 4) & 1) != 0);
         add(has, "perfcaps", has.contains("perfmon") && has.contains("pt"));
-        add(has, "metrics", has.contains("perfmon") && (td.platform.msrs.getOrDefault(0x345, 0L) >> 15 & 1) != 0);
+        add(has, "metrics", has.contains("perfmon") && ((td.platform.msrs.getOrDefault(0x345, 0L) >> 15) & 1) != 0);
         return has;
     }
 
@@ -208,7 +208,7 @@ class MsrLegalityTest {
             "amx", 3 << 17);
     /// CPUID leaf, register and bits of a feature.
     private static final Map<String, int[]> CPUID_BITS = Map.of("dca", new int[] {1, 2, 1 << 18}, "deadline", new int[] {1, 2, 1 << 24},
-            "tsx", new int[] {7, 1, 1 << 4 | 1 << 11}, "waitpkg", new int[] {7, 2, 1 << 5}, "tme", new int[] {7, 2, 1 << 13},
+            "tsx", new int[] {7, 1, (1 << 4) | (1 << 11)}, "waitpkg", new int[] {7, 2, 1 << 5}, "tme", new int[] {7, 2, 1 << 13},
             "pconfig", new int[] {7, 3, 1 << 18});
 
     private static void configure(MadeTd made, String lacking) {
@@ -217,7 +217,7 @@ class MsrLegalityTest {
             return;
         }
         long attributes = made.td.seamcall(34, 0, 0x1900_0003_0000_0000L, 0, 0).get(8);
-        attributes &= ~(1L << 29 | 1 << 16); // not migratable; the single-step defence does not use the counters that the TD has
+        attributes &= ~((1L << 29) | (1 << 16)); // not migratable; the single-step defence does not use the counters that the TD has
         attributes &= ~switch (lacking) {
             case "debug" -> 1;
             case "pks" -> 1 << 30;
@@ -230,8 +230,8 @@ class MsrLegalityTest {
             long leaf = made.td.seamcall(34, 0, 0x9900_0003_0000_0400L + i, 0, 0).get(8) & 0xffff_ffffL;
             for (int r = 0; r < 4; r++) {
                 long pair = made.td.seamcall(34, 0, 0x9900_0003_0000_0500L + 2 * i + r / 2, 0, 0).get(8);
-                boolean flags = leaf == 1 && r >= 2 || leaf == 7 && r >= 1 || leaf == 0xd && r == 0;
-                made.cpuid(i, r, flags ? (int) (pair >>> 32 * (r & 1)) : 0);
+                boolean flags = (leaf == 1 && r >= 2) || (leaf == 7 && r >= 1) || (leaf == 0xd && r == 0);
+                made.cpuid(i, r, flags ? (int) (pair >>> (32 * (r & 1))) : 0);
             }
             int[] feature = CPUID_BITS.getOrDefault(lacking, new int[] {-1, 0, 0});
             if (leaf == feature[0]) {

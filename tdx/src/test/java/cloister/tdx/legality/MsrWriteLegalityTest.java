@@ -38,17 +38,17 @@ class MsrWriteLegalityTest {
     private static String rule(int msr, long value, long now, long xfam, Set<String> has) {
         return switch (msr) {
             case DEBUGCTL -> {
-                if ((value & (7 << 3 | -1L << 16)) != 0) {
+                if ((value & ((7 << 3) | (-1L << 16))) != 0) {
                     yield "gp"; // reserved
                 }
-                if ((value & 1 << 6) != 0 && (value & 1 << 7) == 0) {
+                if ((value & (1 << 6)) != 0 && (value & (1 << 7)) == 0) {
                     yield "ve"; // branch trace messages go to the bus
                 }
-                boolean freezeWhileSmm = (value & 1 << 14) != 0 && !has.contains("perfmon");
-                boolean rtmDebug = (value & 1 << 15) != 0 && !has.contains("tsx");
+                boolean freezeWhileSmm = (value & (1 << 14)) != 0 && !has.contains("perfmon");
+                boolean rtmDebug = (value & (1 << 15)) != 0 && !has.contains("tsx");
                 yield freezeWhileSmm || rtmDebug ? "gp" : "ok";
             }
-            case EFER -> ((value ^ now) & ~(1L | 1 << 10)) != 0 ? "ve" : "ok"; // SCE may change, LMA does not count
+            case EFER -> ((value ^ now) & ~(1L | (1 << 10))) != 0 ? "ve" : "ok"; // SCE may change, LMA does not count
             case XSS -> (value & ~(xfam & XSS_OF_PLATFORM)) != 0 ? "gp" : "ok";
             default -> throw new IllegalArgumentException();
         };
@@ -58,7 +58,7 @@ class MsrWriteLegalityTest {
     private static long result(int msr, long value, long now) {
         return switch (msr) {
             case DEBUGCTL -> value & ~(1L << 13); // uncore PMI is the VMM's
-            case EFER -> value & ~(1L << 10) | now & 1 << 10;
+            case EFER -> (value & ~(1L << 10)) | (now & (1 << 10));
             default -> value;
         };
     }
@@ -73,9 +73,9 @@ class MsrWriteLegalityTest {
 
     private static String write(RunningGuest guest, int msr, long value) {
         long[] r = guest.gpr();
-        r[0] = 0x1234_5678_0000_0000L | value & 0xffff_ffffL; // the upper halves do not count
-        r[1] = 0x1234_5678_0000_0000L | msr & 0xffff_ffffL;
-        r[2] = 0x1234_5678_0000_0000L | value >>> 32;
+        r[0] = 0x1234_5678_0000_0000L | (value & 0xffff_ffffL); // the upper halves do not count
+        r[1] = 0x1234_5678_0000_0000L | (msr & 0xffff_ffffL);
+        r[2] = 0x1234_5678_0000_0000L | (value >>> 32);
         var got = guest.exit(WRMSR, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 2L));
         guest.take();
         return switch (got) {
@@ -88,17 +88,17 @@ class MsrWriteLegalityTest {
     private static String read(RunningGuest guest, int msr) {
         long[] r = guest.gpr();
         r[0] = -1;
-        r[1] = 0x1234_5678_0000_0000L | msr & 0xffff_ffffL;
+        r[1] = 0x1234_5678_0000_0000L | (msr & 0xffff_ffffL);
         r[2] = -1;
         var got = guest.exit(RDMSR, Map.of(VmcsField.EXIT_INSTRUCTION_LENGTH, 2L));
         guest.take();
-        return got.equals("rip+2") ? Long.toHexString(r[0] | r[2] << 32) : got;
+        return got.equals("rip+2") ? Long.toHexString(r[0] | (r[2] << 32)) : got;
     }
 
     private static void eachValue(LongConsumer use) {
         for (int a = 0; a < 64; a++) {
             for (int b = a; b < 64; b++) {
-                use.accept(1L << a | 1L << b);
+                use.accept((1L << a) | (1L << b));
             }
         }
         use.accept(0);
@@ -199,7 +199,7 @@ class MsrWriteLegalityTest {
             guest.vmcs.write(VmcsField.GUEST_DEBUGCTL, 1 << 13);
             assertThat(read(guest, DEBUGCTL)).isEqualTo("0");
             assertThat(write(guest, DEBUGCTL, 1)).isEqualTo("ok");
-            assertThat(guest.vmcs.read(VmcsField.GUEST_DEBUGCTL)).isEqualTo(1 << 13 | 1);
+            assertThat(guest.vmcs.read(VmcsField.GUEST_DEBUGCTL)).isEqualTo((1 << 13) | 1);
             guest.vmcs.write(VmcsField.GUEST_DEBUGCTL, 0);
             assertThat(write(guest, DEBUGCTL, 1 << 13)).isEqualTo("ok");
             assertThat(guest.vmcs.read(VmcsField.GUEST_DEBUGCTL)).isZero();

@@ -43,11 +43,13 @@ class PageAttributesTest {
 
     private static long leaf(int attributes, boolean blocked) {
         long r = attributes & 1;
-        long w = attributes >> 1 & 1;
-        long xs = attributes >> 2 & 1;
-        long xu = attributes >> 3 & 1;
-        long common = PAGE | 1 << 6 | 1 << 7 | (attributes >> 4 & 1L) << 57 | (attributes >> 5 & 1L) << 58 | (attributes >> 6 & 1L) << 60;
-        return common | (blocked ? 1L << 55 | r << 3 | xs << 4 | xu << 5 | w << 59 : 6 << 3 | r | w << 1 | xs << 2 | xu << 10);
+        long w = (attributes >> 1) & 1;
+        long xs = (attributes >> 2) & 1;
+        long xu = (attributes >> 3) & 1;
+        long common = PAGE | (1 << 6) | (1 << 7) | (((attributes >> 4) & 1L) << 57) | (((attributes >> 5) & 1L) << 58)
+                | (((attributes >> 6) & 1L) << 60);
+        return common | (blocked ? (1L << 55) | (r << 3) | (xs << 4) | (xu << 5) | (w << 59) : (6 << 3) | r | (w << 1) | (xs << 2)
+                | (xu << 10));
     }
 
     private static boolean present(int attributes) {
@@ -57,7 +59,7 @@ class PageAttributesTest {
     /// Reserved bits are 0, nothing is written that cannot be read, #VE is not suppressed.
     private static boolean legal(int attributes) {
         boolean readable = (attributes & 1) != 0;
-        return (attributes & 0x7f80) == 0 && (readable || (attributes & 2) == 0 && (attributes & 1 << 5) == 0);
+        return (attributes & 0x7f80) == 0 && (readable || ((attributes & 2) == 0 && (attributes & (1 << 5)) == 0));
     }
 
     /// @param current attributes of VM 1 to 3
@@ -65,7 +67,7 @@ class PageAttributesTest {
         long aliases = 0;
         for (int vm = 1; vm <= MemoryTd.L2_VMS; vm++) {
             boolean aliased = current[vm - 1] != UNALIASED;
-            aliases |= aliased ? 1L << 57 + vm : 0;
+            aliases |= aliased ? 1L << (57 + vm) : 0;
             td.entry(vm, GPA, 0).write(aliased ? leaf(current[vm - 1], state.equals("PENDING")) : 0);
         }
         td.entry(0, GPA, 0).write(SeptCase.named(state).entry(PAGE) | aliases);
@@ -74,7 +76,7 @@ class PageAttributesTest {
     private static long registers(int... vms) {
         long value = 0;
         for (int vm = 1; vm <= vms.length; vm++) {
-            value |= (vms[vm - 1] & 0xffffL) << 16 * vm;
+            value |= (vms[vm - 1] & 0xffffL) << (16 * vm);
         }
         return value;
     }
@@ -96,7 +98,7 @@ class PageAttributesTest {
                 }
                 return legal(masked) ? new Outcome(true, masked, masked) : new Outcome(false, UNALIASED, 0);
             }
-            int combined = current & ~mask | masked;
+            int combined = (current & ~mask) | masked;
             if (!present(combined)) {
                 return new Outcome(true, UNALIASED, VALID);
             }
@@ -131,7 +133,7 @@ class PageAttributesTest {
         boolean same = td.td.guest(SeamRegs.RAX) == status && td.td.guest(SeamRegs.RCX) == rcx
                 && td.td.guest(SeamRegs.RDX) == registers(outcome.reported) && td.entry(0, GPA, 0).read() == l1
                 && td.entry(1, GPA, 0).read() == l2;
-        if (!same || !outcome.ok && before != l1) {
+        if (!same || (!outcome.ok && before != l1)) {
             differences.add(String.format("%s, had %x, wanted %x, mask %x: %s %s %s", state, current, wanted, mask, hex(SeamRegs.RAX),
                     hex(SeamRegs.RCX), hex(SeamRegs.RDX)));
         }
@@ -158,8 +160,8 @@ class PageAttributesTest {
         refused(INVALID | 8, GPA, 0, registers(0, 1));
         refused(INVALID | 1, GPA | 3, 0, 0);
         refused(INVALID | 1, GPA | 1, 0, 0);
-        refused(INVALID | 1, GPA | 1L << 47, 0, 0);
-        refused(INVALID | 1, GPA | 1L << 62, 0, 0);
+        refused(INVALID | 1, GPA | (1L << 47), 0, 0);
+        refused(INVALID | 1, GPA | (1L << 62), 0, 0);
     }
 
     private void refused(long status, long rcx, long rdx, long r8) {
@@ -175,7 +177,7 @@ class PageAttributesTest {
         assertThat(td.td.guest(SeamRegs.RAX)).isZero();
         assertThat(td.td.guest(SeamRegs.RCX)).isEqualTo(GPA | PENDING);
         assertThat(td.td.guest(SeamRegs.RDX)).isEqualTo(registers(VALID | 0x31, 0, VALID | 0x4c));
-        td.td.tdcall(READ, GPA | 1L << 47, 7, 0);
+        td.td.tdcall(READ, GPA | (1L << 47), 7, 0);
         assertThat(td.td.guest(SeamRegs.RAX)).isEqualTo(INVALID | 1);
         assertThat(td.td.guest(SeamRegs.RCX)).isZero();
         assertThat(td.td.guest(SeamRegs.RDX)).isZero();
@@ -185,9 +187,9 @@ class PageAttributesTest {
         map("MAPPED", UNALIASED, UNALIASED, UNALIASED);
         long table = td.entry(2, GPA, 2).read();
         td.entry(2, GPA, 2).write(0);
-        refused(NO_TABLE | 2 << 16 | 2, GPA, registers(VALID | 0x1, VALID | 0x7), registers(0xff, 0xff));
+        refused(NO_TABLE | (2 << 16) | 2, GPA, registers(VALID | 0x1, VALID | 0x7), registers(0xff, 0xff));
         assertThat(td.entry(1, GPA, 0).read()).as("VM 1 stays as it was").isZero();
-        td.entry(2, GPA, 2).write(table & ~(7L | 1 << 10) | 1L << 55);
+        td.entry(2, GPA, 2).write((table & ~(7L | (1 << 10))) | (1L << 55));
         td.td.tdcall(WRITE, GPA, registers(0, VALID | 0x7), registers(0, 0xff));
         assertThat(td.td.guest(SeamRegs.RAX)).as("a blocked table is still there for the guest").isZero();
         td.entry(2, GPA, 2).write(0);
@@ -197,7 +199,7 @@ class PageAttributesTest {
         var host = td.td.machine.hostRegisters(0);
         assertThat(host.get(SeamRegs.RAX)).isEqualTo(EPT_VIOLATION);
         assertThat(host.get(SeamRegs.RCX)).as("a write").isEqualTo(2);
-        assertThat(host.get(SeamRegs.RDX)).as("level 2, VM 2").isEqualTo(2 | (2L << 3 | 2L << 20) << 32);
+        assertThat(host.get(SeamRegs.RDX)).as("level 2, VM 2").isEqualTo(2 | (((2L << 3) | (2L << 20)) << 32));
         assertThat(host.get(SeamRegs.R8)).isEqualTo(GPA);
         assertThat(td.entry(0, GPA, 0).read()).isEqualTo(SeptCase.named("MAPPED").entry(PAGE));
     }

@@ -52,7 +52,7 @@ class PartitioningTest {
     @Test void operandsOfEnter() {
         try (var tds = l2()) {
             requireStatus(tds, OPERAND_INVALID | 2, ENTER, 0, 0x1180);
-            requireStatus(tds, OPERAND_INVALID | 2, ENTER, 0, 1L << 47 | STATE_GPA);
+            requireStatus(tds, OPERAND_INVALID | 2, ENTER, 0, (1L << 47) | STATE_GPA);
             requireStatus(tds, OPERAND_INVALID | 1, ENTER, vm(0), STATE_GPA);
             int l2Vms = tds.td.tdcs.u16(0x10);
             assertThat(l2Vms).isPositive();
@@ -63,7 +63,7 @@ class PartitioningTest {
                 boolean flag = bit < 2;
                 boolean number = bit == 52 || bit == 53;
                 if (!number) {
-                    requireStatus(tds, OPERAND_INVALID | (flag ? VAPIC_OPERAND : 1), ENTER, vm(1) | 1L << bit, STATE_GPA);
+                    requireStatus(tds, OPERAND_INVALID | (flag ? VAPIC_OPERAND : 1), ENTER, vm(1) | (1L << bit), STATE_GPA);
                 }
             }
         }
@@ -122,26 +122,26 @@ class PartitioningTest {
             requireStatus(tds, 0, INVGLA, vm(1), 0x1234_5005L);
             requireStatus(tds, NOT_CANONICAL, INVGLA, vm(1), 0x00ff_ffff_ffff_f001L);
             requireStatus(tds, 0, INVGLA, vm(1), 0x00ff_ffff_ffff_f000L);
-            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, 0x1000 | 1 << 9);
-            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, 0x1000 | 511 | 2L << 52);
-            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, 1L << 47 | 1L << 52);
+            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, 0x1000 | (1 << 9));
+            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, 0x1000 | 511 | (2L << 52));
+            requireStatus(tds, OPERAND_INVALID | 2, INVGLA, vm(1) | 1, (1L << 47) | (1L << 52));
             for (int i = 0; i < 512; i++) {
                 tds.td.machine.memory.write(tds.hpa(0x1000) + 8 * i, 8, 0x1000L * i);
             }
-            requireStatus(tds, 0, INVGLA, vm(1) | 1, 0x1000 | 2 | 3L << 52);
+            requireStatus(tds, 0, INVGLA, vm(1) | 1, 0x1000 | 2 | (3L << 52));
             assertThat(tds.guestRegister(RDX)).isEqualTo(0x1000 | 5);
             tds.td.machine.cpus[0].wrmsr(INTR_PENDING, 1);
             long rip = tds.rip();
-            assertThat(tds.guest(INVGLA, vm(1) | 1, 0x1000 | 510 | 2L << 52)).isTrue();
-            assertThat(tds.guestRegister(RDX)).isEqualTo(0x1000 | 511 | 1L << 52);
+            assertThat(tds.guest(INVGLA, vm(1) | 1, 0x1000 | 510 | (2L << 52))).isTrue();
+            assertThat(tds.guestRegister(RDX)).isEqualTo(0x1000 | 511 | (1L << 52));
             assertThat(tds.guestRegister(RAX)).isEqualTo(INVGLA);
             assertThat(tds.rip()).isEqualTo(rip);
             tds.td.machine.cpus[0].wrmsr(INTR_PENDING, 0);
             requireStatus(tds, 0, INVGLA, vm(1) | 1, tds.guestRegister(RDX));
             assertThat(tds.guestRegister(RDX)).as("the index wraps").isEqualTo(0x1000);
             tds.td.machine.memory.write(tds.hpa(0x1000), 8, 1L << 62);
-            requireStatus(tds, NOT_CANONICAL, INVGLA, vm(1) | 1, 0x1000 | 1L << 52);
-            assertThat(tds.guestRegister(RDX)).as("is left").isEqualTo(0x1000 | 1L << 52);
+            requireStatus(tds, NOT_CANONICAL, INVGLA, vm(1) | 1, 0x1000 | (1L << 52));
+            assertThat(tds.guestRegister(RDX)).as("is left").isEqualTo(0x1000 | (1L << 52));
         }
     }
 }

@@ -93,7 +93,7 @@ final class RunningGuest implements AutoCloseable {
         if (info == 0) {
             return "rip+" + advance;
         }
-        var error = (info & 1 << 11) != 0 ? "(" + vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE) + ")" : "";
+        var error = (info & (1 << 11)) != 0 ? "(" + vmcs.read(VmcsField.ENTRY_EXCEPTION_ERROR_CODE) + ")" : "";
         var name = switch ((int) info & 0xff) {
             case 2 -> "nmi";
             case 6 -> "ud";

@@ -67,13 +67,13 @@ record SeptCase(String name, int number, String bits) {
     }
 
     int permissions() {
-        boolean present = table() && !is('B') || readable();
+        boolean present = (table() && !is('B')) || readable();
         return present ? is('W') ? 5 : 7 : 0;
     }
 
     /// The entry: permissions, write-back memory and leaf bits of a page, and the letters where they are.
     long entry(long pa) {
-        long value = SUPPRESS_VE | permissions() | (leaf() ? 6L << 3 | 1L << 6 | 1L << 7 : 0) | bit('P', 56) | bit('B', 55)
+        long value = SUPPRESS_VE | permissions() | (leaf() ? (6L << 3) | (1L << 6) | (1L << 7) : 0) | bit('P', 56) | bit('B', 55)
                 | bit('W', 54) | bit('E', 53) | bit('D', 9);
         return inUse() ? value | pa : value;
     }
@@ -84,7 +84,7 @@ record SeptCase(String name, int number, String bits) {
 
     /// The entry as functions report it.
     long reported(long pa) {
-        return free() ? SUPPRESS_VE : leaf() ? SUPPRESS_VE | permissions() | 6L << 3 | 1L << 6 | 1L << 7 | pa : permissions();
+        return free() ? SUPPRESS_VE : leaf() ? SUPPRESS_VE | permissions() | (6L << 3) | (1L << 6) | (1L << 7) | pa : permissions();
     }
 
     /// The state with a letter more.

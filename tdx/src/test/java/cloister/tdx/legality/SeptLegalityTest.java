@@ -62,7 +62,7 @@ class SeptLegalityTest {
 
     private static final List<Rule> RULES = List.of(
             new Rule("PAGE.ADD", 2, PT, PT, false, SeptCase::free),
-            new Rule("SEPT.ADD", 3, PD, PML4, false, s -> s.free() || s.table() && !s.is('B')),
+            new Rule("SEPT.ADD", 3, PD, PML4, false, s -> s.free() || (s.table() && !s.is('B'))),
             new Rule("PAGE.RELOCATE", 5, PT, PT, true, SeptCase::leaf),
             new Rule("PAGE.AUG", 6, PT, PD, false, s -> !s.inUse()),
             new Rule("RANGE.BLOCK", 7, PT, PML4, false, s -> s.inUse() && !s.is('B') && !s.is('E')),
@@ -85,7 +85,7 @@ class SeptLegalityTest {
         }
 
         long pagesOf(int at) {
-            return 1L << 9 * at;
+            return 1L << (9 * at);
         }
 
         @Override public String toString() {
@@ -145,8 +145,8 @@ class SeptLegalityTest {
 
     private static void addCases(List<Case> cases, Rule rule, int level, SeptCase state) {
         for (var content : Content.values()) {
-            boolean possible = content == Content.EMPTY || state.table() && level >= PD
-                    && (content != Content.FULL || level <= PDPT && !rule.addressed());
+            boolean possible = content == Content.EMPTY || (state.table() && level >= PD
+                    && (content != Content.FULL || (level <= PDPT && !rule.addressed())));
             for (var phase : Phase.values()) {
                 if (possible && (rule.leaf != 2 || phase == Phase.BUILT)) {
                     cases.add(new Case(rule, level, state, content, phase, 0));
@@ -187,7 +187,7 @@ class SeptLegalityTest {
         long bepoch = c.phase == Phase.TRACKED ? 1 : EPOCH;
         td.opState(c.phase == Phase.BUILT ? OpState.INITIALIZED : OpState.RUNNABLE);
         td.tdcs().u64(Tdcs.TD_EPOCH, EPOCH);
-        if (c.state.leaf() || c.level == PT && c.state.inUse()) {
+        if (c.state.leaf() || (c.level == PT && c.state.inUse())) {
             td.own(c.pa(), c.level, PageType.REG);
             td.module().fillPage(td.td.tdr.withKey(c.pa()), DATA);
             td.pamt(c.pa(), c.level).bepoch(bepoch);
@@ -249,7 +249,7 @@ class SeptLegalityTest {
     }
 
     private static long info(Case c) {
-        return c.level | (long) c.state.number() << 8;
+        return c.level | ((long) c.state.number() << 8);
     }
 
     private static End refused(Case c, long status) {
@@ -288,11 +288,11 @@ class SeptLegalityTest {
 
     @Test void aTreeOfFiveLevelsHasARootThatCoversAllPrivateAddresses() {
         td.record();
-        td.tdcs().u64(Tdcs.EPTP, td.tdcs().eptp() & ~0x38L | 4 << 3);
+        td.tdcs().u64(Tdcs.EPTP, (td.tdcs().eptp() & ~0x38L) | (4 << 3));
         assertThat(rax(25, 4)).as("the root's first entry").isZero();
         assertThat(rax(25, 5)).isEqualTo(INVALID_RCX);
         for (int bit = 12; bit < 48; bit++) {
-            assertThat(rax(25, 4 | 1L << bit)).as("address bit %d", bit).isEqualTo(INVALID_RCX);
+            assertThat(rax(25, 4 | (1L << bit))).as("address bit %d", bit).isEqualTo(INVALID_RCX);
         }
         assertThat(rax(7, 4)).as("its table is blocked as any other").isZero();
         assertThat(rax(30, 4)).isEqualTo(TABLE_NOT_FREE);
@@ -309,7 +309,7 @@ class SeptLegalityTest {
         long gpa = GPA[rule.minLevel];
         long legal = rule.addressed() ? gpa : gpa | rule.minLevel;
         for (int bit = 47; bit < 64; bit++) { // shared, beyond the GPA width, reserved
-            operands.add(legal | 1L << bit);
+            operands.add(legal | (1L << bit));
         }
         if (rule.addressed()) {
             for (int i = 1; i < 8; i++) {
@@ -321,11 +321,11 @@ class SeptLegalityTest {
             if (level < rule.minLevel || level > rule.maxLevel) {
                 operands.add((long) level);
             } else if (level > PT) {
-                operands.add(level | 1L << 11 + 9 * level); // not aligned to the level
+                operands.add(level | (1L << (11 + 9 * level))); // not aligned to the level
             }
         }
         for (int bit = 3; bit < 12; bit++) {
-            operands.add(legal | 1L << bit);
+            operands.add(legal | (1L << bit));
         }
         return operands;
     }

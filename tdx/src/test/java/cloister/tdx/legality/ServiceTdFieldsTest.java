@@ -62,7 +62,7 @@ class ServiceTdFieldsTest {
     }
 
     private static boolean isCpuid(long id) {
-        return (id >>> 56 & 0x3f) == CPUID_CLASS;
+        return ((id >>> 56) & 0x3f) == CPUID_CLASS;
     }
 
     private static long bind(TdPair tds) {
@@ -105,7 +105,7 @@ class ServiceTdFieldsTest {
             var readable = new TreeSet<>(elements(false));
             var written = new TreeSet<>(elements(true));
             for (var field : FieldTable.TD.fields()) {
-                if (field.classCode() == CPUID_CLASS || (field.classCode() & ~0xc) == 0x21 && field.classCode() != 0x21) {
+                if (field.classCode() == CPUID_CLASS || ((field.classCode() & ~0xc) == 0x21 && field.classCode() != 0x21)) {
                     continue; // by leaf; and L2 VMs, of which this TD has none
                 }
                 int count = Math.min(600, field.count() * field.elements());

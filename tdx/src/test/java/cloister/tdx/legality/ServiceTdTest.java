@@ -65,7 +65,7 @@ class ServiceTdTest {
             assertThat(tds.status(BIND, BUILT, RUNNING, 0, 1, 2)).isEqualTo(OPERAND_INVALID | 9);
             assertThat(tds.status(BIND, BUILT, RUNNING, 0, 0x1_0000, 2)).isEqualTo(OPERAND_INVALID | 9);
             for (int bit = 0; bit < 64; bit++) {
-                boolean known = bit == 0 || bit >= 32 && bit <= 42;
+                boolean known = bit == 0 || (bit >= 32 && bit <= 42);
                 var failed = tds.call(BIND, BUILT, RUNNING, 0, 0, 1L << bit);
                 if (!known) {
                     assertThat(failed.get(RAX)).as("SERVTD_ATTR bit %d", bit).isEqualTo(OPERAND_INVALID | 10);
@@ -146,7 +146,7 @@ class ServiceTdTest {
     @Test void theMeasurementNamesTheServiceTd() throws Exception {
         try (var tds = new TdPair().create()) {
             byte[] info = tdInfoOfTheServiceTd(tds);
-            long attributes = 1L << 34 | 1; // without MRTD
+            long attributes = (1L << 34) | 1; // without MRTD
             assertThat(tds.status(BIND, BUILT, RUNNING, 0, 0, attributes)).isZero();
             tds.init(1).addVp().finish();
             Arrays.fill(info, 16, 64, (byte) 0);
@@ -179,7 +179,7 @@ class ServiceTdTest {
             tds.guest(RD, handle, NUM_VCPUS);
             assertThat(tds.guestRegister(RAX)).isEqualTo(FIELD_NOT_READABLE);
             assertThat(tds.guestRegister(RDX)).isEqualTo(-1);
-            tds.guest(RD, handle, BUILT_TD_UUID | 1L << 34);
+            tds.guest(RD, handle, BUILT_TD_UUID | (1L << 34));
             assertThat(tds.guestRegister(RAX)).isEqualTo(FIELD_ID_INCORRECT);
         }
     }

@@ -102,7 +102,7 @@ class SingleStepTest {
             assertThat(guest.exit(INTERRUPT, VECTOR_ECH)).isEqualTo("rip+0");
             assertThat(cpu.rdmsr(TPR)).as("CR8 is 15").isEqualTo(0xf0);
             assertThat(cpu.rdmsr(EOI)).isZero();
-            assertThat(cpu.rdmsr(ICR)).isEqualTo(5L << 32 | 0xec);
+            assertThat(cpu.rdmsr(ICR)).isEqualTo((5L << 32) | 0xec);
             stepOn(guest);
             assertThat(cpu.rdmsr(TPR)).isEqualTo(0x30);
             assertThat(cpu.rdmsr(FIXED_CTR0)).as("the next exit is no suspect").isEqualTo(2);

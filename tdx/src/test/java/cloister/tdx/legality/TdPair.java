@@ -144,7 +144,7 @@ final class TdPair implements AutoCloseable {
 
     /// Where private memory of the first TD is.
     long hpa(long gpa) {
-        return td.tdr.withKey(td.entry(gpa, 0).value() & 0xf_ffff_ffff_f000L) | gpa & PAGE - 1;
+        return td.tdr.withKey(td.entry(gpa, 0).value() & 0xf_ffff_ffff_f000L) | (gpa & (PAGE - 1));
     }
 
     @Override public void close() {

@@ -74,7 +74,7 @@ class TdParamsLegalityTest {
         @Override public long field(int offset, int bytes) {
             long value = 0;
             for (int i = 0; i < bytes; i++) {
-                value |= (params[offset + i] & 0xffL) << 8 * i;
+                value |= (params[offset + i] & 0xffL) << (8 * i);
             }
             return value;
         }
@@ -183,8 +183,8 @@ class TdParamsLegalityTest {
 
     @Test void xfam() {
         requireEach(XFAM, 8, LongStream.concat(LongStream.of(0, 1, 2, 3), pairs(3)), made -> { });
-        requireEach(XFAM, 8, IntStream.range(0, 1 << 8).mapToLong(x -> 3 | (x & 1) << 2 | (x & 14) << 4 | (x & 0x30) << 7
-                | (long) (x & 0xc0) << 11), made -> { });
+        requireEach(XFAM, 8, IntStream.range(0, 1 << 8).mapToLong(x -> 3 | ((x & 1) << 2) | ((x & 14) << 4) | ((x & 0x30) << 7)
+                | ((long) (x & 0xc0) << 11)), made -> { });
         requireEach(XFAM, 8, bits().map(bit -> NATIVE_XFAM & ~bit), made -> { });
     }
 
@@ -207,8 +207,8 @@ class TdParamsLegalityTest {
         requireEach(MSR_CONFIG_CTLS, 1, LongStream.range(0, 256), made -> { });
         for (int control = 0; control < 2; control++) {
             int on = control;
-            requireEach(ARCH_CAPABILITIES, 8, LongStream.concat(LongStream.of(0), bits().flatMap(a -> LongStream.of(a, a | 1 << 4,
-                    a | 1 << 19, a | 1 << 20, a | 1 << 24))), made -> made.param(MSR_CONFIG_CTLS, 1, on));
+            requireEach(ARCH_CAPABILITIES, 8, LongStream.concat(LongStream.of(0), bits().flatMap(a -> LongStream.of(a, a | (1 << 4),
+                    a | (1 << 19), a | (1 << 20), a | (1 << 24)))), made -> made.param(MSR_CONFIG_CTLS, 1, on));
         }
     }
 
@@ -223,7 +223,7 @@ class TdParamsLegalityTest {
                 requireEach(EPTP_CONTROLS, 8, LongStream.concat(LongStream.range(0, 128), bits().flatMap(b -> LongStream.of(0x1e | b,
                         0x26 | b))), made -> {
                             var config = made.td.machine.core.module.config;
-                            config.vmxEptVpidCap = config.vmxEptVpidCap & ~FIVE_LEVELS | cap;
+                            config.vmxEptVpidCap = (config.vmxEptVpidCap & ~FIVE_LEVELS) | cap;
                             made.param(CONFIG_FLAGS, 8, wide);
                         });
             }
@@ -305,19 +305,19 @@ class TdParamsLegalityTest {
     @Test void whatIsAcceptedIsWhatTheTdHas() {
         try (var made = new MadeTd()) {
             made.addTdcsPages(8);
-            made.attributes(1L << 63 | 1 << 30 | 1 << 28);
+            made.attributes((1L << 63) | (1 << 30) | (1 << 28));
             made.xfam(0x6_1be7);
             made.param(MAX_VCPUS, 2, 576);
             made.param(NUM_L2_VMS, 1, 2);
             made.param(MSR_CONFIG_CTLS, 1, 1);
-            made.param(ARCH_CAPABILITIES, 8, 1 << 4 | 1 << 19 | 1 << 20 | 1 << 24);
+            made.param(ARCH_CAPABILITIES, 8, (1 << 4) | (1 << 19) | (1 << 20) | (1 << 24));
             made.param(CONFIG_FLAGS, 8, 6);
             made.param(TSC_FREQUENCY, 2, 400);
             for (int at = 80; at < 224; at += 8) {
                 made.param(at, 8, 0x0101_0101_0101_0101L * at);
             }
             requireAccepted(made);
-            long rootPage = made.td.tdr.tdcxHpa(3) & (1L << 46) - 1;
+            long rootPage = made.td.tdr.tdcxHpa(3) & ((1L << 46) - 1);
             assertThat(read(made, 0x1110_0003_0000_0000L)).as("ATTRIBUTES").isEqualTo(made.param(ATTRIBUTES, 8));
             assertThat(read(made, 0x1110_0003_0000_0001L)).as("XFAM").isEqualTo(0x6_1be7);
             assertThat(read(made, 0x1110_0002_0000_0002L)).as("MAX_VCPUS").isEqualTo(576);
@@ -337,7 +337,7 @@ class TdParamsLegalityTest {
         try (var made = new MadeTd()) {
             made.param(MSR_CONFIG_CTLS, 1, 1);
             for (int asked = 0; asked < 16; asked++) {
-                made.param(ARCH_CAPABILITIES, 8, (asked & 1) << 4 | (asked & 6) << 18 | (asked & 8) << 21);
+                made.param(ARCH_CAPABILITIES, 8, ((asked & 1) << 4) | ((asked & 6) << 18) | ((asked & 8) << 21));
                 for (long own : new long[] {0, -1}) {
                     made.td.machine.core.module.config.archCapabilities = own;
                     requireAccepted(made);
@@ -359,7 +359,7 @@ class TdParamsLegalityTest {
                 requireAccepted(made);
                 int end = 576;
                 for (int component = 2; component <= 18; component++) {
-                    if ((xfam >>> component & 1) != 0) {
+                    if (((xfam >>> component) & 1) != 0) {
                         var size = new int[4];
                         made.td.platform.cpuid(0, 0xd, component, size);
                         end = (size[2] & 2) != 0 ? (end + 63) / 64 * 64 : end;

@@ -146,7 +146,7 @@ class TdReportTest {
             assertThat(tds.guestRegister(RAX)).isZero();
             for (int at = 0; at < 256; at += 5) {
                 byte[] changed = part(report, 0, 256);
-                changed[at] ^= (byte) (1 << at % 8);
+                changed[at] ^= (byte) (1 << (at % 8));
                 write(tds, DATA_GPA, changed);
                 tds.guest(VERIFY, DATA_GPA);
                 // The reserved bytes are under the MAC as well.

@@ -60,7 +60,7 @@ class TdTransitionTest {
     private static void set(RunningGuest guest, long base) {
         for (var line : MSRS.lines().toList()) {
             int msr = Integer.parseUnsignedInt(line.split(" +")[0], 16);
-            guest.td.machine.cpus[0].msr(msr, base | msr & 0xffff);
+            guest.td.machine.cpus[0].msr(msr, base | (msr & 0xffff));
         }
     }
 
@@ -97,8 +97,8 @@ class TdTransitionTest {
                 boolean holds = c.length == 2 || has.contains(c[2]);
                 var rule = holds ? sides[0] : sides.length > 1 ? sides[1] : "guest";
                 long wanted = switch (rule) {
-                    case "same" -> VMM | msr & 0xffff;
-                    case "guest" -> GUEST | msr & 0xffff;
+                    case "same" -> VMM | (msr & 0xffff);
+                    case "guest" -> GUEST | (msr & 0xffff);
                     default -> Long.parseLong(rule, 16);
                 };
                 if (cpu.rdmsr(msr) != wanted) {
@@ -144,8 +144,8 @@ class TdTransitionTest {
             assertThat(seam.read(VmcsField.GUEST_DR7)).isEqualTo(0x400);
             long xfam = guest.td.tdcs.u64(Tdcs.XFAM);
             assertThat(seam.read(VmcsField.GUEST_PERF_GLOBAL_CTRL)).isEqualTo(setup.equals("perfmon") ? 0 : 0x77);
-            assertThat(seam.read(VmcsField.GUEST_RTIT_CTL)).isEqualTo((xfam >> 8 & 1) != 0 ? 0 : 0x77);
-            assertThat(seam.read(VmcsField.GUEST_LBR_CTL)).isEqualTo((xfam >> 15 & 1) != 0 ? 0 : 0x77);
+            assertThat(seam.read(VmcsField.GUEST_RTIT_CTL)).isEqualTo(((xfam >> 8) & 1) != 0 ? 0 : 0x77);
+            assertThat(seam.read(VmcsField.GUEST_LBR_CTL)).isEqualTo(((xfam >> 15) & 1) != 0 ? 0 : 0x77);
             // And the guest finds all as it left it.
             assertThat(guest.enter()).isZero();
             assertThat(cpu.cr2()).isEqualTo(1);
@@ -182,7 +182,7 @@ class TdTransitionTest {
             }
             long xfam = guest.td.tdcs.u64(Tdcs.XFAM);
             assertThat(call(guest, VP_RD, XBUFF_FIELD + 64, 0, 0)).isEqualTo(xfam);
-            assertThat(call(guest, VP_RD, XBUFF_FIELD + 65, 0, 0)).isEqualTo(1L << 63 | xfam);
+            assertThat(call(guest, VP_RD, XBUFF_FIELD + 65, 0, 0)).isEqualTo((1L << 63) | xfam);
             assertThat(call(guest, VP_WR, XBUFF_FIELD + 20 + 2 * 5, 0x5555, -1)).isEqualTo(0x105);
             assertThat(guest.enter()).isZero();
             for (int i = 0; i < 16; i++) {
@@ -199,7 +199,7 @@ class TdTransitionTest {
                 for (int i = 0; i < 16; i++) {
                     cpu.xmm(i, 0x100 + i, 0x200 + i);
                 }
-                vmcall(guest, 1L << 16 + bit);
+                vmcall(guest, 1L << (16 + bit));
                 for (int i = 0; i < 16; i++) {
                     assertThat(cpu.xmmLow(i)).isEqualTo(i == bit ? 0x100 + i : 0);
                     assertThat(cpu.xmmHigh(i)).isEqualTo(i == bit ? 0x200 + i : 0);
@@ -266,7 +266,7 @@ class TdTransitionTest {
             var cpu = guest.td.machine.cpus[0];
             guest.runAWhile();
             guest.exit(INTERRUPT, Map.of());
-            if (msr == 0x122 && (cpu.rdmsr(0x10a) & 1 << 7) == 0) {
+            if (msr == 0x122 && (cpu.rdmsr(0x10a) & (1 << 7)) == 0) {
                 return; // the recordings' processor has no IA32_TSX_CTRL
             }
             cpu.msr(0x309, 5);
@@ -276,7 +276,7 @@ class TdTransitionTest {
             long rax = guest.enter();
             cpu.refuse(0);
             assertThat(cpu.rdmsr(0x48)).isEqualTo(0x99);
-            failed(guest, rax, 34, 3 | (long) msr << 32);
+            failed(guest, rax, 34, 3 | ((long) msr << 32));
         }
     }
 

@@ -27,7 +27,7 @@ class VcpuInitialStateTest {
 
     private record Td(long attributes, long xfam, int l2Vms, boolean monitor, boolean waitpkg, boolean pconfig) {
         boolean has(int attribute) {
-            return (attributes >>> attribute & 1) != 0;
+            return ((attributes >>> attribute) & 1) != 0;
         }
 
         boolean xfam(int bits) {
@@ -44,7 +44,7 @@ class VcpuInitialStateTest {
     }
 
     @Test void ofATdWithEverything() {
-        require(new Td(1L << 63 | 1 << 30, 0x6_1be7, 0, true, true, false), made -> {
+        require(new Td((1L << 63) | (1 << 30), 0x6_1be7, 0, true, true, false), made -> {
             made.cpuid(0, 2, 1 << 3);
             made.cpuid(5, 2, 1 << 5);
         });
@@ -94,7 +94,7 @@ class VcpuInitialStateTest {
     private static Map<String, String> expectedStructure(MadeTd made, Td td) {
         int pages = PAGES + PAGES_PER_L2_VM * td.l2Vms;
         var words = new TreeMap<Integer, Long>();
-        words.put(0x100, 2 | (long) pages << 56); // READY, VCPU 0
+        words.put(0x100, 2 | ((long) pages << 56)); // READY, VCPU 0
         for (int i = 0; i < pages; i++) {
             words.put(0x108 + 8 * i, TDVPR + i * PAGE);
         }
@@ -109,7 +109,7 @@ class VcpuInitialStateTest {
             }
             words.put(0x2c8 + 8 * vm, vm == 0 ? CR0_OF_THE_MODULE : -1L);
             words.put(0x308 + 8 * vm, vm == 0 ? CR4_OF_THE_MODULE | hiddenCr4(td) : -1L);
-            words.merge(0x3b0 + 8 * (vm / 2), (vm == 0 ? proc2 : l2Proc2) * (1L << vm % 2 * 32), Long::sum);
+            words.merge(0x3b0 + 8 * (vm / 2), (vm == 0 ? proc2 : l2Proc2) * (1L << (vm % 2 * 32)), Long::sum);
         }
         words.put(0x2e8, 0x8000_0021L);
         words.put(0x328, 0x40L);
@@ -132,7 +132,7 @@ class VcpuInitialStateTest {
     }
 
     private static long hiddenCr4(Td td) {
-        return 1 << 19 | (td.xfam(1 << 9) ? 0 : 1 << 22) | (td.xfam(3 << 11) ? 0 : 1 << 23) | (td.has(30) ? 0 : 1 << 24)
+        return (1 << 19) | (td.xfam(1 << 9) ? 0 : 1 << 22) | (td.xfam(3 << 11) ? 0 : 1 << 23) | (td.has(30) ? 0 : 1 << 24)
                 | (td.xfam(1 << 14) ? 0 : 1 << 25) | (td.has(27) ? 0 : 1 << 27);
     }
 
@@ -167,7 +167,7 @@ class VcpuInitialStateTest {
             fields.put(field, TDCX + 4 * PAGE);
         }
         fields.put(VmcsField.GUEST_TD_HKID, 0x21L);
-        fields.put(VmcsField.VPID, 0x21L << 2 | vm);
+        fields.put(VmcsField.VPID, (0x21L << 2) | vm);
         fields.put(VmcsField.TSC_MULTIPLIER, made.td.tdcs.u64(Tdcs.TSC_MULTIPLIER));
         fields.put(VmcsField.TSC_OFFSET, made.td.tdcs.u64(Tdcs.TSC_OFFSET));
         controls(td, vm, fields);
@@ -203,7 +203,7 @@ class VcpuInitialStateTest {
 
     private static void controls(Td td, int vm, Map<VmcsField, Long> fields) {
         fields.put(VmcsField.PIN_BASED_CONTROLS, 0x3fL);
-        fields.put(VmcsField.PROC_BASED_CONTROLS, 0x9522_61faL | (td.monitor ? 0 : 1 << 10 | 1 << 29) | (td.has(63) ? 0 : 1 << 11));
+        fields.put(VmcsField.PROC_BASED_CONTROLS, 0x9522_61faL | (td.monitor ? 0 : (1 << 10) | (1 << 29)) | (td.has(63) ? 0 : 1 << 11));
         fields.put(VmcsField.SECONDARY_PROC_BASED_CONTROLS, (vm == 0 ? 0x133c_b3faL : 0x1338_b3faL) | (td.waitpkg ? 1 << 26 : 0)
                 | (td.pconfig ? 1 << 27 : 0));
         fields.put(VmcsField.VM_EXIT_CONTROLS, 0x1f3f_ffffL | (td.has(63) || td.has(0) ? 1 << 30 : 0));
@@ -219,12 +219,12 @@ class VcpuInitialStateTest {
             fields.put(VmcsField.VIRTUAL_APIC_ADDRESS, TDVPR + 2 * PAGE);
             fields.put(VmcsField.VE_INFORMATION_ADDRESS, TDVPR);
             fields.put(VmcsField.MSR_BITMAP, TDCX + 2 * PAGE);
-            fields.put(VmcsField.EPTP, TDCX + 3 * PAGE & ~KEY | 0x1e);
+            fields.put(VmcsField.EPTP, ((TDCX + 3 * PAGE) & ~KEY) | 0x1e);
         } else {
             fields.put(VmcsField.VIRTUAL_APIC_ADDRESS, -1L);
             fields.put(VmcsField.VE_INFORMATION_ADDRESS, -1L);
             fields.put(VmcsField.MSR_BITMAP, TDVPR + (PAGES + PAGES_PER_L2_VM * (vm - 1) + 1) * PAGE);
-            fields.put(VmcsField.EPTP, RecordedTd.TDVPR + (TDCX_PAGES_AFTER + vm - 1) * PAGE | 0x1e);
+            fields.put(VmcsField.EPTP, (RecordedTd.TDVPR + (TDCX_PAGES_AFTER + vm - 1) * PAGE) | 0x1e);
         }
     }
 }

@@ -151,7 +151,7 @@ class ModuleStateTest {
         try (var platform = in(state)) {
             for (int leaf = 0; leaf < 128; leaf++) {
                 for (int version = 1; version < 256; version++) {
-                    long status = platform.call(0, leaf | version << 16).get(SeamRegs.RAX);
+                    long status = platform.call(0, leaf | (version << 16)).get(SeamRegs.RAX);
                     if (!VERSIONED.contains(leaf)) {
                         assertThat(status).as("leaf %d version %d", leaf, version).isEqualTo(TdxStatus.OPERAND_INVALID.code());
                     } else if (state != State.READY) {
@@ -166,7 +166,7 @@ class ModuleStateTest {
         try (var platform = in(state)) {
             for (int leaf = 0; leaf < 128; leaf++) {
                 for (int bit = 24; bit < 64; bit++) {
-                    assertThat(platform.call(0, leaf | 1L << bit).get(SeamRegs.RAX)).as("leaf %d bit %d", leaf, bit)
+                    assertThat(platform.call(0, leaf | (1L << bit)).get(SeamRegs.RAX)).as("leaf %d bit %d", leaf, bit)
                             .isEqualTo(TdxStatus.OPERAND_INVALID.code());
                 }
             }

@@ -84,8 +84,8 @@ class PhymemPagesTest {
     /// The PAMT entry of the page of `size` (0 4 KiB, 1 2 MiB, 2 1 GiB) at `pa`.
     private PamtEntry entry(long pa, int size) {
         var info = platform.module().tdmrs.get(0).info;
-        long index = pa - info.base() >>> 12 + 9 * size;
-        return new PamtEntry(platform.memory, info.pamtBase()[size] + PamtEntry.BYTES * index | (long) TwoPackages.GLOBAL_KEY << 46);
+        long index = (pa - info.base()) >>> (12 + 9 * size);
+        return new PamtEntry(platform.memory, (info.pamtBase()[size] + PamtEntry.BYTES * index) | ((long) TwoPackages.GLOBAL_KEY << 46));
     }
 
     @Test void metadataHasTypeOwnerSizeAndBlockingEpoch() {
@@ -104,7 +104,7 @@ class PhymemPagesTest {
     void outputsAreClearedWhenTheAddressIsWrong(SeamcallLeaf leaf) {
         long invalid = TdxStatus.OPERAND_INVALID.with(OperandId.RCX);
         long range = TdxStatus.OPERAND_ADDR_RANGE_ERROR.with(OperandId.RCX);
-        for (long pa : new long[] {TDR + 1, TDR + 0x800, TDR | 1L << 46, TDR | 40L << 46, TDR | 1L << 52, TDR | 1L << 63, -1}) {
+        for (long pa : new long[] {TDR + 1, TDR + 0x800, TDR | (1L << 46), TDR | (40L << 46), TDR | (1L << 52), TDR | (1L << 63), -1}) {
             assertThat(page(leaf, pa)).as("%x", pa).containsExactly(invalid, 0, 0, 0, 0);
         }
         for (long pa : new long[] {0, 0x1000, TDR - 0x1000, TDR + GIB, TDR + 2 * GIB, TwoPackages.SECOND_TDMR, 1L << 45}) {
@@ -189,7 +189,7 @@ class PhymemPagesTest {
 
     @Test void linesOfAFreePageAreFlushedUnderAnyKeyId() {
         for (long keyId : new long[] {0, 1, 31, 32, 40, 63}) {
-            assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE | keyId << 46)[0]).isZero();
+            assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE | (keyId << 46))[0]).isZero();
         }
         assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE)).as("no outputs").containsExactly(0, FREE_PAGE, 0x1111, 0x2222,
                 0x3333);
@@ -197,7 +197,7 @@ class PhymemPagesTest {
             assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, pa)[0]).isEqualTo(TdxStatus.PAGE_METADATA_INCORRECT.with(OperandId.RCX));
         }
         assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE | 1)[0]).isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.RCX));
-        assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE | 1L << 52)[0])
+        assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, FREE_PAGE | (1L << 52))[0])
                 .isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.RCX));
         assertThat(page(SeamcallLeaf.PHYMEM_PAGE_WBINVD, 40L << 46)[0])
                 .isEqualTo(TdxStatus.OPERAND_ADDR_RANGE_ERROR.with(OperandId.RCX));

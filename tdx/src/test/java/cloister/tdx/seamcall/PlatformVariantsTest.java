@@ -59,7 +59,7 @@ class PlatformVariantsTest {
                         .isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.RCX));
             }
             for (long pa : new long[] {SEAM_RANGE - 0x1000, TwoPackages.HOST}) {
-                assertThat(platform.status(0, SeamcallLeaf.SYS_INFO, key | pa, 1024, key | TwoPackages.HOST + 0x1000, 32)).isZero();
+                assertThat(platform.status(0, SeamcallLeaf.SYS_INFO, key | pa, 1024, key | (TwoPackages.HOST + 0x1000), 32)).isZero();
             }
         }
     }
@@ -77,25 +77,25 @@ class PlatformVariantsTest {
     // KeyIDs
 
     @Test void aPlatformMayActivateUpTo2047KeyIds() {
-        try (var platform = withMsr(KEYID_PARTITIONING, 2016L << 32 | 31)) {
+        try (var platform = withMsr(KEYID_PARTITIONING, (2016L << 32) | 31)) {
             platform.initializeLps();
             platform.tdmrInfo(0, TwoPackages.TDMR, TwoPackages.GIB, 6 * TwoPackages.GIB);
             assertThat(platform.status(0, SeamcallLeaf.SYS_CONFIG, TwoPackages.HOST, 1, 2048))
                     .isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.R8));
-            assertThat(platform.status(0, SeamcallLeaf.SYS_CONFIG, TwoPackages.HOST, 1, 1L << 16 | 40))
+            assertThat(platform.status(0, SeamcallLeaf.SYS_CONFIG, TwoPackages.HOST, 1, (1L << 16) | 40))
                     .isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.R8));
             assertThat(platform.status(0, SeamcallLeaf.SYS_CONFIG, TwoPackages.HOST, 1, 2047)).isZero();
             assertThatThrownBy(() -> platform.call(0, SeamcallLeaf.SYS_KEY_CONFIG)).isInstanceOf(ModuleHalt.class)
                     .hasMessageContaining("KeyID 2047");
         }
-        try (var platform = withMsr(KEYID_PARTITIONING, 2017L << 32 | 31)) {
+        try (var platform = withMsr(KEYID_PARTITIONING, (2017L << 32) | 31)) {
             assertThat(platform.status(0, SeamcallLeaf.SYS_INIT))
                     .isEqualTo(TdxStatus.NUM_ACTIVATED_HKIDS_NOT_SUPPORTED.with(2048));
         }
     }
 
     @Test void flushedKeyIdsAboveSixtyThreeAreWrittenBackToo() {
-        try (var platform = withMsr(KEYID_PARTITIONING, 200L << 32 | 31)) {
+        try (var platform = withMsr(KEYID_PARTITIONING, (200L << 32) | 31)) {
             platform.makeReady();
             var keys = platform.module().keys;
             keys.state(100, KeyOwnership.State.FLUSHED);
@@ -108,7 +108,7 @@ class PlatformVariantsTest {
     }
 
     @Test void keyIdsElsewhereInTheAddressAreAClearFailure() {
-        try (var platform = withMsr(TME_ACTIVATE, 0xf_0007_6000_0003L & ~(0xfL << 32) | 7L << 32)) {
+        try (var platform = withMsr(TME_ACTIVATE, (0xf_0007_6000_0003L & ~(0xfL << 32)) | (7L << 32))) {
             platform.configure();
             assertThatThrownBy(() -> platform.call(0, SeamcallLeaf.SYS_KEY_CONFIG)).isInstanceOf(ModuleHalt.class)
                     .hasMessageContaining("address bits from 45 on");
@@ -120,18 +120,18 @@ class PlatformVariantsTest {
         "15,true,true", "0,false,false"})
     void theMemoryIsEncryptedWithOrWithoutIntegrity(long algorithms, boolean withIntegrity, boolean without) {
         long capability = 0x3f6_0000_0000L;
-        long activate = 6L << 32 | 3;
+        long activate = (6L << 32) | 3;
         for (boolean integrity : new boolean[] {true, false}) {
             boolean suitable = integrity ? withIntegrity : without;
             try (var platform = new TwoPackages(info(false, !integrity))) {
                 setMsr(platform, TME_CAPABILITY, capability | algorithms);
-                setMsr(platform, TME_ACTIVATE, activate | 15L << 48);
+                setMsr(platform, TME_ACTIVATE, activate | (15L << 48));
                 assertThat(platform.status(0, SeamcallLeaf.SYS_INIT))
                         .isEqualTo(suitable ? 0 : TdxStatus.INCORRECT_MSR_VALUE.with(TME_CAPABILITY));
             }
             try (var platform = new TwoPackages(info(false, !integrity))) {
                 setMsr(platform, TME_CAPABILITY, capability | 15);
-                setMsr(platform, TME_ACTIVATE, activate | algorithms << 48);
+                setMsr(platform, TME_ACTIVATE, activate | (algorithms << 48));
                 assertThat(platform.status(0, SeamcallLeaf.SYS_INIT))
                         .isEqualTo(suitable ? 0 : TdxStatus.INCORRECT_MSR_VALUE.with(TME_ACTIVATE));
             }
@@ -143,7 +143,7 @@ class PlatformVariantsTest {
     @Test void anSmrr2ThatIsNotSupportedIsLeftAlone() {
         for (boolean notSupported : new boolean[] {false, true}) {
             try (var platform = new TwoPackages(info(notSupported, false))) {
-                setMsr(platform, MTRRCAP, 0xdd20 | 1 << 13);
+                setMsr(platform, MTRRCAP, 0xdd20 | (1 << 13));
                 assertThat(platform.status(0, SeamcallLeaf.SYS_INIT))
                         .isEqualTo(notSupported ? 0 : TdxStatus.SMRR_NOT_LOCKED.with(1));
                 setMsr(platform, SMRR2_MASK, 1 << 10);
@@ -156,8 +156,8 @@ class PlatformVariantsTest {
     }
 
     @Test void eitherSmrrIsCheckedAgainstTheConvertibleMemory() {
-        try (var platform = withMsr(MTRRCAP, 0xdd20 | 1 << 13)) {
-            setMsr(platform, SMRR2_MASK, 0xffff_f000L | 3 << 10);
+        try (var platform = withMsr(MTRRCAP, 0xdd20 | (1 << 13))) {
+            setMsr(platform, SMRR2_MASK, 0xffff_f000L | (3 << 10));
             setMsr(platform, SMRR2_BASE, 0x6ffff000L);
             assertThat(platform.status(0, SeamcallLeaf.SYS_INIT)).isEqualTo(TdxStatus.SMRR_OVERLAPS_CMR.with(1));
             setMsr(platform, SMRR2_BASE, 0x70000000L);

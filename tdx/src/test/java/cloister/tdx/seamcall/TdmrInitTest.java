@@ -108,8 +108,8 @@ class TdmrInitTest {
         assertThat(step(0, TDMR).get(SeamRegs.RAX)).isZero();
     }
 
-    @ParameterizedTest @ValueSource(longs = {0, 1, TDMR + 0x1000, TDMR + GIB, TDMR | 1L << 46, TDMR | 40L << 46, TDMR | 1L << 52,
-        TDMR | 1L << 63, 6 * GIB, -1}) void onlyTheStartOfATdmrNamesIt(long pa) {
+    @ParameterizedTest @ValueSource(longs = {0, 1, TDMR + 0x1000, TDMR + GIB, TDMR | (1L << 46), TDMR | (40L << 46), TDMR | (1L << 52),
+        TDMR | (1L << 63), 6 * GIB, -1}) void onlyTheStartOfATdmrNamesIt(long pa) {
         var regs = step(0, pa);
         assertThat(regs.get(SeamRegs.RAX)).isEqualTo(TdxStatus.OPERAND_INVALID.with(OperandId.RCX));
         assertThat(regs.get(SeamRegs.RCX)).isEqualTo(pa);

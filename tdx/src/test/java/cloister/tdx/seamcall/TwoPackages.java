@@ -146,7 +146,7 @@ final class TwoPackages implements AutoCloseable {
         long at = HOST + 0x1000 + 512L * index;
         memory.write(HOST + 8L * index, 8, at);
         long entries4k = size >> 12;
-        long[] fields = {base, size, pamt, 0x1000, pamt + 0x1000, entries4k * 16 >> 9 | 0x1000, pamt + 0x10_0000, entries4k * 16};
+        long[] fields = {base, size, pamt, 0x1000, pamt + 0x1000, ((entries4k * 16) >> 9) | 0x1000, pamt + 0x10_0000, entries4k * 16};
         for (int i = 0; i < fields.length; i++) {
             memory.write(at + 8L * i, 8, fields[i]);
         }
