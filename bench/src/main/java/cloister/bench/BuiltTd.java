@@ -15,6 +15,7 @@ import cloister.spec.tdx.TdParams;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
+import java.util.Locale;
 import java.util.Random;
 
 /// A trust domain on a platform of its own, built by the SEAMCALLs that KVM makes, in KVM's order. Every SEAMCALL goes through a
@@ -46,7 +47,7 @@ final class BuiltTd implements AutoCloseable {
 
     private static void check(String leaf, long status) {
         if (status != 0) {
-            throw new IllegalStateException("%s: 0x%x".formatted(leaf, status));
+            throw new IllegalStateException(String.format(Locale.ROOT, "%s: 0x%x", leaf, status));
         }
     }
 
@@ -147,7 +148,7 @@ final class BuiltTd implements AutoCloseable {
         out.clear();
         long status = seam.vpEnter(host.processors().getFirst(), tdvpr, out);
         if ((int) status != ExitReason.TDCALL) {
-            throw new IllegalStateException("TDH.VP.ENTER: 0x%x, qualification 0x%x, GPA 0x%x".formatted(status,
+            throw new IllegalStateException(String.format(Locale.ROOT, "TDH.VP.ENTER: 0x%x, qualification 0x%x, GPA 0x%x", status,
                     out.get(SeamRegs.RCX), out.get(SeamRegs.R8)));
         }
         return out.get(SeamRegs.R11);

@@ -7,6 +7,7 @@ import java.io.UncheckedIOException;
 import java.lang.classfile.Attributes;
 import java.lang.classfile.ClassFile;
 import java.lang.classfile.attribute.CodeAttribute;
+import java.lang.classfile.instruction.InvokeInstruction;
 import java.lang.classfile.instruction.LookupSwitchInstruction;
 import java.lang.classfile.instruction.TableSwitchInstruction;
 import java.lang.reflect.AccessFlag;
@@ -144,6 +145,37 @@ class TidyTest {
                             model.thisClass().asInternalName() + "." + field.fieldName().stringValue()));
         }
         assertThat(mutable).as("static fields that are not final").isEmpty();
+    }
+
+    /// What the program writes and reads must not depend on the language of the machine: Turkish has another lower case of I,
+    /// Arabic other digits.
+    @Test void noTextDependsOnTheLanguageOfTheMachine() throws IOException {
+        var dependent = new ArrayList<String>();
+        for (var file : classFiles()) {
+            var model = ClassFile.of().parse(file);
+            for (var method : model.methods()) {
+                method.findAttribute(Attributes.code()).ifPresent(code -> code.elementStream().forEach(element -> {
+                    if (element instanceof InvokeInstruction call && takesTheDefaultLocale(call)) {
+                        dependent.add(model.thisClass().asInternalName() + "." + method.methodName().stringValue() + " calls "
+                                + call.name().stringValue());
+                    }
+                }));
+            }
+        }
+        assertThat(dependent).as("calls without a Locale: write Locale.ROOT").isEmpty();
+    }
+
+    private static boolean takesTheDefaultLocale(InvokeInstruction call) {
+        String owner = call.owner().asInternalName();
+        boolean given = call.type().stringValue().contains("Ljava/util/Locale;");
+        return !given && switch (call.name().stringValue()) {
+            case "formatted", "toUpperCase", "toLowerCase" -> owner.equals("java/lang/String");
+            case "format", "printf" -> Set.of("java/lang/String", "java/io/PrintStream", "java/io/PrintWriter", "java/util/Formatter")
+                    .contains(owner);
+            case "<init>" -> owner.equals("java/util/Formatter") || owner.equals("java/text/DecimalFormat")
+                    || owner.equals("java/util/Scanner");
+            default -> false;
+        };
     }
 
     private static Stream<String> matches(Pattern pattern, Path file) {

@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
@@ -51,7 +52,7 @@ final class FuzzCommand {
         long[] next = {PROGRESS};
         var finding = fuzz.run(calls, done -> {
             if (done >= next[0]) {
-                System.out.printf("%d calls, %.0f per second%n", done, done / ((System.nanoTime() - start) / 1e9));
+                System.out.printf(Locale.ROOT, "%d calls, %.0f per second%n", done, done / ((System.nanoTime() - start) / 1e9));
                 next[0] = done + PROGRESS;
             }
         });
@@ -59,13 +60,13 @@ final class FuzzCommand {
             System.out.print(fuzz.coverage());
         }
         if (finding == null) {
-            System.out.printf("Seed %d, %d calls: every invariant held.%n", seed, calls);
+            System.out.printf(Locale.ROOT, "Seed %d, %d calls: every invariant held.%n", seed, calls);
             return ExitCode.SUCCESS.code();
         }
         List<String> lines = new ArrayList<>(List.of("# seed " + seed + ", call " + finding.call(), "# " + finding.message()));
         lines.addAll(finding.sequence());
         Files.write(out, lines);
-        System.out.printf("Seed %d, call %d: %s%n%d lines that show it: %s (cloister fuzz module --replay %s)%n", seed,
+        System.out.printf(Locale.ROOT, "Seed %d, call %d: %s%n%d lines that show it: %s (cloister fuzz module --replay %s)%n", seed,
                 finding.call(), finding.message(), finding.sequence().size(), out, out);
         return DEFECT;
     }

@@ -20,6 +20,7 @@ import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -208,7 +209,7 @@ final class RunCommand implements Callable<Integer> {
     private byte[] read(Path file, String what) {
         try {
             if (Files.isRegularFile(file) && Files.size(file) > memory) {
-                throw UserError.badInput("%s: %s has %d MiB, more than the guest's %d MiB: raise --memory".formatted(
+                throw UserError.badInput(String.format(Locale.ROOT, "%s: %s has %d MiB, more than the guest's %d MiB: raise --memory",
                         what.replace("--", ""), file, Files.size(file) >> 20, memory >> 20));
             }
             return Files.readAllBytes(file);

@@ -24,6 +24,7 @@ import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.stream.StreamSupport;
 
@@ -123,10 +124,10 @@ final class SnapshotJson {
             for (var field : fields.fields()) {
                 String format = "0x%0" + DIGITS_PER_BYTE * field.elementBytes() + "x";
                 if (field.values().size() == 1) {
-                    object.addProperty(field.name(), format.formatted(field.values().getFirst()));
+                    object.addProperty(field.name(), String.format(Locale.ROOT, format, field.values().getFirst()));
                 } else {
                     var array = new JsonArray();
-                    field.values().forEach(v -> array.add(new JsonPrimitive(format.formatted(v))));
+                    field.values().forEach(v -> array.add(new JsonPrimitive(String.format(Locale.ROOT, format, v))));
                     object.add(field.name(), array);
                 }
             }

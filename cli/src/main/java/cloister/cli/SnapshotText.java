@@ -86,9 +86,9 @@ final class SnapshotText {
     private void processor(LpSnapshot lp) {
         line("LP%-3d package %d, %s%s%s%s", lp.lp(), lp.packageId(), lp.initialized() ? "initialised" : "not initialised",
                 lp.function().isEmpty() ? ", outside the module" : ", in " + lp.function(),
-                lp.tdvpr() == 0 ? "" : ", runs TDVPR %012x of TDR %012x%s".formatted(lp.tdvpr(), lp.tdr(), lp.vm() == 0 ? "" : " VM "
-                        + lp.vm()),
-                lp.lastTdvpr() == -1 ? "" : ", last TDVPR %012x".formatted(lp.lastTdvpr()));
+                lp.tdvpr() == 0 ? "" : String.format(Locale.ROOT, ", runs TDVPR %012x of TDR %012x%s", lp.tdvpr(),
+                        lp.tdr(), lp.vm() == 0 ? "" : " VM " + lp.vm()),
+                lp.lastTdvpr() == -1 ? "" : String.format(Locale.ROOT, ", last TDVPR %012x", lp.lastTdvpr()));
     }
 
     private void packageCycle(PackageSnapshot one) {
@@ -100,9 +100,9 @@ final class SnapshotText {
     }
 
     private void keyIds(KeyIdRange range) {
-        line("KOT    KeyID %s %s", range.first() == range.last() ? "%-6d".formatted(range.first())
-                : "%-6s".formatted(range.first() + "-" + range.last()), range.writeBackPackages() == 0 ? range.state()
-                : "%-8s not written back by packages %s".formatted(range.state(), packages(range.writeBackPackages())));
+        line("KOT    KeyID %s %s", range.first() == range.last() ? String.format(Locale.ROOT, "%-6d", range.first())
+                : String.format(Locale.ROOT, "%-6s", range.first() + "-" + range.last()), range.writeBackPackages() == 0 ? range.state()
+                : String.format(Locale.ROOT, "%-8s not written back by packages %s", range.state(), packages(range.writeBackPackages())));
     }
 
     private static String packages(int bitmap) {
@@ -125,8 +125,8 @@ final class SnapshotText {
         line("PAMT ranges");
         for (var range : ranges) {
             line("PAMT   %012x-%012x %10d KiB %s %-8s%s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
-                    range.pageSize(), range.type(), range.owner() == 0 ? "" : " TDR %012x".formatted(range.owner()),
-                    range.bepoch() == 0 ? "" : " BEPOCH %x".formatted(range.bepoch()), lock(range.lock()));
+                    range.pageSize(), range.type(), range.owner() == 0 ? "" : String.format(Locale.ROOT, " TDR %012x", range.owner()),
+                    range.bepoch() == 0 ? "" : String.format(Locale.ROOT, " BEPOCH %x", range.bepoch()), lock(range.lock()));
         }
     }
 
@@ -176,8 +176,9 @@ final class SnapshotText {
         for (var range : table.entries()) {
             long count = (range.end() - range.gpa()) / table.entryBytes();
             line("%s%s%-4s %012x-%012x %-12s %s %s%s%s%s", name, "  ".repeat(depth), table.level(), range.gpa(), range.end(), range.state(),
-                    range.access(), range.hpa() == 0 ? "" : "-> %012x".formatted(range.hpa()), range.step() < 0 ? " falling" : "",
-                    count == 1 ? "" : " (%d entries)".formatted(count), lock(range.lock()));
+                    range.access(), range.hpa() == 0 ? "" : String.format(Locale.ROOT, "-> %012x", range.hpa()),
+                    range.step() < 0 ? " falling" : "",
+                    count == 1 ? "" : String.format(Locale.ROOT, " (%d entries)", count), lock(range.lock()));
             if (range.table() != null) {
                 table(name, range.table(), depth + 1);
             }
@@ -221,9 +222,9 @@ final class SnapshotText {
                 run++;
             }
             if (written > 0) {
-                words.append(written % VALUES_PER_LINE == 0 ? "\n" + ("%-" + column + "s").formatted(name) : " ");
+                words.append(written % VALUES_PER_LINE == 0 ? "\n" + String.format(Locale.ROOT, "%-" + column + "s", name) : " ");
             }
-            words.append(format.formatted(values.get(i)));
+            words.append(String.format(Locale.ROOT, format, values.get(i)));
             if (run > i + 1) {
                 words.append('*').append(run - i);
             }

@@ -8,6 +8,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.EnumSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 
 /// Writes what `--trace` asked for, one line per event.
@@ -41,7 +42,7 @@ final class Tracer implements MachineObserver, AutoCloseable {
     }
 
     @Override public void event(Kind kind, int processor, long ticks, String text) {
-        out.printf("%,d %s %d: %s%n", ticks, TraceKind.of(kind), processor, text);
+        out.printf(Locale.ROOT, "%,d %s %d: %s%n", ticks, TraceKind.of(kind), processor, text);
     }
 
     @Override public void close() {

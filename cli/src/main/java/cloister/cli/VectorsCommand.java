@@ -5,6 +5,7 @@ import cloister.tdx.vectors.VectorSet;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -46,7 +47,7 @@ final class VectorsCommand implements Callable<Integer> {
     }
 
     private static void table(VectorSet vectors, List<Outcome> outcomes) {
-        System.out.printf("%-62s %9s %8s %8s %7s%n", "family", "scenarios", "steps", "passed", "failed");
+        System.out.printf(Locale.ROOT, "%-62s %9s %8s %8s %7s%n", "family", "scenarios", "steps", "passed", "failed");
         vectors.families().forEach((family, about) -> row(abbreviate(family + "  " + about),
                 outcomes.stream().filter(o -> o.scenario().family().equals(family)).toList()));
         row("all", outcomes);
@@ -58,7 +59,7 @@ final class VectorsCommand implements Callable<Integer> {
 
     private static void row(String name, List<Outcome> outcomes) {
         int passed = (int) outcomes.stream().filter(Outcome::passed).count();
-        System.out.printf(ROW, name, outcomes.size(), outcomes.stream().mapToInt(Outcome::steps).sum(), passed,
+        System.out.printf(Locale.ROOT, ROW, name, outcomes.size(), outcomes.stream().mapToInt(Outcome::steps).sum(), passed,
                 outcomes.size() - passed);
     }
 

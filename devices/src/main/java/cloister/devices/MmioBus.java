@@ -1,5 +1,6 @@
 package cloister.devices;
 
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 
@@ -16,7 +17,7 @@ public final class MmioBus {
     public void claim(long firstGpa, long bytes, MmioDevice device) {
         var before = claims.floorEntry(firstGpa + bytes - 1);
         if (before != null && before.getKey() + before.getValue().bytes() > firstGpa) {
-            throw new IllegalStateException("address 0x%x is claimed twice".formatted(firstGpa));
+            throw new IllegalStateException(String.format(Locale.ROOT, "address 0x%x is claimed twice", firstGpa));
         }
         claims.put(firstGpa, new Claim(bytes, device));
     }

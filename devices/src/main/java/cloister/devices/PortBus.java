@@ -1,5 +1,7 @@
 package cloister.devices;
 
+import java.util.Locale;
+
 /// I/O port space. An access that no device claims reads as all ones; an access that straddles devices goes
 /// byte by byte, as a bus with 8-bit devices does it.
 public final class PortBus {
@@ -12,7 +14,7 @@ public final class PortBus {
     public void claim(int first, int count, PortDevice device) {
         for (int port = first; port < first + count; port++) {
             if (claims[port] != null) {
-                throw new IllegalStateException("port 0x%x is claimed twice".formatted(port));
+                throw new IllegalStateException(String.format(Locale.ROOT, "port 0x%x is claimed twice", port));
             }
             claims[port] = device;
         }

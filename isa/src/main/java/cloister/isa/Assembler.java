@@ -8,6 +8,7 @@ import cloister.isa.Operand.Target;
 import java.nio.charset.StandardCharsets;
 import java.util.EnumMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.stream.Collectors;
 
@@ -86,7 +87,7 @@ public final class Assembler {
     public Assembler padTo(long address, int filler) {
         long count = address - buffer.address();
         if (count < 0) {
-            throw new IllegalStateException("already at 0x%x, past 0x%x".formatted(buffer.address(), address));
+            throw new IllegalStateException(String.format(Locale.ROOT, "already at 0x%x, past 0x%x", buffer.address(), address));
         }
         for (long i = 0; i < count; i++) {
             buffer.put(filler);
@@ -210,8 +211,8 @@ public final class Assembler {
             }
         }
         if (best == null || ambiguous) {
-            throw new IllegalArgumentException((best == null ? "no encoding in %s for %s %s" : "open memory size in %s: %s %s")
-                .formatted(mode, op, List.of(operands)));
+            throw new IllegalArgumentException(String.format(Locale.ROOT,
+                    best == null ? "no encoding in %s for %s %s" : "open memory size in %s: %s %s", mode, op, List.of(operands)));
         }
         best.appendTo(buffer);
         lock = false;

@@ -3,6 +3,7 @@ package cloister.isa;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 
 /// Bytes under assembly, with an address for each and places to be filled in when labels are known.
 final class CodeBuffer {
@@ -70,7 +71,8 @@ final class CodeBuffer {
         for (Fixup fixup : fixups) {
             long value = fixup.label.address() + fixup.addend - (fixup.relative ? fixup.relativeTo : 0);
             if (!fits(value, fixup.size, fixup.relative)) {
-                throw new IllegalStateException("label address 0x%x does not fit in %d bytes".formatted(value, fixup.size));
+                throw new IllegalStateException(String.format(Locale.ROOT, "label address 0x%x does not fit in %d bytes",
+                        value, fixup.size));
             }
             for (int i = 0; i < fixup.size; i++) {
                 result[fixup.offset + i] = (byte) (value >> (8 * i));

@@ -11,6 +11,7 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
+import java.util.Locale;
 
 /// A logical processor in SEAM root mode, as the TDX module asks for it.
 final class SeamProcessor implements Processor {
@@ -63,7 +64,7 @@ final class SeamProcessor implements Processor {
         }
         var status = lp.enter(vmcs, !vmcs.launched());
         if (status != VmxStatus.SUCCEED) {
-            throw new IllegalStateException("TD VM entry refused on LP %d: VM-instruction error %d".formatted(lp.index(),
+            throw new IllegalStateException(String.format(Locale.ROOT, "TD VM entry refused on LP %d: VM-instruction error %d", lp.index(),
                     vmcs.read(VmcsField.VM_INSTRUCTION_ERROR)));
         }
     }

@@ -3,6 +3,7 @@ package cloister.silicon;
 import cloister.isa.CodeMode;
 import java.util.HexFormat;
 import java.util.List;
+import java.util.Locale;
 
 /// One instruction (or a straight sequence) and the state it starts from: the state of `seed` with `changes`.
 ///
@@ -60,6 +61,6 @@ record Case(CodeMode mode, byte[] code, int slot, long seed, List<Change> change
     }
 
     @Override public String toString() {
-        return "%s %s slot %d seed %x %s".formatted(mode, HexFormat.of().formatHex(code), slot, seed, changes);
+        return String.format(Locale.ROOT, "%s %s slot %d seed %x %s", mode, HexFormat.of().formatHex(code), slot, seed, changes);
     }
 }

@@ -8,6 +8,7 @@ import cloister.isa.Disassembler;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import java.util.HexFormat;
+import java.util.Locale;
 
 /// Compares what the model did with what silicon did, without what is undefined.
 final class Comparison {
@@ -52,7 +53,7 @@ final class Comparison {
     }
 
     private String describe() {
-        return "%s %s  %s (slot %d seed %x %s)%s".formatted(c.mode(), HexFormat.of().formatHex(c.code()),
+        return String.format(Locale.ROOT, "%s %s  %s (slot %d seed %x %s)%s", c.mode(), HexFormat.of().formatHex(c.code()),
             text(), c.slot(), c.seed(), c.changes(), differences);
     }
 

@@ -88,7 +88,8 @@ public final class SiliconTester {
                 }
             }
             run.flush();
-            System.out.printf("%d forms (%d without a case), %d cases, %d lost, %d different: %s%n", forms, without, run.cases, run.lost,
+            System.out.printf(Locale.ROOT,
+                    "%d forms (%d without a case), %d cases, %d lost, %d different: %s%n", forms, without, run.cases, run.lost,
                 run.different, run.failures);
             return run.different == 0;
         }

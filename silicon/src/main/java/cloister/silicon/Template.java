@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /// The fixed part of one instruction form: prefixes, opcode, and whether the operand in ModRM is in memory.
@@ -109,7 +110,7 @@ record Template(CodeMode mode, byte[] start, int modRm, String form) {
             case PCMPESTRI, PCMPESTRM, FXSAVE, FXRSTOR, XSAVE, XSAVEC, XRSTOR -> i.prefixes & Instruction.PREFIX_REX_W;
             default -> 0;
         };
-        return "%s %s%d %s%d %s%d %d %d %d %d".formatted(i.op, i.kind0, i.size0, i.kind1, i.size1, i.kind2, i.size2,
+        return String.format(Locale.ROOT, "%s %s%d %s%d %s%d %d %d %d %d", i.op, i.kind0, i.size0, i.kind1, i.size1, i.kind2, i.size2,
             i.operandSize, i.cc, prefixes, wide);
     }
 }

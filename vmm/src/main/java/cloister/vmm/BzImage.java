@@ -3,6 +3,7 @@ package cloister.vmm;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.Locale;
 
 /// A Linux bzImage: its setup header, checked, and its protected-mode part. [LINUX Documentation/arch/x86/boot.rst]
 final class BzImage {
@@ -46,8 +47,8 @@ final class BzImage {
         }
         int protocol = header.getShort(VERSION) & 0xffff;
         if (protocol < OLDEST_PROTOCOL) {
-            throw reject("speaks boot protocol %d.%02d, too old: use Linux 5.0 or later (protocol 2.14)"
-                    .formatted(protocol >> 8, protocol & 0xff));
+            throw reject(String.format(Locale.ROOT, "speaks boot protocol %d.%02d, too old: use Linux 5.0 or later (protocol 2.14)",
+                    protocol >> 8, protocol & 0xff));
         }
         if ((header.get(LOAD_FLAGS) & LOADED_HIGH) == 0 || (header.getShort(XLOADFLAGS) & KERNEL_64) == 0) {
             throw reject("has no 64-bit entry point: use an x86-64 kernel");
@@ -56,8 +57,8 @@ final class BzImage {
         protectedModeStart = ((setupSectors == 0 ? 4 : setupSectors) + 1) * SECTOR;
         long declared = (header.getInt(0x1f4) & 0xffff_ffffL) * 16;
         if (protectedModeStart + declared > image.length) {
-            throw reject("is truncated: %d bytes of %d are there; get it again"
-                    .formatted(image.length, protectedModeStart + declared));
+            throw reject(String.format(Locale.ROOT, "is truncated: %d bytes of %d are there; get it again",
+                    image.length, protectedModeStart + declared));
         }
     }
 

@@ -3,6 +3,7 @@ package cloister.vmm;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashSet;
+import java.util.Locale;
 import java.util.Set;
 
 /// Writes the "newc" cpio format that the kernel unpacks as initramfs.
@@ -73,7 +74,7 @@ final class CpioWriter {
         int[] fields = {inode++, mode, 0, 0, links, 0, content.length, 0, 0, major, minor, nameBytes.length, 0};
         var header = new StringBuilder("070701");
         for (int field : fields) {
-            header.append("%08X".formatted(field));
+            header.append(String.format(Locale.ROOT, "%08X", field));
         }
         out.writeBytes(header.toString().getBytes(StandardCharsets.US_ASCII));
         out.writeBytes(nameBytes);

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Locale;
 
 /// What is in memory when the guest starts: page-aligned chunks in order of address.
 final class GuestImage {
@@ -29,8 +30,8 @@ final class GuestImage {
         byte[] line = (config.commandLine + '\0').getBytes(StandardCharsets.UTF_8);
         int longest = Math.min(kernel.longestCommandLine(), GuestLayout.COMMAND_LINE_ROOM - 1);
         if (line.length - 1 > longest) {
-            throw UserError.usage("command line of %d bytes is too long for this kernel: use at most %d"
-                    .formatted(line.length - 1, longest));
+            throw UserError.usage(String.format(Locale.ROOT, "command line of %d bytes is too long for this kernel: use at most %d",
+                    line.length - 1, longest));
         }
         var image = new GuestImage();
         image.entryGpa = kernelGpa + kernel.entryOffset();

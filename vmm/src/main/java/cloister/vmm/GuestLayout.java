@@ -1,5 +1,7 @@
 package cloister.vmm;
 
+import java.util.Locale;
+
 /// Where things are in guest-physical memory, and the memory map that the kernel is told. The same for trust
 /// domains and ordinary VMs, except that only a TD has firmware.
 ///
@@ -58,9 +60,10 @@ final class GuestLayout {
         long gpa = (top - bytes) & -PAGE;
         long kernelEnd = kernelGpa(kernel) + kernel.initSize();
         if (gpa < kernelEnd) {
-            throw UserError.badInput(("initrd of %d MiB does not fit: the kernel needs memory up to %d MiB and %d MiB are "
-                    + "usable; give the guest more memory or a smaller initrd")
-                    .formatted((bytes >> 20) + 1, (kernelEnd >> 20) + 1, top >> 20));
+            throw UserError.badInput(String.format(Locale.ROOT,
+                    "initrd of %d MiB does not fit: the kernel needs memory up to %d MiB and %d MiB are "
+                    + "usable; give the guest more memory or a smaller initrd",
+                    (bytes >> 20) + 1, (kernelEnd >> 20) + 1, top >> 20));
         }
         return gpa;
     }
@@ -72,8 +75,8 @@ final class GuestLayout {
         long gpa = Math.max(kernel.preferredGpa(), HIGH_LOADING_START);
         long end = gpa + kernel.initSize();
         if (end > lowEnd()) {
-            throw UserError.usage("memory of %d MiB is too little for this kernel: it needs at least %d MiB"
-                    .formatted(memoryBytes >> 20, ((end + (16 << 20) - 1) >> 24) * 16));
+            throw UserError.usage(String.format(Locale.ROOT, "memory of %d MiB is too little for this kernel: it needs at least %d MiB",
+                    memoryBytes >> 20, ((end + (16 << 20) - 1) >> 24) * 16));
         }
         return gpa;
     }

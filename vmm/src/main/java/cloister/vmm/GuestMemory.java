@@ -7,6 +7,7 @@ import cloister.kvm.UserMemoryRegion;
 import cloister.spec.kvm.KvmAbi;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /// The guest's memory slots. A trust domain's slots have two sides: a guest_memfd for what is private and anonymous
 /// memory for what is shared; a page uses one of them at a time, and conversion gives the other one's page back.
@@ -45,7 +46,7 @@ final class GuestMemory {
     void write(long gpa, byte[] bytes) {
         var slot = slot(gpa);
         if (slot == null || gpa + bytes.length > slot.gpa + slot.bytes) {
-            throw new IllegalArgumentException("no memory at 0x%x for %d bytes".formatted(gpa, bytes.length));
+            throw new IllegalArgumentException(String.format(Locale.ROOT, "no memory at 0x%x for %d bytes", gpa, bytes.length));
         }
         user.write(slot.userAddress + gpa - slot.gpa, bytes, 0, bytes.length);
     }

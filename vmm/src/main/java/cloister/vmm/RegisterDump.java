@@ -3,6 +3,7 @@ package cloister.vmm;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmSegment;
 import cloister.kvm.KvmVcpu;
+import java.util.Locale;
 
 /// Shows a vCPU's registers to a developer, as far as the uAPI gives them: not those of a trust domain.
 final class RegisterDump {
@@ -13,7 +14,7 @@ final class RegisterDump {
         try {
             var r = vcpu.getRegs();
             var s = vcpu.getSregs();
-            return """
+            return String.format(Locale.ROOT, """
                     vCPU %d
                     RIP %016x RFLAGS %016x
                     RAX %016x RBX %016x RCX %016x RDX %016x
@@ -24,7 +25,7 @@ final class RegisterDump {
                     CR8 %x EFER %x APIC_BASE %x GDT %016x+%x IDT %016x+%x
                     CS %s SS %s DS %s ES %s
                     FS %s GS %s TR %s LDT %s
-                    """.formatted(vcpu.id(), r.rip, r.rflags, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
+                    """, vcpu.id(), r.rip, r.rflags, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
                     r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, s.cr0, s.cr2, s.cr3, s.cr4, s.cr8, s.efer, s.apicBase,
                     s.gdtBase, s.gdtLimit, s.idtBase, s.idtLimit, segment(s.cs), segment(s.ss), segment(s.ds), segment(s.es),
                     segment(s.fs), segment(s.gs), segment(s.tr), segment(s.ldt));
@@ -34,6 +35,6 @@ final class RegisterDump {
     }
 
     private static String segment(KvmSegment segment) {
-        return "%04x:%x/%x/%x".formatted(segment.selector(), segment.base(), segment.limit(), segment.accessRights());
+        return String.format(Locale.ROOT, "%04x:%x/%x/%x", segment.selector(), segment.base(), segment.limit(), segment.accessRights());
     }
 }

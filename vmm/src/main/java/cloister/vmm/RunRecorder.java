@@ -11,6 +11,7 @@ import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.vmm.MachineObserver.Kind;
 import java.util.EnumSet;
+import java.util.Locale;
 
 /// Hashes all VM exits and SEAMCALLs of a run, so that two runs can be compared by one number (FNV-1a over words), and
 /// writes the trace that the observer asked for.
@@ -39,10 +40,10 @@ final class RunRecorder implements PlatformObserver {
         add(vmcs.read(VmcsField.EXIT_QUALIFICATION));
         add(vmcs.read(VmcsField.GUEST_RIP));
         if (wanted.contains(Kind.VM_EXIT)) {
-            observer.event(Kind.VM_EXIT, lp.index(), now(lp), "%s rip %x qualification %x%s".formatted(
+            observer.event(Kind.VM_EXIT, lp.index(), now(lp), String.format(Locale.ROOT, "%s rip %x qualification %x%s",
                     ExitReason.name(reason), vmcs.read(VmcsField.GUEST_RIP), vmcs.read(VmcsField.EXIT_QUALIFICATION),
                     ExitReason.basic(reason) == ExitReason.EPT_VIOLATION
-                            ? " gpa %x".formatted(vmcs.read(VmcsField.GUEST_PHYSICAL_ADDRESS)) : ""));
+                            ? String.format(Locale.ROOT, " gpa %x", vmcs.read(VmcsField.GUEST_PHYSICAL_ADDRESS)) : ""));
         }
         if (ExitReason.basic(reason) == ExitReason.TDCALL && wanted.contains(Kind.TDCALL)) {
             tdcall(lp);
@@ -54,9 +55,9 @@ final class RunRecorder implements PlatformObserver {
         int number = (int) r[SeamRegs.RAX] & LEAF_MASK;
         var leaf = TdcallLeaf.of(number);
         String text = (leaf == null ? "TDCALL " + number : leaf.specificationName())
-                + " rcx %x rdx %x r8 %x".formatted(r[SeamRegs.RCX], r[SeamRegs.RDX], r[SeamRegs.R8]);
+                + String.format(Locale.ROOT, " rcx %x rdx %x r8 %x", r[SeamRegs.RCX], r[SeamRegs.RDX], r[SeamRegs.R8]);
         if (leaf == TdcallLeaf.VP_VMCALL) {
-            text = "TDG.VP.VMCALL r10 %x r11 %x r12 %x r13 %x r14 %x r15 %x".formatted(r[SeamRegs.R10], r[SeamRegs.R11],
+            text = String.format(Locale.ROOT, "TDG.VP.VMCALL r10 %x r11 %x r12 %x r13 %x r14 %x r15 %x", r[SeamRegs.R10], r[SeamRegs.R11],
                     r[SeamRegs.R12], r[SeamRegs.R13], r[SeamRegs.R14], r[SeamRegs.R15]);
         }
         observer.event(Kind.TDCALL, lp.index(), now(lp), text);
@@ -65,8 +66,9 @@ final class RunRecorder implements PlatformObserver {
     @Override public void seamcallEntry(LogicalProcessor lp, SeamRegs regs) {
         addAll(regs);
         if (wanted.contains(Kind.SEAMCALL)) {
-            observer.event(Kind.SEAMCALL, lp.index(), now(lp), name(regs.get(SeamRegs.RAX)) + " rcx %x rdx %x r8 %x r9 %x"
-                    .formatted(regs.get(SeamRegs.RCX), regs.get(SeamRegs.RDX), regs.get(SeamRegs.R8), regs.get(SeamRegs.R9)));
+            observer.event(Kind.SEAMCALL, lp.index(), now(lp), name(regs.get(SeamRegs.RAX))
+                    + String.format(Locale.ROOT, " rcx %x rdx %x r8 %x r9 %x",
+                    regs.get(SeamRegs.RCX), regs.get(SeamRegs.RDX), regs.get(SeamRegs.R8), regs.get(SeamRegs.R9)));
         }
     }
 
@@ -78,7 +80,7 @@ final class RunRecorder implements PlatformObserver {
         if (wanted.contains(kind)) {
             long raw = regs.get(SeamRegs.RAX);
             var status = TdxStatus.of(raw);
-            observer.event(kind, lp.index(), now(lp), "%s = %x%s rcx %x rdx %x r8 %x".formatted(name(leaf), raw,
+            observer.event(kind, lp.index(), now(lp), String.format(Locale.ROOT, "%s = %x%s rcx %x rdx %x r8 %x", name(leaf), raw,
                     status == null ? "" : " " + status, regs.get(SeamRegs.RCX), regs.get(SeamRegs.RDX), regs.get(SeamRegs.R8)));
         }
     }

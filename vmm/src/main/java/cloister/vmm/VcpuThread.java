@@ -8,6 +8,7 @@ import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.Locale;
 
 /// The loop of one vCPU's host thread: runs it and answers its exits.
 final class VcpuThread implements Runnable {
@@ -60,7 +61,7 @@ final class VcpuThread implements Runnable {
             case KvmExit.InternalError(int suberror, String text) -> machine.end(new Outcome.InternalError(
                     "KVM internal error " + suberror + " on vCPU " + vcpu.id() + ": " + text + "\n" + RegisterDump.of(vcpu)));
             case KvmExit.FailEntry(long reason, int processor) -> machine.end(new Outcome.InternalError(
-                    "VM entry of vCPU %d failed on LP %d: 0x%x\n%s".formatted(vcpu.id(), processor, reason,
+                    String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
                             RegisterDump.of(vcpu))));
             case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
@@ -92,7 +93,7 @@ final class VcpuThread implements Runnable {
             }
         }
         if (traced) {
-            trace("IO", "%s 0x%x size %d count %d value 0x%x".formatted(io.out() ? "out" : "in",
+            trace("IO", String.format(Locale.ROOT, "%s 0x%x size %d count %d value 0x%x", io.out() ? "out" : "in",
                     io.port(), io.size(), io.count(), load(data, 0, io.size())));
         }
     }
@@ -105,13 +106,13 @@ final class VcpuThread implements Runnable {
             store(data, 0, mmio.length(), board.mmio.read(mmio.gpa(), mmio.length()));
         }
         if (traced) {
-            trace("MMIO", "%s 0x%x length %d value 0x%x".formatted(mmio.write() ? "write" : "read",
+            trace("MMIO", String.format(Locale.ROOT, "%s 0x%x length %d value 0x%x", mmio.write() ? "write" : "read",
                     mmio.gpa(), mmio.length(), load(data, 0, mmio.length())));
         }
     }
 
     private void map(KvmExit.MapGpaRange map) {
-        trace("HYPERCALL", "map 0x%x pages %d %s".formatted(map.gpa(), map.pages(),
+        trace("HYPERCALL", String.format(Locale.ROOT, "map 0x%x pages %d %s", map.gpa(), map.pages(),
                 map.toPrivate() ? "private" : "shared"));
         boolean done = memory.convert(map.gpa(), map.pages() * GuestLayout.PAGE, map.toPrivate());
         vcpu.kvmRun().ret = done ? 0 : Errno.EINVAL.number();
@@ -120,10 +121,11 @@ final class VcpuThread implements Runnable {
     /// The guest used a page as what it is not. As QEMU does, take the access as an implicit conversion.
     private void memoryFault(KvmExit.MemoryFault fault) {
         boolean wantsPrivate = (fault.flags() & KvmAbi.MEMORY_EXIT_FLAG_PRIVATE) != 0;
-        trace("MEMORY_FAULT", "0x%x size 0x%x %s".formatted(fault.gpa(), fault.size(),
+        trace("MEMORY_FAULT", String.format(Locale.ROOT, "0x%x size 0x%x %s", fault.gpa(), fault.size(),
                 wantsPrivate ? "private" : "shared"));
         if (!memory.convert(fault.gpa(), fault.size(), wantsPrivate)) {
-            machine.end(new Outcome.InternalError("vCPU %d used %s memory at 0x%x, where the machine has none\n%s".formatted(
+            machine.end(new Outcome.InternalError(String.format(Locale.ROOT,
+                    "vCPU %d used %s memory at 0x%x, where the machine has none\n%s",
                     vcpu.id(), wantsPrivate ? "private" : "shared", fault.gpa(), RegisterDump.of(vcpu))));
         }
     }
@@ -150,7 +152,7 @@ final class VcpuThread implements Runnable {
             text.append(new String(letters, StandardCharsets.ISO_8859_1));
         }
         String message = text.toString().replaceAll("[^\\x20-\\x7e]", " ").strip();
-        return "fatal error 0x%x reported by the TD%s".formatted(registers[12], message.isEmpty() ? "" : ": " + message);
+        return String.format(Locale.ROOT, "fatal error 0x%x reported by the TD%s", registers[12], message.isEmpty() ? "" : ": " + message);
     }
 
     private static long load(byte[] data, int at, int size) {

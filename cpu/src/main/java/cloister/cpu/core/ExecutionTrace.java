@@ -1,5 +1,7 @@
 package cloister.cpu.core;
 
+import java.util.Locale;
+
 /// The last places that execution went to, for finding out how a guest got where it is. Records every entry into a run of code:
 /// calls, returns, indirect jumps, jumps to another page, interrupts; not the jumps within a page.
 public final class ExecutionTrace {
@@ -27,7 +29,7 @@ public final class ExecutionTrace {
         var out = new StringBuilder();
         for (long i = Math.max(0, recorded - targets.length); i < recorded; i++) {
             int at = (int) i & (targets.length - 1);
-            out.append(String.format("%12d %016x%n", counts[at], targets[at]));
+            out.append(String.format(Locale.ROOT, "%12d %016x%n", counts[at], targets[at]));
         }
         return out.toString();
     }

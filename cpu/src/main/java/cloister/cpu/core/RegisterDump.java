@@ -1,5 +1,7 @@
 package cloister.cpu.core;
 
+import java.util.Locale;
+
 /// The register dump of messages and debuggers.
 final class RegisterDump {
     private static final String[] GPR = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
@@ -11,19 +13,19 @@ final class RegisterDump {
 
     static String of(Cpu cpu) {
         var out = new StringBuilder(1200);
-        out.append(String.format("RIP %016x  RFLAGS %08x  CPL %d  %s  retired %d%n",
+        out.append(String.format(Locale.ROOT, "RIP %016x  RFLAGS %08x  CPL %d  %s  retired %d%n",
                 cpu.rip, cpu.rflags(), cpu.cpl, cpu.codeMode, cpu.retired));
         for (int i = 0; i < 16; i++) {
-            out.append(String.format("%s %016x%s", GPR[i], cpu.r[i], i % 4 == 3 ? System.lineSeparator() : "  "));
+            out.append(String.format(Locale.ROOT, "%s %016x%s", GPR[i], cpu.r[i], i % 4 == 3 ? System.lineSeparator() : "  "));
         }
         for (int i = 0; i < 8; i++) {
-            out.append(String.format("%-4s %04x base %016x limit %08x ar %05x%s", SEGMENT[i], cpu.segSelector[i],
+            out.append(String.format(Locale.ROOT, "%-4s %04x base %016x limit %08x ar %05x%s", SEGMENT[i], cpu.segSelector[i],
                     cpu.segBase[i], cpu.segLimit[i], cpu.segAr[i], i % 2 == 1 ? System.lineSeparator() : "  "));
         }
-        out.append(String.format("GDTR %x/%x  IDTR %x/%x%n", cpu.gdtrBase, cpu.gdtrLimit, cpu.idtrBase, cpu.idtrLimit));
-        out.append(String.format("CR0 %x  CR2 %x  CR3 %x  CR4 %x  CR8 %x  EFER %x  XCR0 %x%n",
+        out.append(String.format(Locale.ROOT, "GDTR %x/%x  IDTR %x/%x%n", cpu.gdtrBase, cpu.gdtrLimit, cpu.idtrBase, cpu.idtrLimit));
+        out.append(String.format(Locale.ROOT, "CR0 %x  CR2 %x  CR3 %x  CR4 %x  CR8 %x  EFER %x  XCR0 %x%n",
                 cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4, cpu.cr8, cpu.efer, cpu.xcr0));
-        out.append(String.format("DR6 %x  DR7 %x  VPID %d  EPTP %x%n", cpu.dr6, cpu.dr7, cpu.vpid, cpu.eptp));
+        out.append(String.format(Locale.ROOT, "DR6 %x  DR7 %x  VPID %d  EPTP %x%n", cpu.dr6, cpu.dr7, cpu.vpid, cpu.eptp));
         if (cpu.trace != null) {
             out.append(cpu.trace);
         }

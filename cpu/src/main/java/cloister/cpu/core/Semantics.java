@@ -4,6 +4,7 @@ import cloister.cpu.fpu.FpuInstructions;
 import cloister.cpu.sys.SystemInstructions;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
+import java.util.Locale;
 
 /// Finds the slow method of every operation.
 final class Semantics {
@@ -54,7 +55,7 @@ final class Semantics {
     private static void missing(Cpu cpu, Instruction insn) {
         var bytes = new StringBuilder();
         for (byte b : insn.bytes) {
-            bytes.append(String.format("%02x ", b));
+            bytes.append(String.format(Locale.ROOT, "%02x ", b));
         }
         throw new ModelLimit("instruction not modelled: " + insn.op + " (" + bytes.toString().trim() + ")"
                 + System.lineSeparator() + cpu.dump());

@@ -4,6 +4,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.Locale;
 
 /// The XSAVE area: layout constants, and saving to and restoring from memory of the host program in standard and compacted
 /// format, as host software does with its own XSAVE, XSAVES, XRSTOR and XRSTORS. The guest's instructions are in
@@ -120,8 +121,8 @@ public final class XsaveArea {
     public static int restore(FpuState s, int pkru, long components, MemorySegment area) {
         boolean compacted = area.get(LONG, XCOMP_BV) < 0;
         if (!valid(area, SUPPORTED, compacted)) {
-            throw new IllegalArgumentException("malformed XSAVE area: XSTATE_BV %x, XCOMP_BV %x"
-                    .formatted(area.get(LONG, XSTATE_BV), area.get(LONG, XCOMP_BV)));
+            throw new IllegalArgumentException(String.format(Locale.ROOT, "malformed XSAVE area: XSTATE_BV %x, XCOMP_BV %x",
+                    area.get(LONG, XSTATE_BV), area.get(LONG, XCOMP_BV)));
         }
         long bv = area.get(LONG, XSTATE_BV);
         long[] image = s.image;
@@ -178,7 +179,7 @@ public final class XsaveArea {
             image[n] = area.get(LONG, 8L * n);
         }
         if (LegacyImage.mxcsrReserved(image)) {
-            throw new IllegalArgumentException("reserved bits in MXCSR %x".formatted((int) image[LegacyImage.MXCSR]));
+            throw new IllegalArgumentException(String.format(Locale.ROOT, "reserved bits in MXCSR %x", (int) image[LegacyImage.MXCSR]));
         }
         LegacyImage.loadX87(s, image, true);
         LegacyImage.loadMxcsr(s, image);

@@ -2,6 +2,7 @@ package cloister.cpu.vmx;
 
 import cloister.memory.PhysicalMemory;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
 
 /// All VMCS regions of the platform by physical address.
@@ -19,8 +20,8 @@ public final class VmcsRegions {
     public Vmcs activate(long hpa, int lp) {
         var vmcs = at(hpa);
         if (vmcs.activeOn != -1 && vmcs.activeOn != lp) {
-            throw new IllegalStateException("VMCS at 0x%x is active on LP %d and loaded on LP %d without VMCLEAR"
-                    .formatted(vmcs.pa(), vmcs.activeOn, lp));
+            throw new IllegalStateException(String.format(Locale.ROOT,
+                    "VMCS at 0x%x is active on LP %d and loaded on LP %d without VMCLEAR", vmcs.pa(), vmcs.activeOn, lp));
         }
         vmcs.activeOn = lp;
         return vmcs;

@@ -13,6 +13,7 @@ import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ApicRegister;
 import cloister.spec.x86.Rflags;
+import java.util.Locale;
 
 /// Carries out an instruction that accesses MMIO: moves, string moves and the arithmetic that drivers use on registers of
 /// devices. [LINUX x86_emulate_instruction]
@@ -65,7 +66,7 @@ final class MmioEmulator {
     private KvmExit refuse(Instruction insn, long gpa) {
         var bytes = new StringBuilder();
         for (byte b : insn.bytes) {
-            bytes.append(String.format("%02x ", b));
+            bytes.append(String.format(Locale.ROOT, "%02x ", b));
         }
         return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION, "cannot emulate " + insn.op + " (" + bytes
                 + ") on MMIO at 0x" + Long.toHexString(gpa) + ", RIP 0x" + Long.toHexString(vmcs.read(GUEST_RIP)));

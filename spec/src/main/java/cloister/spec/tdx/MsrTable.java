@@ -1,6 +1,7 @@
 package cloister.spec.tdx;
 
 import java.util.List;
+import java.util.Locale;
 
 /// MSR virtualisation: which accesses of a TD are native, and what the module does with the others. An MSR in no
 /// row raises #VE. [TDX-BASE "MSR Handling"]
@@ -33,11 +34,11 @@ public final class MsrTable {
     }
 
     private static Bit bit(String column) {
-        return Bit.valueOf(column.toUpperCase());
+        return Bit.valueOf(column.toUpperCase(Locale.ROOT));
     }
 
     private static Action action(String column) {
-        return column.equals("-") ? Action.NONE : Action.valueOf(column.replace('-', '_').toUpperCase());
+        return column.equals("-") ? Action.NONE : Action.valueOf(column.replace('-', '_').toUpperCase(Locale.ROOT));
     }
 
     /// All rows, ascending.

@@ -1,5 +1,7 @@
 package cloister.spec.tdx;
 
+import java.util.Locale;
+
 /// A raw completion status with its parts; keeps codes that it does not know.
 ///
 /// @param raw RAX as the TDX module returned it
@@ -21,6 +23,6 @@ public record TdxReturn(long raw) {
 
     @Override public String toString() {
         var status = status();
-        return (status == null ? "UNKNOWN" : status.name()) + String.format("(0x%016x)", raw);
+        return (status == null ? "UNKNOWN" : status.name()) + String.format(Locale.ROOT, "(0x%016x)", raw);
     }
 }

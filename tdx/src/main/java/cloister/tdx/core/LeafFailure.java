@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
 import cloister.spec.tdx.TdxStatus;
+import java.util.Locale;
 
 /// An interface function ends with a status other than success. Stackless: a host or guest causes it at will.
 public final class LeafFailure extends Exception {
@@ -26,6 +27,6 @@ public final class LeafFailure extends Exception {
     }
 
     @Override public String getMessage() {
-        return TdxStatus.of(status) + String.format(" 0x%016x", status);
+        return TdxStatus.of(status) + String.format(Locale.ROOT, " 0x%016x", status);
     }
 }

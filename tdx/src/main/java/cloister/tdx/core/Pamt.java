@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.TdxStatus;
+import java.util.Locale;
 
 /// The physical address metadata tables: three arrays per TDMR, walked from 1 GiB to 4 KiB. [TDX-BASE "PAMT"]
 public final class Pamt {
@@ -49,11 +50,11 @@ public final class Pamt {
     public PamtEntry implicit(long pa, int size) {
         var tdmr = covering(pa);
         if (tdmr == null) {
-            throw new ModuleHalt(String.format("no PAMT for page 0x%x", pa));
+            throw new ModuleHalt(String.format(Locale.ROOT, "no PAMT for page 0x%x", pa));
         }
         var entry = entry(tdmr, pa, size);
         if (entry.type() == PageType.NDA || entry.type() == PageType.RSVD) {
-            throw new ModuleHalt(String.format("page 0x%x in use is free in the PAMT", pa));
+            throw new ModuleHalt(String.format(Locale.ROOT, "page 0x%x in use is free in the PAMT", pa));
         }
         return entry;
     }

@@ -5,6 +5,7 @@ import cloister.tdx.inspect.Lock;
 import cloister.tdx.inspect.PamtRange;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 
 /// Reads the PAMT for a snapshot. Reads memory behind the keys: a destroyed entry must not end the observer.
 final class PamtInspection {
@@ -58,7 +59,7 @@ final class PamtInspection {
         }
         String lock = Inspection.hostPriorityLock((int) entry & 0xffff);
         if (!lock.equals(Lock.FREE)) {
-            upperLocks.add(new Lock("PAMT_%s[0x%x]".formatted(SIZES[level], pa), lock, List.of()));
+            upperLocks.add(new Lock(String.format(Locale.ROOT, "PAMT_%s[0x%x]", SIZES[level], pa), lock, List.of()));
         }
         long to = Math.min(limit, pa + Pamt.bytes(level));
         for (long at = pa; at < to; at += Pamt.bytes(level - 1)) {

@@ -10,6 +10,7 @@ import cloister.spec.tdx.CpuidTable;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
 import cloister.tdx.port.Processor;
+import java.util.Locale;
 
 /// TDH.SYS.INIT's examination of the platform: MSRs, CPUID, VMX capabilities, keys, memory ranges, in the module's order.
 public final class PlatformCheck {
@@ -332,7 +333,7 @@ public final class PlatformCheck {
         int mustBe1 = (int) msr;
         int mayBe1 = (int) (msr >>> 32);
         if ((mustBe1 & ~mayBe1) != 0) {
-            throw new ModuleHalt(String.format("VMX capability 0x%x contradicts itself", msr));
+            throw new ModuleHalt(String.format(Locale.ROOT, "VMX capability 0x%x contradicts itself", msr));
         }
         if ((mustBe1 & ~(init | unknown)) != 0 || (~mayBe1 & init) != 0 || ((mustBe1 | ~mayBe1) & variable) != 0) {
             return false;

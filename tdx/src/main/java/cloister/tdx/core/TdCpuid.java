@@ -5,6 +5,7 @@ import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
 import java.util.Arrays;
+import java.util.Locale;
 
 /// Computes the CPUID values that a TD sees, from native values, TD_PARAMS, ATTRIBUTES and XFAM. [TDX-BASE "CPUID
 /// Virtualization"]
@@ -138,7 +139,7 @@ final class TdCpuid {
             }
         }
         if (!reachedPlatform) {
-            throw new ModuleHalt(String.format("unknown processor 0x%x", config.platformFms));
+            throw new ModuleHalt(String.format(Locale.ROOT, "unknown processor 0x%x", config.platformFms));
         }
         return false;
     }

@@ -3,6 +3,7 @@ package cloister.tdx.exits;
 import cloister.spec.tdx.TdxStatus;
 import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.Transition;
+import java.util.Locale;
 
 /// VM exits for events that are not the guest's: exceptions, NMI, SMI, the notify window. All end as TD exits. [TDX-BASE
 /// "TD VM Exits"]
@@ -27,7 +28,7 @@ final class EventExit {
         if (nmi || exit.lp.tdcs.debug()) {
             return exit.toHost(TdxStatus.SUCCESS, exit.interruption);
         }
-        throw new ModuleHalt(String.format("exception exit 0x%x", exit.interruption));
+        throw new ModuleHalt(String.format(Locale.ROOT, "exception exit 0x%x", exit.interruption));
     }
 
     static Transition systemManagement(VmExit exit) {

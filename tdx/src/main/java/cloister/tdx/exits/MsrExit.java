@@ -7,6 +7,7 @@ import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.MsrAccess;
 import cloister.tdx.core.Tdcs;
+import java.util.Locale;
 
 /// RDMSR and WRMSR of a TD that exit: emulated, or #GP or #VE as the table says. [TDX-BASE "MSR Handling"]
 final class MsrExit {
@@ -54,13 +55,13 @@ final class MsrExit {
         }
         var bit = write ? row.writeBit() : row.readBit();
         if (MsrAccess.isNative(lp.module.config, lp.tdcs, bit, msr)) {
-            throw new ModuleHalt(String.format("exit for MSR 0x%x, which is native", msr));
+            throw new ModuleHalt(String.format(Locale.ROOT, "exit for MSR 0x%x, which is native", msr));
         }
         return switch (write ? row.writeAction() : row.readAction()) {
             case VE -> Outcome.VE;
             case GP -> Outcome.GP;
             case GP_OR_VE -> isEnumerated(lp.tdcs, msr) ? Outcome.VE : Outcome.GP;
-            default -> throw new ModuleHalt(String.format("no action for MSR 0x%x", msr));
+            default -> throw new ModuleHalt(String.format(Locale.ROOT, "no action for MSR 0x%x", msr));
         };
     }
 
@@ -71,7 +72,7 @@ final class MsrExit {
             case IA32_TME_CAPABILITY, IA32_TME_ACTIVATE, TME_EXCLUDE_MASK, TME_EXCLUDE_BASE -> Tdcs.TME;
             case IA32_MKTME_KEYID_PARTITIONING -> Tdcs.PCONFIG;
             case IA32_TSC_DEADLINE -> Tdcs.TSC_DEADLINE;
-            default -> throw new ModuleHalt(String.format("no feature for MSR 0x%x", msr));
+            default -> throw new ModuleHalt(String.format(Locale.ROOT, "no feature for MSR 0x%x", msr));
         });
     }
 }

@@ -9,6 +9,7 @@ import cloister.tdx.core.PlatformCheck;
 import cloister.tdx.core.TdMsr;
 import cloister.tdx.core.Tdcs;
 import cloister.tdx.exits.MsrExit.Outcome;
+import java.util.Locale;
 
 /// The MSRs that the module reads for a TD. [TDX-BASE "MSR Handling"]
 final class RdmsrExit {
@@ -54,7 +55,7 @@ final class RdmsrExit {
 
     private static void requireExit(boolean expected, int msr) {
         if (!expected) {
-            throw new ModuleHalt(String.format("unexpected exit for MSR 0x%x", msr));
+            throw new ModuleHalt(String.format(Locale.ROOT, "unexpected exit for MSR 0x%x", msr));
         }
     }
 

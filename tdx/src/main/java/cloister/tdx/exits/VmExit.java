@@ -11,6 +11,7 @@ import cloister.tdx.core.Tdcs;
 import cloister.tdx.core.Tdvps;
 import cloister.tdx.core.Transition;
 import cloister.tdx.tdcall.GuestCalls;
+import java.util.Locale;
 
 /// What the module does with a VM exit of a TD: what precedes and follows every one of them, and who handles which. [TDX-BASE
 /// "TD VM Exits"]
@@ -105,7 +106,7 @@ public final class VmExit {
         }
         lp.busLockPreempted |= (reason & ExitReason.BUS_LOCK_DETECTED) != 0;
         if (!lp.tdcs.debug() && (reason & UNEXPECTED) != 0) {
-            throw new ModuleHalt(String.format("VM exit reason 0x%x", reason));
+            throw new ModuleHalt(String.format(Locale.ROOT, "VM exit reason 0x%x", reason));
         }
         switch (new SingleStepFilter(lp).filter(basic, qualification, interruption)) {
             case WRONG_APIC_MODE -> throw toHost(TdxStatus.NON_RECOVERABLE_TD_WRONG_APIC_MODE, interruption);

@@ -4,6 +4,7 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import java.util.EnumMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 
@@ -59,8 +60,8 @@ final class FuzzCoverage {
         var text = new StringBuilder();
         counts.forEach((name, byStatus) -> {
             long calls = byStatus.values().stream().mapToLong(n -> n[0]).sum();
-            text.append(String.format("%-26s %8d calls%n", name, calls));
-            byStatus.forEach((status, n) -> text.append(String.format("    %-36s %8d%n", status, n[0])));
+            text.append(String.format(Locale.ROOT, "%-26s %8d calls%n", name, calls));
+            byStatus.forEach((status, n) -> text.append(String.format(Locale.ROOT, "    %-36s %8d%n", status, n[0])));
         });
         return text.toString();
     }

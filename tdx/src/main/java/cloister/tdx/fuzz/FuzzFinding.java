@@ -1,5 +1,7 @@
 package cloister.tdx.fuzz;
 
+import java.util.Locale;
+
 /// The module broke an invariant, or let an exception escape.
 final class FuzzFinding extends RuntimeException {
     private static final long serialVersionUID = 1L;
@@ -14,7 +16,7 @@ final class FuzzFinding extends RuntimeException {
 
     static void check(boolean holds, String format, Object... arguments) {
         if (!holds) {
-            throw new FuzzFinding(String.format(format, arguments));
+            throw new FuzzFinding(String.format(Locale.ROOT, format, arguments));
         }
     }
 }

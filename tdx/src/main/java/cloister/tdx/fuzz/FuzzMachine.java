@@ -21,6 +21,7 @@ import cloister.tdx.dispatch.SeamCore;
 import cloister.tdx.replay.RecordedProcessor;
 import cloister.tdx.replay.VectorPlatform;
 import java.util.Arrays;
+import java.util.Locale;
 
 /// The module on processors without a CPU, and the execution of fuzzed steps on it.
 final class FuzzMachine implements AutoCloseable, AccessObserver {
@@ -374,7 +375,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         long rax = regs[lp].get(SeamRegs.RAX);
         var status = TdxStatus.of(rax);
         if (status == null) {
-            throw new FuzzFinding(String.format("unknown completion status 0x%x", rax));
+            throw new FuzzFinding(String.format(Locale.ROOT, "unknown completion status 0x%x", rax));
         }
         return status;
     }
@@ -435,7 +436,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         }
         var status = TdxStatus.of(rax);
         if (status == null) {
-            throw new FuzzFinding(String.format("unknown completion status 0x%x of a TDCALL", rax));
+            throw new FuzzFinding(String.format(Locale.ROOT, "unknown completion status 0x%x of a TDCALL", rax));
         }
         coverage.guest(code, status);
     }
@@ -503,7 +504,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         System.arraycopy(operands, 0, all, 1, operands.length);
         begin(new FuzzStep(lp, FuzzStep.Kind.CALL, all), () -> call(doing[lp]));
         if (platform.cmrs() == 0 && regs[lp].get(SeamRegs.RAX) != 0) {
-            throw new FuzzFinding(String.format("bring-up: %s gives 0x%x", leaf, regs[lp].get(SeamRegs.RAX)));
+            throw new FuzzFinding(String.format(Locale.ROOT, "bring-up: %s gives 0x%x", leaf, regs[lp].get(SeamRegs.RAX)));
         }
     }
 

@@ -1,6 +1,7 @@
 package cloister.tdx.vectors;
 
 import java.util.List;
+import java.util.Locale;
 
 /// Where a scenario and its replay part, or why it cannot be replayed.
 ///
@@ -49,8 +50,8 @@ public record Difference(List<Place> places, String testCase, String call, List<
         for (var item : items) {
             boolean isShort = item.subject().length() <= LONGEST_NAME && item.expected().length() <= LONGEST_VALUE;
             text.append(item == items.getFirst() ? "" : "\n    ")
-                    .append((isShort ? "%-4s expected %-18s  got %s" : "%s\n      expected %s\n      got      %s")
-                            .formatted(item.subject(), item.expected(), item.got()))
+                    .append(String.format(Locale.ROOT, isShort ? "%-4s expected %-18s  got %s" : "%s\n      expected %s\n      got      %s",
+                            item.subject(), item.expected(), item.got()))
                     .append(item.reading().isEmpty() ? "" : "\n      " + item.reading());
         }
         return text.toString();
