@@ -220,9 +220,9 @@ public final class LogicalProcessor {
 
     /// VM entry with a VMCS that only the caller knows: the TDX module's, which are never the host's current one.
     public VmxStatus enter(Vmcs vmcs, boolean launch) {
-        scheduler.switchPoint(SwitchPoint.VM_ENTRY);
+        scheduler.switchPoint(SwitchPoint.VM_ENTRY, this, vmcs.pa());
         var status = vmx.enter(vmcs, launch);
-        scheduler.switchPoint(SwitchPoint.VM_EXIT);
+        scheduler.switchPoint(SwitchPoint.VM_EXIT, this, vmcs.pa());
         return status;
     }
 
@@ -440,8 +440,8 @@ public final class LogicalProcessor {
         if (seam == null) {
             return VmxStatus.FAIL_INVALID;
         }
-        scheduler.switchPoint(SwitchPoint.SEAMCALL_ENTRY);
         long leaf = regs.get(SeamRegs.RAX);
+        scheduler.switchPoint(SwitchPoint.SEAMCALL_ENTRY, this, leaf);
         if (observer != null) {
             observer.seamcallEntry(this, regs);
         }
@@ -452,7 +452,7 @@ public final class LogicalProcessor {
         if (observer != null) {
             observer.seamcallExit(this, leaf, regs);
         }
-        scheduler.switchPoint(SwitchPoint.SEAMCALL_EXIT);
+        scheduler.switchPoint(SwitchPoint.SEAMCALL_EXIT, this, leaf);
         return VmxStatus.SUCCEED;
     }
 

@@ -484,7 +484,7 @@ final class TrustDomainTest {
         module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
         module.exits.add(regs -> {
             while (!host.processors().getFirst().interruptPending()) {
-                host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE);
+                host.scheduler().switchPoint(SwitchPoint.YIELD);
             }
             regs.set(0, 1); // the kick ends the TD's run as an external interrupt
         });

@@ -193,7 +193,7 @@ final class SeamProcessor implements Processor {
         return seal.verify(reportMacStruct);
     }
 
-    @Override public void switchPoint() {
-        scheduler.switchPoint(SwitchPoint.TRY_LOCK);
+    @Override public void switchPoint(Object owner, long where) {
+        scheduler.switchPoint(SwitchPoint.TRY_LOCK, owner, where);
     }
 }

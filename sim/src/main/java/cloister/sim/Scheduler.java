@@ -1,6 +1,7 @@
 package cloister.sim;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -16,6 +17,9 @@ public final class Scheduler {
     private final VirtualClock clock;
     private final SchedulingStrategy strategy;
     private final List<HostThread> threads = new ArrayList<>();
+    /// The runnable ones in order of creation, kept up to date so that asking the strategy allocates nothing.
+    private final ArrayList<HostThread> runnable = new ArrayList<>();
+    private final List<HostThread> runnableView = Collections.unmodifiableList(runnable);
     private final ConcurrentLinkedQueue<Runnable> fromOutside = new ConcurrentLinkedQueue<>();
     private final AtomicInteger postedCount = new AtomicInteger();
     private final IdlePace pace;
@@ -25,6 +29,8 @@ public final class Scheduler {
     private volatile boolean finished;
     private volatile boolean outsideOpen;
     private boolean stalled;
+    private int ended;
+    private SwitchObserver observer;
 
     /// How time passes while every host thread waits.
     public enum IdlePace {
@@ -52,6 +58,7 @@ public final class Scheduler {
         var created = new HostThread(threads.size(), name, () -> runBody(holder[0], body));
         holder[0] = created;
         threads.add(created);
+        runnable.add(created);
         created.thread.start();
         return created;
     }
@@ -91,16 +98,32 @@ public final class Scheduler {
         }
     }
 
-    /// A point at which the current host thread may lose the baton.
+    /// Sets who sees the switch points; null for nobody.
+    public void observer(SwitchObserver observer) {
+        this.observer = observer;
+    }
+
+    /// A point at which the current host thread may lose the baton, about nothing in particular.
     public void switchPoint(SwitchPoint point) {
+        switchPoint(point, null, 0);
+    }
+
+    /// A point at which the current host thread may lose the baton.
+    ///
+    /// @param owner what it is about: a lock, a logical processor, the platform's memory; see [SwitchObserver#reached]
+    /// @param where which part of `owner`: an address, a leaf number; 0 when it has no parts
+    public void switchPoint(SwitchPoint point, Object owner, long where) {
         if (postedCount.get() != 0) {
             drainOutside();
         }
+        if (observer != null) {
+            observer.reached(current, point, owner, where);
+        }
         var self = current;
-        if (self == null || threads.size() == 1) {
+        if (self == null || runnable.size() == 1) {
             return;
         }
-        var next = strategy.atSwitchPoint(self, point, runnable());
+        var next = strategy.atSwitchPoint(self, point, owner, where, runnableView);
         if (next != self) {
             handOver(self, next);
         }
@@ -113,7 +136,7 @@ public final class Scheduler {
             self.wakeUpPending = false;
             return;
         }
-        self.state = HostThread.State.PARKED;
+        leave(self, HostThread.State.PARKED);
         var next = pickOrWait(self);
         if (next != self) {
             handOver(self, next); // with null (stalled) the run ends and this thread never goes on
@@ -126,7 +149,22 @@ public final class Scheduler {
         thread.wakeUpPending = true;
         if (thread.state == HostThread.State.PARKED) {
             thread.state = HostThread.State.RUNNABLE;
+            int at = runnable.size();
+            while (at > 0 && runnable.get(at - 1).id() > thread.id()) {
+                at--;
+            }
+            runnable.add(at, thread);
         }
+    }
+
+    private void leave(HostThread thread, HostThread.State state) {
+        thread.state = state;
+        runnable.remove(thread);
+    }
+
+    /// The host threads in order of creation, those that have ended included.
+    public List<HostThread> threads() {
+        return Collections.unmodifiableList(threads);
     }
 
     /// Hands an action of the outside world (console input, a time-out) to the platform; it runs at the next
@@ -152,7 +190,8 @@ public final class Scheduler {
         } catch (Throwable t) {
             failure = t;
         }
-        self.state = HostThread.State.ENDED;
+        leave(self, HostThread.State.ENDED);
+        ended++;
         if (failure == null) {
             var next = pickOrWait(self);
             if (next != null) {
@@ -184,11 +223,10 @@ public final class Scheduler {
     private HostThread pickOrWait(HostThread previous) {
         while (true) {
             drainOutside();
-            var runnable = runnable();
             if (!runnable.isEmpty()) {
-                return previous == null ? runnable.getFirst() : strategy.next(previous, runnable);
+                return previous == null || runnable.size() == 1 ? runnable.getFirst() : strategy.next(previous, runnableView);
             }
-            if (threads.stream().allMatch(t -> t.state == HostThread.State.ENDED)) {
+            if (ended == threads.size()) {
                 return null;
             }
             if (!letTimePass()) {
@@ -237,15 +275,5 @@ public final class Scheduler {
             postedCount.decrementAndGet();
             action.run();
         }
-    }
-
-    private List<HostThread> runnable() {
-        var result = new ArrayList<HostThread>(threads.size());
-        for (var thread : threads) {
-            if (thread.state == HostThread.State.RUNNABLE) {
-                result.add(thread);
-            }
-        }
-        return result;
     }
 }

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -27,6 +28,89 @@ class SchedulerTest {
         scheduler.run();
         assertThat(seen).containsExactly("a0", "b0", "a1", "b1", "a2", "b2");
         assertThat(scheduler.stalled()).isFalse();
+    }
+
+    @Test void whoYieldsGivesWay() {
+        for (String name : new String[] {"a", "b", "c"}) {
+            scheduler.spawn(name, () -> {
+                for (int i = 0; i < 2; i++) {
+                    seen.add(name + i);
+                    scheduler.switchPoint(SwitchPoint.LOCK, this, 0);
+                    scheduler.switchPoint(SwitchPoint.YIELD);
+                }
+            });
+        }
+        scheduler.run();
+        assertThat(seen).containsExactly("a0", "b0", "c0", "a1", "b1", "c1");
+    }
+
+    @Test void theObserverHearsWhatEachPointIsAbout() {
+        var lock = new Object();
+        scheduler.observer((thread, kind, owner, where) -> seen.add(thread + " " + kind + " " + (owner == lock) + " " + where));
+        scheduler.spawn("a", () -> {
+            scheduler.switchPoint(SwitchPoint.TRY_LOCK, lock, 0x1000);
+            scheduler.switchPoint(SwitchPoint.YIELD);
+        });
+        scheduler.run();
+        assertThat(seen).containsExactly("a TRY_LOCK true 4096", "a YIELD false 0");
+    }
+
+    /// The list that strategies see is kept up to date by hand: after any mixture of waits and ends it is the runnable threads, in order.
+    @Test void theRunnableThreadsStayInOrderOfCreation() {
+        var random = new Entropy(3);
+        var threads = new ArrayList<HostThread>();
+        var checking = new Scheduler(clock, new SchedulingStrategy() {
+            @Override public HostThread atSwitchPoint(HostThread current, SwitchPoint point, Object owner, long where,
+                    List<HostThread> runnable) {
+                return next(current, runnable);
+            }
+
+            @Override public HostThread next(HostThread previous, List<HostThread> runnable) {
+                assertThat(runnable).hasSizeGreaterThan(1).isEqualTo(
+                        threads.stream().filter(t -> t.state == HostThread.State.RUNNABLE).toList());
+                return runnable.get(random.nextInt(runnable.size()));
+            }
+        }, Scheduler.IdlePace.SKIP);
+        for (int n = 0; n < 5; n++) {
+            threads.add(checking.spawn("t" + n, () -> {
+                for (int i = 0; i < 40; i++) {
+                    checking.unpark(threads.get(random.nextInt(5)));
+                    checking.switchPoint(SwitchPoint.ATOMIC);
+                    if (random.nextInt(3) == 0 && threads.stream().filter(t -> t.state == HostThread.State.RUNNABLE).count() > 1) {
+                        checking.park();
+                    }
+                }
+                threads.forEach(checking::unpark);
+                seen.add("ended");
+            }));
+        }
+        checking.run();
+        assertThat(seen).hasSize(5);
+    }
+
+    @Test void aRandomWalkRepeatsItselfAndVisitsMoreThanOneOrder() {
+        var orders = new HashSet<List<String>>();
+        for (long seed = 0; seed < 8; seed++) {
+            var first = walk(seed);
+            assertThat(walk(seed)).isEqualTo(first);
+            orders.add(first);
+        }
+        assertThat(orders).hasSizeGreaterThan(4);
+    }
+
+    private static List<String> walk(long seed) {
+        var order = new ArrayList<String>();
+        var walking = new Scheduler(new VirtualClock(1), new RandomWalk(seed, 2), Scheduler.IdlePace.SKIP);
+        for (String name : new String[] {"a", "b", "c"}) {
+            walking.spawn(name, () -> {
+                for (int i = 0; i < 4; i++) {
+                    order.add(name + i);
+                    walking.switchPoint(i == 2 ? SwitchPoint.YIELD : SwitchPoint.LOCK);
+                }
+            });
+        }
+        walking.run();
+        return order;
     }
 
     @Test void timeSkipsWhenAllWait() {

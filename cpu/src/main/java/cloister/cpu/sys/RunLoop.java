@@ -82,7 +82,7 @@ public final class RunLoop {
         events.spinning = false;
         cpu.advanceClock();
         if (scheduler != null) {
-            scheduler.switchPoint(SwitchPoint.GUEST_SLICE);
+            scheduler.switchPoint(SwitchPoint.GUEST_SLICE, this, cpu.index);
             cpu.advanceClock();
         }
         sliceEnd = cpu.retired + SLICE;

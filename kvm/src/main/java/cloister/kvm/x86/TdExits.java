@@ -130,7 +130,7 @@ final class TdExits {
             if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.isKicked() || td.isDead()) {
                 break;
             }
-            vcpu.host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE);
+            vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD);
         }
         return afterFault(result, gpa, true);
     }

@@ -279,7 +279,7 @@ final class TdVcpu extends Vcpu {
 
     @Override KvmExit handleExit() {
         if (!entered || KvmSeam.isBusy(enterStatus)) {
-            host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE); // whoever is in the way needs the processor
+            host.scheduler().switchPoint(SwitchPoint.YIELD); // whoever is in the way needs the processor
             return null;
         }
         return exits.handle();

@@ -192,7 +192,6 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
             return exit;
         }
         beforeEntry();
-        host.scheduler().switchPoint(SwitchPoint.VM_ENTRY);
         host.awaitReturned(lp);
         if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || (pendingApicEvents != 0 && initSipiAllowed())) {
             requests &= ~REQUEST_EVENT;
@@ -208,7 +207,6 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
         while (lp.takeInterrupt() >= 0) {
             // Kicks have done their work by causing the exit.
         }
-        host.scheduler().switchPoint(SwitchPoint.VM_EXIT);
         return handleExit();
     }
 
@@ -486,7 +484,7 @@ abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnPro
                     if (kicked) {
                         return Errno.EINTR;
                     }
-                    host.scheduler().switchPoint(SwitchPoint.SPTE_CHANGE);
+                    host.scheduler().switchPoint(SwitchPoint.YIELD);
                 }
                 case EMULATE -> {
                     return Errno.ENOENT;

@@ -301,7 +301,7 @@ abstract class Vm implements KvmVm {
         for (var vcpu : vcpus) {
             vcpu.kickOutOfGuest();
         }
-        host.scheduler().switchPoint(SwitchPoint.IPI);
+        host.scheduler().switchPoint(SwitchPoint.IPI, this, 0);
         for (var vcpu : vcpus) {
             vcpu.awaitOutsideGuest();
         }

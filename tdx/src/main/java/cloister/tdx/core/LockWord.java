@@ -8,6 +8,12 @@ public sealed interface LockWord permits LockWord.InMemory, LockWord.Own, PamtEn
 
     void set(int value);
 
+    /// What holds the word, for the switch point of a try: the same for every object that stands for the same lock.
+    Object owner();
+
+    /// Where in [#owner] it is.
+    long where();
+
     /// A lock in memory.
     ///
     /// @param hpa address with KeyID
@@ -18,6 +24,14 @@ public sealed interface LockWord permits LockWord.InMemory, LockWord.Own, PamtEn
 
         @Override public void set(int value) {
             memory.write(hpa, 2, value);
+        }
+
+        @Override public Object owner() {
+            return memory;
+        }
+
+        @Override public long where() {
+            return hpa;
         }
     }
 
@@ -31,6 +45,14 @@ public sealed interface LockWord permits LockWord.InMemory, LockWord.Own, PamtEn
 
         @Override public void set(int value) {
             this.value = value & 0xffff;
+        }
+
+        @Override public Object owner() {
+            return this;
+        }
+
+        @Override public long where() {
+            return 0;
         }
     }
 }

@@ -44,6 +44,14 @@ public record PamtEntry(PhysicalMemory memory, long hpa) implements LockWord {
         memory.write(hpa, 2, value);
     }
 
+    @Override public Object owner() {
+        return memory;
+    }
+
+    @Override public long where() {
+        return hpa;
+    }
+
     /// Turns the page over to a TD.
     public void assign(int type, long tdrPa) {
         type(type);

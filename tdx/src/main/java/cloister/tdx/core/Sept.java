@@ -75,7 +75,7 @@ public final class Sept {
     ///
     /// @return null when busy
     public static EntryLock lockEntry(LpState lp, Slot slot) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(slot.memory(), slot.entryHpa());
         long value = slot.read();
         if ((value & SeptEntry.LOCK) != 0) {
             slot.write(value | SeptEntry.HOST_PRIORITY);
@@ -89,7 +89,7 @@ public final class Sept {
     ///
     /// @return 0, or the busy status without operand
     public static long lockEntryByGuest(LpState lp, Slot slot) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(slot.memory(), slot.entryHpa());
         long value = slot.read();
         if ((value & SeptEntry.LOCK) != 0) {
             return TdxStatus.OPERAND_BUSY.code();

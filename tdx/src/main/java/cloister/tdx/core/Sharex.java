@@ -30,14 +30,14 @@ public final class Sharex {
     }
 
     public static boolean tryShared(LpState lp, LockWord word) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
         word.set(old + READER);
         return (old & EXCLUSIVE) == 0;
     }
 
     public static boolean tryExclusive(LpState lp, LockWord word) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(word.owner(), word.where());
         if (word.get() != 0) {
             return false;
         }

@@ -14,7 +14,7 @@ public final class SharexHp {
 
     /// @return 0, or the busy status without operand
     public static long tryShared(LpState lp, LockWord word, boolean guest) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
         word.set(old + READER);
         if (guest) {
@@ -36,7 +36,7 @@ public final class SharexHp {
 
     /// @return 0, or the busy status without operand
     public static long tryExclusive(LpState lp, LockWord word, boolean guest) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
         if (old == 0 || (old == HOST_PRIORITY && !guest)) {
             word.set(EXCLUSIVE);
@@ -53,7 +53,7 @@ public final class SharexHp {
     ///
     /// @return 0, or the busy status without operand
     static long tryPromote(LpState lp, LockWord word) {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
         if ((old & ~HOST_PRIORITY) == READER) {
             word.set(EXCLUSIVE);

@@ -113,7 +113,7 @@ final class FuzzProcessor extends RecordedProcessor {
         tlb.clear();
     }
 
-    @Override public void switchPoint() {
+    @Override public void switchPoint(Object owner, long where) {
         atSwitchPoint.run();
     }
 }

@@ -122,6 +122,9 @@ public interface Processor {
     /// SEAMOPS.SEAMVERIFYREPORT of a 256-byte REPORTMACSTRUCT: 0, or the failure code.
     int seamVerifyReport(byte[] reportMacStruct);
 
-    /// A point at which another LP may run: before every try-lock and in interruptible loops.
-    void switchPoint();
+    /// A point at which another LP may run: before every try-lock.
+    ///
+    /// @param owner what holds the lock word; two points are about the same lock when `owner` and `where` are equal
+    /// @param where the lock word's address or offset in `owner`
+    void switchPoint(Object owner, long where);
 }

@@ -201,6 +201,6 @@ public class RecordedProcessor implements Processor {
         return report.verify(reportMacStruct);
     }
 
-    @Override public void switchPoint() {
+    @Override public void switchPoint(Object owner, long where) {
     }
 }

@@ -29,7 +29,7 @@ final class MigrationStream implements AutoCloseable {
     }
 
     static MigrationStream lock(LpState lp, Tdcs tdcs, int index) throws LeafFailure {
-        lp.cpu.switchPoint();
+        lp.cpu.switchPoint(tdcs, offset(index));
         var stream = new MigrationStream(tdcs, offset(index));
         if ((stream.link() & LOCK) != 0) {
             throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.MIGSC);
