@@ -5,4 +5,5 @@ module cloister.kvm {
     requires transitive cloister.memory;
     requires transitive cloister.sim;
     exports cloister.kvm;
+    exports cloister.kvm.dev;
 }

@@ -2,9 +2,9 @@ package cloister.bench;
 
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.host.Host;
-import cloister.kvm.td.KvmSeam;
-import cloister.kvm.td.SeamCounters;
-import cloister.kvm.td.TdxSystem;
+import cloister.kvm.tdx.KvmSeam;
+import cloister.kvm.vcpu.SeamCounters;
+import cloister.kvm.tdx.TdxSystem;
 import cloister.memory.PhysicalMemory;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;

@@ -1,6 +1,5 @@
 package cloister.kvm;
 
-import cloister.kvm.x86.KvmModule;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
@@ -8,12 +7,6 @@ import java.util.List;
 
 /// /dev/kvm: the system file descriptor.
 public interface Kvm {
-    /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
-    /// the first TD.
-    static Kvm open(HostEnvironment host) {
-        return new KvmModule(host);
-    }
-
     /// KVM_CHECK_EXTENSION: 0 when unsupported, else the capability's value.
     long checkExtension(KvmCap cap);
 

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
+import cloister.kvm.dev.DevKvm;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.x86.ApicRegister;
@@ -33,7 +34,7 @@ final class RealModeGuestTest {
 
         Guest(int processors) {
             host = new TestHost(processors);
-            kvm = Kvm.open(host.environment());
+            kvm = DevKvm.open(host.environment());
             vm = kvm.createVm(VmType.DEFAULT);
             vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
             user = kvm.userMemory().map(MEMORY);

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
+import cloister.kvm.dev.DevKvm;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
@@ -47,7 +48,7 @@ final class TrustDomainTest {
     @BeforeEach void aTdWithoutLife() {
         host = new TestHost(2);
         host.processors().forEach(lp -> lp.installSeam(module));
-        kvm = Kvm.open(host.environment());
+        kvm = DevKvm.open(host.environment());
         vm = kvm.createVm(VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
         vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);

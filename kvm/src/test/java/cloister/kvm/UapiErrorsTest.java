@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
+import cloister.kvm.dev.DevKvm;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
@@ -101,7 +102,7 @@ final class UapiErrorsTest {
     @MethodSource("cases")
     void failsWith(String what, Errno expected, Consumer<Fixture> action) {
         try (var host = new TestHost(2)) {
-            var kvm = Kvm.open(host.environment());
+            var kvm = DevKvm.open(host.environment());
             var fixture = new Fixture(kvm, kvm.createVm(VmType.DEFAULT), kvm.userMemory().map(16 * PAGE));
             var thrown = catchThrowableOfType(KvmException.class, () -> action.accept(fixture));
             assertThat(thrown).as(what).isNotNull();
@@ -111,7 +112,7 @@ final class UapiErrorsTest {
 
     @Test void populatingStopsAtTheEndOfTheSlotAndSaysHowFarItCame() {
         try (var host = new TestHost(1)) {
-            var kvm = Kvm.open(host.environment());
+            var kvm = DevKvm.open(host.environment());
             var vm = kvm.createVm(VmType.DEFAULT);
             vm.setUserMemoryRegion2(UserMemoryRegion.of(0, 0, 3 * PAGE, kvm.userMemory().map(3 * PAGE)));
             var range = new GpaRange(PAGE, 8 * PAGE);

@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
+import cloister.kvm.dev.DevKvm;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
 import cloister.sim.Scheduler;
@@ -24,7 +25,7 @@ final class Host implements AutoCloseable {
         platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
         recorder = new RunRecorder(config.observer);
         platform.observer(recorder);
-        kvm = Kvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
+        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
                 platform.freeStartPa(), platform.freeEndPa()));
     }
 

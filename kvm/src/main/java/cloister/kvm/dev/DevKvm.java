@@ -1,0 +1,132 @@
+package cloister.kvm.dev;
+
+import cloister.cpu.HostFault;
+import cloister.kvm.HostEnvironment;
+import cloister.kvm.Kvm;
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmStats;
+import cloister.kvm.KvmVm;
+import cloister.kvm.UserMemory;
+import cloister.kvm.host.Host;
+import cloister.kvm.tdx.TdVm;
+import cloister.kvm.tdx.TdxFailure;
+import cloister.kvm.tdx.TdxSystem;
+import cloister.kvm.vcpu.GuestMsrs;
+import cloister.kvm.vcpu.SupportedCpuid;
+import cloister.kvm.vcpu.Extensions;
+import cloister.kvm.vcpu.Vm;
+import cloister.kvm.vmx.VmxVm;
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.function.Function;
+import java.util.function.ToLongFunction;
+
+/// The loaded module: /dev/kvm.
+public final class DevKvm implements Kvm {
+    private final Host host;
+    private TdxSystem tdx;
+    private final List<Vm> vms = new ArrayList<>();
+
+    /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
+    /// the first TD.
+    public static Kvm open(HostEnvironment host) {
+        return new DevKvm(host);
+    }
+
+    private DevKvm(HostEnvironment environment) {
+        host = new Host(environment);
+        host.enableVirtualization();
+    }
+
+    @Override public long checkExtension(KvmCap cap) {
+        return Extensions.of(cap);
+    }
+
+    @Override public KvmVm createVm(VmType type) {
+        var vm = switch (type) {
+            case DEFAULT -> new VmxVm(host);
+            case TDX -> new TdVm(host, tdxSystem());
+        };
+        vms.add(vm);
+        return vm;
+    }
+
+    private TdxSystem tdxSystem() {
+        if (tdx == null) {
+            try {
+                tdx = new TdxSystem(host);
+            } catch (TdxFailure | HostFault failure) {
+                throw new KvmException(Errno.EINVAL, "TDX is not available: " + failure.getMessage());
+            }
+        }
+        return tdx;
+    }
+
+    @Override public List<CpuidEntry> supportedCpuid() {
+        return SupportedCpuid.of(host.processors().getFirst());
+    }
+
+    @Override public List<Integer> msrIndexList() {
+        return GuestMsrs.indexList();
+    }
+
+    @Override public UserMemory userMemory() {
+        return host.userMemory();
+    }
+
+    @Override public KvmStats stats() {
+        return new Sum(vms);
+    }
+
+    private record Sum(List<Vm> vms) implements KvmStats {
+        @Override public Map<String, Long> exits() {
+            return merge(KvmStats::exits);
+        }
+
+        @Override public Map<String, Long> seamcalls() {
+            return merge(KvmStats::seamcalls);
+        }
+
+        @Override public Map<String, Long> busySeamcalls() {
+            return merge(KvmStats::busySeamcalls);
+        }
+
+        @Override public long pagesAdded() {
+            return sum(KvmStats::pagesAdded);
+        }
+
+        @Override public long pagesAugmented() {
+            return sum(KvmStats::pagesAugmented);
+        }
+
+        @Override public long pagesConverted() {
+            return sum(KvmStats::pagesConverted);
+        }
+
+        @Override public long tdxPages() {
+            return sum(KvmStats::tdxPages);
+        }
+
+        @Override public long leakedPages() {
+            return sum(KvmStats::leakedPages);
+        }
+
+        private Map<String, Long> merge(Function<KvmStats, Map<String, Long>> part) {
+            var result = new TreeMap<String, Long>();
+            for (var vm : vms) {
+                part.apply(vm.stats()).forEach((name, count) -> result.merge(name, count, Long::sum));
+            }
+            return result;
+        }
+
+        private long sum(ToLongFunction<KvmStats> part) {
+            return vms.stream().mapToLong(vm -> part.applyAsLong(vm.stats())).sum();
+        }
+    }
+}

@@ -1,0 +1,2 @@
+/// The loaded module: /dev/kvm, which knows the kinds of VM.
+package cloister.kvm.dev;

@@ -1,0 +1,66 @@
+package cloister.kvm.irq;
+
+import cloister.memory.PhysicalMemory;
+import cloister.spec.vmx.PostedInterrupts;
+
+/// A posted-interrupt descriptor in platform memory. [SDM Vol. 3 "Posted-Interrupt Processing"]
+public final class PostedInterruptDescriptor {
+    private final PhysicalMemory memory;
+    private final long pa;
+
+    /// @param pa 64-byte aligned
+    public PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector, int apicId) {
+        this.memory = memory;
+        this.pa = pa;
+        memory.write(pa + PostedInterrupts.CONTROL, 8, ((long) notificationVector << 16) | ((long) apicId << 32));
+    }
+
+    public long pa() {
+        return pa;
+    }
+
+    /// Requests `vector`.
+    public void post(int vector) {
+        long at = pa + PostedInterrupts.PIR + 8 * (vector >> 6);
+        memory.write(at, 8, memory.read(at, 8) | (1L << (vector & 63)));
+    }
+
+    /// Sets the outstanding-notification bit.
+    ///
+    /// @return whether it was set already
+    public boolean testAndSetOutstanding() {
+        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, control | PostedInterrupts.OUTSTANDING);
+        return (control & PostedInterrupts.OUTSTANDING) != 0;
+    }
+
+    public boolean isOutstanding() {
+        return (memory.read(pa + PostedInterrupts.CONTROL, 8) & PostedInterrupts.OUTSTANDING) != 0;
+    }
+
+    /// Moves all requests to `apic` and clears the notification. [LINUX vmx_sync_pir_to_irr]
+    public void drainTo(LocalApic apic) {
+        if (!isOutstanding()) {
+            return;
+        }
+        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, control & ~PostedInterrupts.OUTSTANDING);
+        for (int i = 0; i < 8; i++) {
+            int bits = (int) memory.read(pa + PostedInterrupts.PIR + 4 * i, 4);
+            if (bits != 0) {
+                memory.write(pa + PostedInterrupts.PIR + 4 * i, 4, 0);
+                apic.requestVectors(32 * i, bits);
+            }
+        }
+    }
+
+    /// Whether any vector is requested.
+    public boolean hasPending() {
+        for (int i = 0; i < 4; i++) {
+            if (memory.read(pa + PostedInterrupts.PIR + 8 * i, 8) != 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+}

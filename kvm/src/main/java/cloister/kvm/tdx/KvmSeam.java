@@ -1,0 +1,274 @@
+package cloister.kvm.tdx;
+
+import static cloister.spec.tdx.SeamRegs.*;
+
+import cloister.cpu.LogicalProcessor;
+import cloister.cpu.vmx.VmxStatus;
+import cloister.kvm.host.Host;
+import cloister.kvm.vcpu.SeamCounters;
+import cloister.memory.PhysicalMemory;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.tdx.SeamcallLeaf;
+import cloister.spec.tdx.TdxStatus;
+
+/// One method per SEAMCALL leaf that KVM uses; each returns the completion status. Arguments named `out` receive the
+/// output registers. [LINUX arch/x86/virt/vmx/tdx/tdx.c]
+///
+/// RND_NO_ENTROPY is retried here, as everywhere in Linux; all other statuses are the caller's.
+public final class KvmSeam {
+    /// SEAMCALL itself failed: there is no module. (TDX_SEAMCALL_VMFAILINVALID)
+    public static final long VMFAILINVALID = 0x8000_ff00_ffff_0000L;
+    private static final long SW_ERROR = 0x8000_ff00_0000_0000L;
+    private static final int ENTROPY_RETRIES = 10;
+    private static final long VERSION_1 = 1L << 16;
+
+    private final Host host;
+    private final SeamCounters counters;
+
+    /// @param counters counts every call
+    public KvmSeam(Host host, SeamCounters counters) {
+        this.host = host;
+        this.counters = counters;
+    }
+
+    /// The status without operand and detail bits, as Linux compares it.
+    public static boolean is(long status, TdxStatus expected) {
+        return expected.matches(status);
+    }
+
+    /// OPERAND_BUSY of any operand.
+    public static boolean isBusy(long status) {
+        return TdxStatus.OPERAND_BUSY.matches(status);
+    }
+
+    /// The SEAMCALL instruction faulted or found no module.
+    public static boolean isSoftwareError(long status) {
+        return (status & SW_ERROR) == SW_ERROR;
+    }
+
+    private long call(LogicalProcessor lp, SeamcallLeaf leaf, long version, SeamRegs regs) {
+        long status;
+        int tries = ENTROPY_RETRIES;
+        do {
+            regs.set(RAX, leaf.number() | version);
+            status = execute(lp, regs);
+            counters.count(leaf.number(), leaf.specificationName(), isBusy(status));
+        } while (TdxStatus.RND_NO_ENTROPY.matches(status) && --tries > 0);
+        return status;
+    }
+
+    private long execute(LogicalProcessor lp, SeamRegs regs) {
+        host.beginInstruction(lp);
+        try {
+            return lp.seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
+        } finally {
+            host.endInstruction(lp);
+        }
+    }
+
+    private long call(SeamcallLeaf leaf, SeamRegs regs) {
+        return call(host.currentProcessor(), leaf, 0, regs);
+    }
+
+    private long call(SeamcallLeaf leaf, long rcx, long rdx) {
+        return call(leaf, regs(rcx, rdx, 0, 0));
+    }
+
+    private static SeamRegs regs(long rcx, long rdx, long r8, long r9) {
+        return fill(new SeamRegs(), rcx, rdx, r8, r9);
+    }
+
+    private static SeamRegs fill(SeamRegs regs, long rcx, long rdx, long r8, long r9) {
+        regs.clear();
+        regs.set(RCX, rcx);
+        regs.set(RDX, rdx);
+        regs.set(R8, r8);
+        regs.set(R9, r9);
+        return regs;
+    }
+
+    /// Writes back the cached lines of a page before the module takes it.
+    private void clflushPage(long pa) {
+        var lp = host.currentProcessor();
+        for (long line = pa; line < pa + PhysicalMemory.FRAME_SIZE; line += PhysicalMemory.LINE_SIZE) {
+            lp.clflush(line);
+        }
+    }
+
+    // --- the module
+
+    /// TDH.SYS.INIT.
+    public long sysInit() {
+        return call(SeamcallLeaf.SYS_INIT, 0, 0);
+    }
+
+    /// TDH.SYS.LP.INIT, on every processor.
+    public long sysLpInit(LogicalProcessor lp) {
+        return call(lp, SeamcallLeaf.SYS_LP_INIT, 0, new SeamRegs());
+    }
+
+    /// @param out R8: the field
+    public long sysRd(long field, SeamRegs out) {
+        return call(SeamcallLeaf.SYS_RD, fill(out, 0, field, 0, 0));
+    }
+
+    /// TDH.SYS.CONFIG with the addresses of TDMR_INFO structures.
+    public long sysConfig(long tdmrArrayPa, long count, int globalKeyId) {
+        return call(SeamcallLeaf.SYS_CONFIG, regs(tdmrArrayPa, count, globalKeyId, 0));
+    }
+
+    /// TDH.SYS.KEY.CONFIG, once per package.
+    public long sysKeyConfig(LogicalProcessor lp) {
+        return call(lp, SeamcallLeaf.SYS_KEY_CONFIG, 0, new SeamRegs());
+    }
+
+    /// @param out RDX: the first address not initialised yet
+    public long sysTdmrInit(long tdmrBase, SeamRegs out) {
+        return call(SeamcallLeaf.SYS_TDMR_INIT, fill(out, tdmrBase, 0, 0, 0));
+    }
+
+    // --- TDs
+
+    /// TDH.MNG.CREATE.
+    public long mngCreate(long tdrPa, int hkid) {
+        clflushPage(tdrPa);
+        return call(SeamcallLeaf.MNG_CREATE, tdrPa, hkid);
+    }
+
+    /// TDH.MNG.KEY.CONFIG, once per package.
+    public long mngKeyConfig(LogicalProcessor lp, long tdrPa) {
+        return call(lp, SeamcallLeaf.MNG_KEY_CONFIG, 0, regs(tdrPa, 0, 0, 0));
+    }
+
+    /// TDH.MNG.ADDCX.
+    public long mngAddcx(long tdrPa, long pagePa) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.MNG_ADDCX, pagePa, tdrPa);
+    }
+
+    /// @param out RCX: which parameter was wrong
+    public long mngInit(long tdrPa, long paramsPa, SeamRegs out) {
+        return call(SeamcallLeaf.MNG_INIT, fill(out, tdrPa, paramsPa, 0, 0));
+    }
+
+    /// @param out R8: the field
+    public long mngRd(long tdrPa, long field, SeamRegs out) {
+        return call(SeamcallLeaf.MNG_RD, fill(out, tdrPa, field, 0, 0));
+    }
+
+    /// TDH.MNG.VPFLUSHDONE.
+    public long mngVpflushdone(long tdrPa) {
+        return call(SeamcallLeaf.MNG_VPFLUSHDONE, tdrPa, 0);
+    }
+
+    /// TDH.MNG.KEY.FREEID.
+    public long mngKeyFreeid(long tdrPa) {
+        return call(SeamcallLeaf.MNG_KEY_FREEID, tdrPa, 0);
+    }
+
+    /// TDH.MR.EXTEND of 256 bytes.
+    public long mrExtend(long tdrPa, long gpa, SeamRegs out) {
+        return call(SeamcallLeaf.MR_EXTEND, fill(out, gpa, tdrPa, 0, 0));
+    }
+
+    /// TDH.MR.FINALIZE.
+    public long mrFinalize(long tdrPa) {
+        return call(SeamcallLeaf.MR_FINALIZE, tdrPa, 0);
+    }
+
+    // --- private memory; `level` is 1 for 4 KiB, and `out` gets RCX: the entry, RDX: its level and state
+
+    /// TDH.MEM.SEPT.ADD below an entry of `level`.
+    public long memSeptAdd(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.MEM_SEPT_ADD, fill(out, gpa | (level - 1), tdrPa, pagePa, 0));
+    }
+
+    /// TDH.MEM.PAGE.ADD with the content at `sourcePa`.
+    public long memPageAdd(long tdrPa, long gpa, long pagePa, long sourcePa, SeamRegs out) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.MEM_PAGE_ADD, fill(out, gpa, tdrPa, pagePa, sourcePa));
+    }
+
+    /// TDH.MEM.PAGE.AUG.
+    public long memPageAug(long tdrPa, long gpa, int level, long pagePa, SeamRegs out) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.MEM_PAGE_AUG, fill(out, gpa | (level - 1), tdrPa, pagePa, 0));
+    }
+
+    /// TDH.MEM.RANGE.BLOCK.
+    public long memRangeBlock(long tdrPa, long gpa, int level, SeamRegs out) {
+        return call(SeamcallLeaf.MEM_RANGE_BLOCK, fill(out, gpa | (level - 1), tdrPa, 0, 0));
+    }
+
+    /// TDH.MEM.TRACK.
+    public long memTrack(long tdrPa) {
+        return call(SeamcallLeaf.MEM_TRACK, tdrPa, 0);
+    }
+
+    /// TDH.MEM.PAGE.REMOVE.
+    public long memPageRemove(long tdrPa, long gpa, int level, SeamRegs out) {
+        return call(SeamcallLeaf.MEM_PAGE_REMOVE, fill(out, gpa | (level - 1), tdrPa, 0, 0));
+    }
+
+    // --- vCPUs
+
+    /// TDH.VP.CREATE.
+    public long vpCreate(long tdvprPa, long tdrPa) {
+        clflushPage(tdvprPa);
+        return call(SeamcallLeaf.VP_CREATE, tdvprPa, tdrPa);
+    }
+
+    /// TDH.VP.ADDCX.
+    public long vpAddcx(long tdvprPa, long pagePa) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.VP_ADDCX, pagePa, tdvprPa);
+    }
+
+    /// TDH.VP.INIT, version 1, which takes the x2APIC id.
+    public long vpInit(long tdvprPa, long initialRcx, int x2apicId) {
+        return call(host.currentProcessor(), SeamcallLeaf.VP_INIT, VERSION_1,
+                regs(tdvprPa, initialRcx, x2apicId & 0xffff_ffffL, 0));
+    }
+
+    /// @param out R8: the field
+    public long vpRd(long tdvprPa, long field, SeamRegs out) {
+        return call(SeamcallLeaf.VP_RD, fill(out, tdvprPa, field, 0, 0));
+    }
+
+    /// TDH.VP.WR of the bits in `mask`.
+    public long vpWr(long tdvprPa, long field, long value, long mask) {
+        return call(SeamcallLeaf.VP_WR, regs(tdvprPa, field, value, mask));
+    }
+
+    /// TDH.VP.FLUSH, on the processor with which the vCPU is associated.
+    public long vpFlush(LogicalProcessor lp, long tdvprPa) {
+        return call(lp, SeamcallLeaf.VP_FLUSH, 0, regs(tdvprPa, 0, 0, 0));
+    }
+
+    /// TDH.VP.ENTER: runs a TD vCPU. `args` are its argument and result registers; RCX is set here.
+    public long vpEnter(LogicalProcessor lp, long tdvprPa, SeamRegs args) {
+        args.set(RCX, tdvprPa);
+        args.set(RAX, SeamcallLeaf.VP_ENTER.number());
+        long status = execute(lp, args);
+        counters.count(SeamcallLeaf.VP_ENTER.number(), SeamcallLeaf.VP_ENTER.specificationName(), isBusy(status));
+        return status;
+    }
+
+    // --- physical memory
+
+    /// @param out RCX: page type, RDX: owner, R8: size
+    public long phymemPageReclaim(long pagePa, SeamRegs out) {
+        return call(SeamcallLeaf.PHYMEM_PAGE_RECLAIM, fill(out, pagePa, 0, 0, 0));
+    }
+
+    /// TDH.PHYMEM.CACHE.WB, once per package, resumed while INTERRUPTED_RESUMABLE.
+    public long phymemCacheWb(LogicalProcessor lp, boolean resume) {
+        return call(lp, SeamcallLeaf.PHYMEM_CACHE_WB, 0, regs(resume ? 1 : 0, 0, 0, 0));
+    }
+
+    /// TDH.PHYMEM.PAGE.WBINVD of a page that belonged to `hkid`.
+    public long phymemPageWbinvd(long pagePa, int hkid) {
+        return call(SeamcallLeaf.PHYMEM_PAGE_WBINVD, PhysicalMemory.hpa(pagePa, hkid), 0);
+    }
+}

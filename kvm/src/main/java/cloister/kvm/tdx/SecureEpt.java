@@ -1,0 +1,140 @@
+package cloister.kvm.tdx;
+
+import cloister.kvm.mmu.ExternalPageTables;
+import cloister.memory.PhysicalMemory;
+import cloister.spec.tdx.SeamRegs;
+import java.util.function.LongSupplier;
+
+/// Keeps a TD's Secure EPT as the mirror root says, by SEAMCALLs. [LINUX tdx_sept_set_private_spte ...]
+final class SecureEpt implements ExternalPageTables {
+    private static final byte[] ZEROS = new byte[(int) PhysicalMemory.FRAME_SIZE];
+
+    private final TdVm vm;
+    private final KvmSeam seam;
+    /// Nonzero while an initial page is added: the frame with its content.
+    private long pageAddSourcePa;
+    /// vCPUs stay out of the guest while a zap is being retried. [LINUX wait_for_sept_zap]
+    private boolean zapPending;
+
+    SecureEpt(TdVm vm, KvmSeam seam) {
+        this.vm = vm;
+        this.seam = seam;
+    }
+
+    void pageAddSource(long pa) {
+        pageAddSourcePa = pa;
+    }
+
+    boolean zapPending() {
+        return zapPending;
+    }
+
+    @Override public Result linkTable(long gfn, int level, long tablePa) {
+        var result = result("TDH.MEM.SEPT.ADD",
+                seam.memSeptAdd(vm.tdrPa(), gfn << 12, level, tablePa, new SeamRegs()));
+        if (result == Result.DONE) {
+            vm.counters.tdxPages++;
+        }
+        return result;
+    }
+
+    @Override public Result mapLeaf(long gfn, int level, long pa) {
+        Result result;
+        if (vm.isRunnable()) {
+            result = result("TDH.MEM.PAGE.AUG", seam.memPageAug(vm.tdrPa(), gfn << 12, level, pa, new SeamRegs()));
+            if (result == Result.DONE) {
+                vm.counters.pagesAugmented++;
+            }
+        } else {
+            if (pageAddSourcePa == 0) {
+                vm.bug("a private page was mapped outside KVM_TDX_INIT_MEM_REGION before KVM_TDX_FINALIZE_VM");
+                return Result.FAILED;
+            }
+            result = result("TDH.MEM.PAGE.ADD",
+                    seam.memPageAdd(vm.tdrPa(), gfn << 12, pa, pageAddSourcePa, new SeamRegs()));
+            if (result == Result.DONE) {
+                vm.counters.pagesAdded++;
+            }
+        }
+        if (result == Result.DONE) {
+            vm.counters.tdxPages++;
+        }
+        return result;
+    }
+
+    @Override public boolean removeLeaf(long gfn, int level, long pa) {
+        long gpa = gfn << 12;
+        var out = new SeamRegs();
+        if (bugOn("TDH.MEM.RANGE.BLOCK", withoutVcpus(() -> seam.memRangeBlock(vm.tdrPa(), gpa, level, out)))) {
+            return lost();
+        }
+        track();
+        if (bugOn("TDH.MEM.PAGE.REMOVE", withoutVcpus(() -> seam.memPageRemove(vm.tdrPa(), gpa, level, out)))
+                || bugOn("TDH.PHYMEM.PAGE.WBINVD", seam.phymemPageWbinvd(pa, vm.hkid()))) {
+            return lost();
+        }
+        clear(pa);
+        vm.counters.tdxPages--;
+        return true;
+    }
+
+    @Override public boolean reclaimTable(long tablePa) {
+        return reclaim(tablePa);
+    }
+
+    /// TDH.PHYMEM.PAGE.RECLAIM of a control page or table, when the TD is being torn down.
+    boolean reclaim(long pagePa) {
+        if (bugOn("TDH.PHYMEM.PAGE.RECLAIM", seam.phymemPageReclaim(pagePa, new SeamRegs()))) {
+            return lost();
+        }
+        clear(pagePa);
+        vm.counters.tdxPages--;
+        return true;
+    }
+
+    private boolean lost() {
+        vm.counters.leakedPages++;
+        return false;
+    }
+
+    /// After this no vCPU uses a translation that was blocked before. [LINUX tdx_track]
+    private void track() {
+        if (!vm.isRunnable()) {
+            return;
+        }
+        bugOn("TDH.MEM.TRACK", withoutVcpus(() -> seam.memTrack(vm.tdrPa())));
+        vm.awaitOutsideGuest();
+    }
+
+    /// One retry, with all vCPUs kept out of the guest. [LINUX tdh_do_no_vcpus]
+    private long withoutVcpus(LongSupplier call) {
+        long status = call.getAsLong();
+        if (KvmSeam.isBusy(status)) {
+            zapPending = true;
+            vm.awaitOutsideGuest();
+            status = call.getAsLong();
+            zapPending = false;
+        }
+        return status;
+    }
+
+    /// Takes the page for the host's KeyID: on parts with the partial-write erratum only MOVDIR64B may. [LINUX
+    /// tdx_quirk_reset_paddr]
+    void clear(long pa) {
+        vm.host.currentProcessor().movdir64b(pa, ZEROS, 0, ZEROS.length / PhysicalMemory.LINE_SIZE);
+    }
+
+    private Result result(String what, long status) {
+        if (KvmSeam.isBusy(status)) {
+            return Result.BUSY;
+        }
+        return bugOn(what, status) ? Result.FAILED : Result.DONE;
+    }
+
+    private boolean bugOn(String what, long status) {
+        if (status != 0) {
+            vm.bug(what + " failed: 0x" + Long.toHexString(status));
+        }
+        return status != 0;
+    }
+}

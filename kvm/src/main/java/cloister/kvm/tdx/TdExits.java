@@ -1,0 +1,393 @@
+package cloister.kvm.tdx;
+
+import static cloister.spec.tdx.SeamRegs.*;
+
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmExit;
+import cloister.kvm.KvmRun;
+import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.emulate.ItemBytes;
+import cloister.kvm.mmu.FaultResult;
+import cloister.kvm.mmu.TdpMmu;
+import cloister.sim.SwitchPoint;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.tdx.Tdvmcall;
+import cloister.spec.tdx.TdxStatus;
+import cloister.spec.vmx.ExitQualification;
+import cloister.spec.vmx.ExitReason;
+import cloister.spec.vmx.Interruption;
+import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Msr;
+import java.util.Arrays;
+
+/// Handles what TDH.VP.ENTER returns. [LINUX tdx_handle_exit]
+final class TdExits {
+    private static final long LOW = 0xffff_ffffL;
+    private static final long NON_RECOVERABLE = 1L << 62;
+    private static final long KVM_ENOSYS = 1000;
+    private static final long MAP_GPA_CHUNK = 2L << 20;
+    private static final long FEATURE_CONTROL_LOCKED = 1;
+    private static final long EXTENDED_TYPE = 0xf;
+    private static final long EXTENDED_PENDING = 6;
+    private static final long EPT_PROTECTION = ExitQualification.EPT_READABLE | ExitQualification.EPT_WRITABLE
+            | ExitQualification.EPT_EXECUTABLE;
+    private static final int PAGE = 0x1000;
+
+    private final TdVcpu vcpu;
+    private final TdVm td;
+    private final SeamRegs args;
+    private final KvmRun run;
+    private int reason = -1;
+    private long mapNext;
+    private long mapEnd;
+
+    TdExits(TdVcpu vcpu) {
+        this.vcpu = vcpu;
+        this.td = vcpu.td;
+        this.args = vcpu.args;
+        this.run = vcpu.run;
+    }
+
+    /// Whether the last exit was HLT by TDVMCALL.
+    boolean lastWasHalt() {
+        return reason == ExitReason.HLT;
+    }
+
+    KvmExit handle() {
+        long status = vcpu.enterStatus;
+        reason = exitReason(status);
+        if (reason < 0) {
+            return unexpected(status);
+        }
+        if ((reason & ExitReason.ENTRY_FAILURE) != 0) {
+            return new KvmExit.FailEntry(reason & LOW, vcpu.lp.index());
+        }
+        vcpu.vm.counters.exit(reason);
+        if ((status & ((1L << 63) | NON_RECOVERABLE)) != 0 && reason != ExitReason.TRIPLE_FAULT) {
+            return unexpected(status);
+        }
+        return switch (reason) {
+            case ExitReason.TRIPLE_FAULT -> new KvmExit.Shutdown();
+            case ExitReason.EXCEPTION_OR_NMI -> exceptionOrNmi();
+            case ExitReason.EXTERNAL_INTERRUPT, ExitReason.OTHER_SMI -> null;
+            case ExitReason.EPT_VIOLATION -> eptViolation();
+            case ExitReason.TDCALL -> tdvmcall();
+            default -> unexpected(status);
+        };
+    }
+
+    /// The exit reason in the status of TDH.VP.ENTER, or -1 when there is none. [LINUX tdx_to_vmx_exit_reason]
+    private static int exitReason(long status) {
+        if (KvmSeam.isSoftwareError(status)) {
+            return -1;
+        }
+        boolean hasReason = TdxStatus.SUCCESS.matches(status) || TdxStatus.NON_RECOVERABLE_VCPU.matches(status)
+                || TdxStatus.NON_RECOVERABLE_TD.matches(status)
+                || TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE.matches(status)
+                || TdxStatus.NON_RECOVERABLE_TD_WRONG_APIC_MODE.matches(status);
+        int reason = (int) status;
+        return hasReason && reason != ExitReason.EPT_MISCONFIGURATION ? reason : -1;
+    }
+
+    private KvmExit unexpected(long status) {
+        var known = TdxStatus.of(status);
+        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, "TDH.VP.ENTER returned 0x"
+                + Long.toHexString(status) + (known == null ? "" : " (" + known + ")") + ", RCX 0x"
+                + Long.toHexString(args.get(RCX)) + ", R8 0x" + Long.toHexString(args.get(R8)));
+    }
+
+    private KvmExit exceptionOrNmi() {
+        int info = (int) args.get(R9);
+        if (Interruption.type(info) == Interruption.NMI) {
+            vcpu.lp.takeNmi();
+            return null;
+        }
+        return Interruption.vector(info) == ExceptionVector.MC ? null
+                : new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+                        "exception " + Interruption.vector(info) + " of a TD reached the host");
+    }
+
+    // --- memory [LINUX tdx_handle_ept_violation]
+
+    private KvmExit eptViolation() {
+        long gpa = args.get(R8);
+        boolean isPrivate = td.isPrivateGpa(gpa);
+        long qualification = args.get(RCX);
+        if (!isPrivate) {
+            int access = (qualification & ExitQualification.EPT_WRITE) != 0 ? TdpMmu.ACCESS_WRITE : TdpMmu.ACCESS_READ;
+            long plain = gpa & ~td.mmu.sharedBit();
+            return afterFault(td.mmu.fault(plain, access, false), plain, false);
+        }
+        if ((args.get(RDX) & EXTENDED_TYPE) == EXTENDED_PENDING && (qualification & EPT_PROTECTION) == 0) {
+            td.bug("vCPU " + vcpu.id() + " touched 0x" + Long.toHexString(gpa) + " before accepting it");
+            throw new KvmException(Errno.EIO, "the TD touched private memory before accepting it: 0x"
+                    + Long.toHexString(gpa));
+        }
+        FaultResult result;
+        while (true) {
+            result = td.mmu.fault(gpa, TdpMmu.ACCESS_WRITE, true);
+            if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.isKicked() || td.isDead()) {
+                break;
+            }
+            vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD);
+        }
+        return afterFault(result, gpa, true);
+    }
+
+    private KvmExit afterFault(FaultResult result, long gpa, boolean isPrivate) {
+        return switch (result) {
+            // EMULATE: the MMIO entry is there now, and the access, tried again, raises #VE in the guest.
+            case FIXED, SPURIOUS, RETRY, INVALID_SLOT, EMULATE -> null;
+            case MEMORY_FAULT -> new KvmExit.MemoryFault(isPrivate ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE,
+                    PAGE);
+            case BUGGED -> {
+                td.requireAlive();
+                throw new KvmException(Errno.EIO, "the Secure EPT refused 0x" + Long.toHexString(gpa));
+            }
+        };
+    }
+
+    // --- TDVMCALL
+
+    private KvmExit tdvmcall() {
+        if (args.get(R10) != 0) {
+            td.counters.hypercall();
+            reason = ExitReason.VMCALL;
+            args.set(R10, -KVM_ENOSYS);
+            return null;
+        }
+        long leaf = args.get(R11);
+        td.counters.tdvmcall(leaf);
+        return leaf >= 0 && leaf < Tdvmcall.GET_TD_VM_CALL_INFO ? instruction((int) leaf) : call(leaf);
+    }
+
+    private KvmExit instruction(int leaf) {
+        reason = leaf;
+        return switch (leaf) {
+            case ExitReason.CPUID -> cpuid();
+            case ExitReason.HLT -> {
+                vcpu.halt();
+                yield finish(Tdvmcall.STATUS_SUCCESS);
+            }
+            case ExitReason.IO_INSTRUCTION -> io();
+            case ExitReason.RDMSR -> readMsr();
+            case ExitReason.WRMSR -> writeMsr();
+            case ExitReason.EPT_VIOLATION -> mmio();
+            default -> finish(Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED);
+        };
+    }
+
+    private KvmExit call(long leaf) {
+        if (leaf == Tdvmcall.MAP_GPA) {
+            return mapGpa();
+        }
+        if (leaf == Tdvmcall.REPORT_FATAL_ERROR) {
+            return fatalError();
+        }
+        if (leaf == Tdvmcall.GET_TD_VM_CALL_INFO) {
+            return callInfo();
+        }
+        if (leaf == Tdvmcall.GET_QUOTE) {
+            return quote();
+        }
+        if (leaf == Tdvmcall.SETUP_EVENT_NOTIFY_INTERRUPT) {
+            return eventNotify();
+        }
+        return finish(Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED);
+    }
+
+    /// Sets R10, the status.
+    private KvmExit finish(long status) {
+        args.set(R10, status);
+        return null;
+    }
+
+    private KvmExit cpuid() {
+        int[] r = vcpu.cpuidResult;
+        vcpu.cpuid.query((int) args.get(R12), (int) args.get(R13), 0, 0, 0, true, r);
+        args.set(R12, r[0] & LOW);
+        args.set(R13, r[1] & LOW);
+        args.set(R14, r[2] & LOW);
+        args.set(R15, r[3] & LOW);
+        return null;
+    }
+
+    private KvmExit readMsr() {
+        int msr = (int) args.get(R12);
+        try {
+            if (!TdMsrs.isEmulated(msr)) {
+                return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+            }
+            args.set(R11, msr == Msr.IA32_FEATURE_CONTROL ? FEATURE_CONTROL_LOCKED : vcpu.msrs.read(msr));
+            return null;
+        } catch (GuestGp refused) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+    }
+
+    private KvmExit writeMsr() {
+        int msr = (int) args.get(R12);
+        try {
+            if (!TdMsrs.isEmulated(msr) || TdMsrs.isReadOnly(msr)) {
+                return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+            }
+            vcpu.msrs.write(msr, args.get(R13), false);
+            return null;
+        } catch (GuestGp refused) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+    }
+
+    private KvmExit io() {
+        long size = args.get(R12);
+        long write = args.get(R13);
+        int port = (int) args.get(R14) & 0xffff;
+        if ((write != 0 && write != 1) || (size != 1 && size != 2 && size != 4)) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+        int bytes = (int) size;
+        if (write == 1) {
+            ItemBytes.store(run.data, bytes, args.get(R15));
+        } else {
+            vcpu.completion = () -> {
+                args.set(R11, ItemBytes.load(run.data, bytes));
+                return null;
+            };
+        }
+        return new KvmExit.Io(write == 1, bytes, port, 1);
+    }
+
+    private KvmExit mmio() {
+        long size = args.get(R12);
+        long write = args.get(R13);
+        long gpa = args.get(R14);
+        if ((size != 1 && size != 2 && size != 4 && size != 8) || (write != 0 && write != 1) || td.isPrivateGpa(gpa)
+                || td.isPrivateGpa(gpa + size - 1)) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+        int bytes = (int) size;
+        if (write == 1) {
+            ItemBytes.store(run.data, bytes, args.get(R15));
+        } else {
+            vcpu.completion = () -> {
+                args.set(R11, ItemBytes.load(run.data, bytes));
+                return null;
+            };
+        }
+        return new KvmExit.Mmio(gpa & ~td.mmu.sharedBit(), bytes, write == 1);
+    }
+
+    // --- MapGPA [LINUX tdx_map_gpa]
+
+    private KvmExit mapGpa() {
+        long gpa = args.get(R12);
+        long size = args.get(R13);
+        if ((td.exitHypercalls & (1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0) {
+            return mapFailed(Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED, gpa);
+        }
+        long last = gpa + size - 1;
+        if (Long.compareUnsigned(gpa + size, gpa) <= 0 || !isLegal(gpa) || !isLegal(last)
+                || td.isPrivateGpa(gpa) != td.isPrivateGpa(last)) {
+            return mapFailed(Tdvmcall.STATUS_INVALID_OPERAND, gpa);
+        }
+        if (((gpa | size) & (PAGE - 1)) != 0) {
+            return mapFailed(Tdvmcall.STATUS_ALIGN_ERROR, gpa);
+        }
+        mapNext = gpa;
+        mapEnd = gpa + size;
+        return mapChunk();
+    }
+
+    private boolean isLegal(long gpa) {
+        return gpa >= 0 && gpa < td.mmu.sharedBit() << 1;
+    }
+
+    private KvmExit mapFailed(long status, long gpa) {
+        args.set(R11, gpa);
+        return finish(status);
+    }
+
+    private KvmExit mapChunk() {
+        long bytes = Math.min(mapEnd - mapNext, MAP_GPA_CHUNK);
+        run.ret = 0;
+        vcpu.completion = this::mapDone;
+        return new KvmExit.MapGpaRange(mapNext & ~td.mmu.sharedBit(), bytes >>> 12, td.isPrivateGpa(mapNext));
+    }
+
+    private KvmExit mapDone() {
+        if (run.ret == Errno.EAGAIN.number()) {
+            return mapFailed(Tdvmcall.STATUS_RETRY, mapNext);
+        }
+        if (run.ret == Errno.EINVAL.number()) {
+            return mapFailed(Tdvmcall.STATUS_INVALID_OPERAND, mapNext);
+        }
+        if (run.ret != 0) {
+            throw new KvmException(Errno.EINVAL, "MapGPA answered with " + run.ret);
+        }
+        mapNext += MAP_GPA_CHUNK;
+        if (Long.compareUnsigned(mapNext, mapEnd) >= 0) {
+            return finish(Tdvmcall.STATUS_SUCCESS);
+        }
+        return vcpu.hasEvents() ? mapFailed(Tdvmcall.STATUS_RETRY, mapNext) : mapChunk();
+    }
+
+    // --- what the VMM answers
+
+    private KvmExit fatalError() {
+        long[] data = new long[16];
+        data[0] = vcpu.enterStatus;
+        data[1] = args.get(RCX);
+        data[2] = args.get(RDX);
+        data[3] = args.get(RBX);
+        data[6] = args.get(RSI);
+        data[7] = args.get(RDI);
+        for (int i = R8; i <= R15; i++) {
+            data[i] = args.get(i);
+        }
+        return new KvmExit.SystemEvent(KvmAbi.SYSTEM_EVENT_TDX_FATAL, data);
+    }
+
+    private KvmExit callInfo() {
+        long leaf = args.get(R12);
+        if (leaf == 0) {
+            for (int i = R11; i <= R14; i++) {
+                args.set(i, 0);
+            }
+            return finish(Tdvmcall.STATUS_SUCCESS);
+        }
+        if (leaf != 1) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+        run.ret = Tdvmcall.STATUS_SUCCESS;
+        Arrays.fill(run.data, 0, 32, (byte) 0);
+        vcpu.completion = () -> {
+            for (int i = 0; i < 4; i++) {
+                args.set(R11 + i, ItemBytes.load(run.data, 8 * i, 8));
+            }
+            return finish(run.ret);
+        };
+        return new KvmExit.TdxGetTdVmCallInfo(leaf);
+    }
+
+    private KvmExit quote() {
+        long gpa = args.get(R12);
+        if (td.isPrivateGpa(gpa)) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+        run.ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
+        vcpu.completion = () -> finish(run.ret);
+        return new KvmExit.TdxGetQuote(gpa & ~td.mmu.sharedBit(), args.get(R13));
+    }
+
+    private KvmExit eventNotify() {
+        long vector = args.get(R12);
+        if (vector < 32 || vector > 255) {
+            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+        }
+        run.ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
+        vcpu.completion = () -> finish(run.ret);
+        return new KvmExit.TdxSetupEventNotify((int) vector);
+    }
+}

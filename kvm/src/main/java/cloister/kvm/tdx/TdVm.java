@@ -1,0 +1,423 @@
+package cloister.kvm.tdx;
+
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmTdxCmd;
+import cloister.kvm.host.Host;
+import cloister.kvm.mmu.TdpMmu;
+import cloister.kvm.vcpu.GuestCpuid;
+import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.Vm;
+import cloister.memory.PhysicalMemory;
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.tdx.TdParams;
+import cloister.spec.tdx.TdxStatus;
+import cloister.spec.vmx.Ept;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.List;
+
+/// A trust domain as KVM knows it. [LINUX arch/x86/kvm/vmx/tdx.c]
+public final class TdVm extends Vm {
+    /// The states of `enum kvm_tdx_state`.
+    public enum State { UNINITIALIZED, INITIALIZED, RUNNABLE }
+
+    private static final int CACHE_WB_RETRIES = 10_000;
+    private static final long TDCS_EXEC_TSC_OFFSET = (17L << 56) | 10;
+    private static final int SHARED_BIT_4_LEVELS = 47;
+    private static final int SHARED_BIT_5_LEVELS = 51;
+    private static final int GUEST_PA_LEAF = 0x8000_0008;
+
+    public final TdxSystem tdx;
+    public final KvmSeam seam;
+    public final SecureEpt sept;
+    private State state = State.UNINITIALIZED;
+    private int hkid = -1;
+    private long tdrPa;
+    private long[] tdcsPa = {};
+    private int tdcsAdded;
+    private long tscOffset;
+    private long tdAttributes;
+    private long xfam;
+    private String bugText;
+
+    public TdVm(Host host, TdxSystem tdx) {
+        super(host, true, Math.min(tdx.maxVcpus(), host.processors().size()));
+        this.tdx = tdx;
+        this.seam = new KvmSeam(host, counters.seam());
+        this.sept = new SecureEpt(this, seam);
+    }
+
+    @Override public VmType type() {
+        return VmType.TDX;
+    }
+
+    @Override public boolean hasPrivateMemory() {
+        return true;
+    }
+
+    public boolean isRunnable() {
+        return state == State.RUNNABLE;
+    }
+
+    public boolean isInitialized() {
+        return state != State.UNINITIALIZED;
+    }
+
+    public boolean hasHkid() {
+        return hkid > 0;
+    }
+
+    public int hkid() {
+        return hkid;
+    }
+
+    public long tdrPa() {
+        return tdrPa;
+    }
+
+    public long xfam() {
+        return xfam;
+    }
+
+    public long tscOffset() {
+        return tscOffset;
+    }
+
+    /// Kills the VM and remembers why.
+    public void bug(String text) {
+        if (bugText == null) {
+            bugText = text;
+        }
+        bug();
+    }
+
+    @Override public void requireAlive() {
+        if (bugText != null) {
+            throw new KvmException(Errno.EIO, "the TD is dead: " + bugText);
+        }
+        super.requireAlive();
+    }
+
+    public boolean isPrivateGpa(long gpa) {
+        return (gpa & mmu.sharedBit()) == 0;
+    }
+
+    @Override public Vcpu newVcpu(int id) {
+        require(isInitialized(), Errno.EIO, "KVM_TDX_INIT_VM comes before KVM_CREATE_VCPU");
+        require(splitIrqchip, Errno.EINVAL, "a TD needs the split irqchip");
+        return new TdVcpu(this, id);
+    }
+
+    // --- KVM_MEMORY_ENCRYPT_OP
+
+    public static void checkCommand(KvmTdxCmd cmd) {
+        require(cmd.hwError == 0, Errno.EINVAL, "hw_error is an output");
+    }
+
+    @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
+        requireAlive();
+        checkCommand(cmd);
+        switch (cmd.id()) {
+            case CAPABILITIES -> capabilities(cmd);
+            case INIT_VM -> initVm(cmd);
+            case FINALIZE_VM -> finalizeVm(cmd);
+            default -> throw new KvmException(Errno.EINVAL, cmd.id() + " is a command of vCPUs");
+        }
+    }
+
+    private void capabilities(KvmTdxCmd cmd) {
+        require(cmd.flags() == 0, Errno.EINVAL, "flags");
+        var out = (KvmTdxCmd.Capabilities) cmd.data();
+        require(out.cpuid.capacity >= tdx.cpuidConfig().size(), Errno.E2BIG, "CPUID table is too small");
+        out.supportedAttrs = supportedAttributes();
+        out.supportedXfam = supportedXfam();
+        require(out.supportedAttrs != 0 && out.supportedXfam != 0, Errno.EIO, "the module insists on what KVM lacks");
+        out.userTdvmcallinfo1R11 = 2;
+        out.cpuid.entries = tdx.cpuidConfig().stream().map(TdVm::configurable).toList();
+        out.cpuid.capacity = out.cpuid.entries.size();
+    }
+
+    private long supportedAttributes() {
+        long value = TdParams.ATTRIBUTE_SEPT_VE_DISABLE;
+        return (value & tdx.attributesFixed1()) != tdx.attributesFixed1() ? 0 : value & tdx.attributesFixed0();
+    }
+
+    private long supportedXfam() {
+        int[] r = new int[4];
+        var lp = host.processors().getFirst();
+        lp.cpuid(0xd, 0, r);
+        long value = (r[0] & 0xffff_ffffL) | ((long) r[3] << 32);
+        lp.cpuid(0xd, 1, r);
+        value |= (r[2] & 0xffff_ffffL) | ((long) r[3] << 32);
+        return (value & tdx.xfamFixed1()) != tdx.xfamFixed1() ? 0 : value & tdx.xfamFixed0();
+    }
+
+    /// What of a configurable leaf KVM lets through: TSX and WAITPKG are not, the guest's address width is.
+    private static CpuidEntry configurable(CpuidEntry e) {
+        if (e.function() == GUEST_PA_LEAF) {
+            return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax() | (0xff << 16), e.ebx(), e.ecx(), e.edx());
+        }
+        if (isUnsupported(e)) {
+            return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax(), e.ebx() & ~TSX, e.ecx() & ~WAITPKG, e.edx());
+        }
+        return e;
+    }
+
+    private static final int TSX = (1 << 4) | (1 << 11);
+    private static final int WAITPKG = 1 << 5;
+
+    private static boolean isUnsupported(CpuidEntry e) {
+        return e.function() == 7 && e.index() == 0 && ((e.ebx() & TSX) != 0 || (e.ecx() & WAITPKG) != 0);
+    }
+
+    private void initVm(KvmTdxCmd cmd) {
+        require(state == State.UNINITIALIZED && !hasHkid(), Errno.EINVAL, "the TD is initialised");
+        require(cmd.flags() == 0, Errno.EINVAL, "flags");
+        var in = (KvmTdxCmd.InitVm) cmd.data();
+        require(in.cpuid().size() <= GuestCpuid.MAX_ENTRIES, Errno.E2BIG, "CPUID table");
+        require(vcpus.isEmpty(), Errno.EBUSY, "vCPUs exist");
+        require((in.attributes() & ~supportedAttributes()) == 0, Errno.EINVAL, "TD attributes");
+        require((in.xfam() & ~supportedXfam()) == 0, Errno.EINVAL, "XFAM");
+        int guestPaBits = guestPaBits(in.cpuid());
+        byte[] params = buildParams(in, guestPaBits);
+        long paramsPa = host.frames().allocate();
+        host.memory().write(paramsPa, params, 0, params.length);
+        try {
+            createTd(cmd, paramsPa);
+        } finally {
+            host.frames().free(paramsPa);
+        }
+        tdAttributes = in.attributes() | tdx.attributesFixed1();
+        xfam = in.xfam() | tdx.xfamFixed1();
+        var out = new SeamRegs();
+        long status = seam.mngRd(tdrPa, TDCS_EXEC_TSC_OFFSET, out);
+        tscOffset = status == 0 ? out.get(SeamRegs.R8) : 0;
+        boolean wide = guestPaBits == 52;
+        mmu.createTdRoots(wide ? 5 : 4, 1L << (wide ? SHARED_BIT_5_LEVELS : SHARED_BIT_4_LEVELS), sept);
+        state = State.INITIALIZED;
+    }
+
+    private static int guestPaBits(List<CpuidEntry> cpuid) {
+        for (var e : cpuid) {
+            if (e.function() == GUEST_PA_LEAF) {
+                int bits = (e.eax() >>> 16) & 0xff;
+                require(bits == 48 || bits == 52, Errno.EINVAL, "guest-physical addresses of " + bits + " bits");
+                return bits;
+            }
+        }
+        throw new KvmException(Errno.EINVAL, "CPUID lacks leaf 0x80000008");
+    }
+
+    private byte[] buildParams(KvmTdxCmd.InitVm in, int guestPaBits) {
+        var p = ByteBuffer.allocate(TdParams.SIZE).order(ByteOrder.LITTLE_ENDIAN);
+        p.putLong(TdParams.ATTRIBUTES, in.attributes() | tdx.attributesFixed1());
+        p.putLong(TdParams.XFAM, in.xfam() | tdx.xfamFixed1());
+        p.putShort(TdParams.MAX_VCPUS, (short) checkExtension(KvmCap.MAX_VCPUS));
+        int levels = guestPaBits == 52 ? 5 : 4;
+        p.putLong(TdParams.EPTP_CONTROLS, Ept.TYPE_WB | ((levels - 1) << 3));
+        p.putLong(TdParams.CONFIG_FLAGS, TdParams.FLAG_NO_RBP_MOD | (levels == 5 ? TdParams.FLAG_MAX_GPAW : 0));
+        p.putShort(TdParams.TSC_FREQUENCY, (short) (host.clock().ticksPerSecond() / TdParams.TSC_UNIT_HZ));
+        p.put(TdParams.MRCONFIGID, in.mrConfigId(), 0, TdParams.MEASUREMENT_SIZE);
+        p.put(TdParams.MROWNER, in.mrOwner(), 0, TdParams.MEASUREMENT_SIZE);
+        p.put(TdParams.MROWNERCONFIG, in.mrOwnerConfig(), 0, TdParams.MEASUREMENT_SIZE);
+        int copied = 0;
+        int at = TdParams.CPUID_VALUES;
+        for (var slot : tdx.cpuidConfig()) {
+            for (var e : in.cpuid()) {
+                if (e.function() == slot.function() && e.index() == slot.index()) {
+                    require(!isUnsupported(e), Errno.EINVAL, "TSX and WAITPKG are not for TDs");
+                    copied++;
+                    int eax = e.function() == GUEST_PA_LEAF ? e.eax() & ~(0xff << 16) : e.eax();
+                    p.putInt(at, eax).putInt(at + 4, e.ebx()).putInt(at + 8, e.ecx()).putInt(at + 12, e.edx());
+                    break;
+                }
+            }
+            at += 16;
+        }
+        require(copied == in.cpuid().size(), Errno.EINVAL, "CPUID has leaves that cannot be configured");
+        return p.array();
+    }
+
+    /// [LINUX __tdx_td_init]
+    private void createTd(KvmTdxCmd cmd, long paramsPa) {
+        hkid = tdx.allocateKeyId();
+        require(hkid >= 0, Errno.ENOSPC, "all KeyIDs are in use");
+        tdrPa = host.frames().allocate();
+        long status = seam.mngCreate(tdrPa, hkid);
+        if (status != 0) {
+            host.frames().free(tdrPa);
+            tdx.freeKeyId(hkid);
+            hkid = -1;
+            throw fail("TDH.MNG.CREATE", status);
+        }
+        counters.tdxPages++;
+        tdcsPa = new long[tdx.tdcsPages()];
+        for (int i = 0; i < tdcsPa.length; i++) {
+            tdcsPa[i] = host.frames().allocate();
+        }
+        try {
+            status = seam.mngKeyConfig(host.processors().getFirst(), tdrPa);
+            if (status != 0) {
+                throw fail("TDH.MNG.KEY.CONFIG", status);
+            }
+            for (tdcsAdded = 0; tdcsAdded < tdcsPa.length; tdcsAdded++) {
+                status = seam.mngAddcx(tdrPa, tdcsPa[tdcsAdded]);
+                if (status != 0) {
+                    throw fail("TDH.MNG.ADDCX", status);
+                }
+                counters.tdxPages++;
+            }
+            var out = new SeamRegs();
+            status = seam.mngInit(tdrPa, paramsPa, out);
+            if (TdxStatus.OPERAND_INVALID.matches(status)) {
+                cmd.hwError = status;
+                throw new KvmException(Errno.EINVAL, "TDH.MNG.INIT: 0x" + Long.toHexString(status) + ", RCX 0x"
+                        + Long.toHexString(out.get(SeamRegs.RCX)));
+            }
+            if (status != 0) {
+                throw fail("TDH.MNG.INIT, RCX 0x" + Long.toHexString(out.get(SeamRegs.RCX)), status);
+            }
+        } catch (KvmException failure) {
+            releaseHkid();
+            reclaimControlPages();
+            throw failure;
+        }
+    }
+
+    private KvmException fail(String what, long status) {
+        if (TdxStatus.RND_NO_ENTROPY.matches(status)) {
+            return new KvmException(Errno.EAGAIN, what + ": no entropy");
+        }
+        bug(what + " failed: 0x" + Long.toHexString(status));
+        return new KvmException(Errno.EIO, bugText);
+    }
+
+    private void finalizeVm(KvmTdxCmd cmd) {
+        require(hasHkid() && state != State.RUNNABLE, Errno.EINVAL, "the TD is not initialised, or final already");
+        require(cmd.flags() == 0, Errno.EINVAL, "flags");
+        long status = seam.mrFinalize(tdrPa);
+        cmd.hwError = status;
+        require(!KvmSeam.isBusy(status), Errno.EBUSY, "TDH.MR.FINALIZE is busy");
+        if (status != 0) {
+            throw fail("TDH.MR.FINALIZE", status);
+        }
+        state = State.RUNNABLE;
+    }
+
+    // --- teardown, in the order that the module demands
+
+    @Override public void destroy() {
+        closeFiles();
+        releaseHkid();
+        for (var vcpu : vcpus) {
+            ((TdVcpu) vcpu).free();
+        }
+        if (hasHkid()) {
+            counters.leakedPages = counters.tdxPages; // nothing can be reclaimed while the KeyID is assigned
+            return;
+        }
+        mmu.destroy();
+        reclaimControlPages();
+        state = State.UNINITIALIZED;
+    }
+
+    /// [LINUX tdx_mmu_release_hkid]
+    private void releaseHkid() {
+        if (!hasHkid()) {
+            return;
+        }
+        for (var vcpu : vcpus) {
+            ((TdVcpu) vcpu).flushAssociation();
+        }
+        long status = seam.mngVpflushdone(tdrPa);
+        if (TdxStatus.FLUSHVP_NOT_DONE.matches(status)) {
+            return;
+        }
+        if (status != 0) {
+            bug("TDH.MNG.VPFLUSHDONE failed: 0x" + Long.toHexString(status));
+            return;
+        }
+        writeBackCaches();
+        status = seam.mngKeyFreeid(tdrPa);
+        if (status != 0) {
+            bug("TDH.MNG.KEY.FREEID failed: 0x" + Long.toHexString(status));
+            return;
+        }
+        tdx.freeKeyId(hkid);
+        hkid = -1;
+    }
+
+    private void writeBackCaches() {
+        var lp = host.processors().getFirst();
+        long status = 0;
+        for (int i = 0; i < CACHE_WB_RETRIES; i++) {
+            status = seam.phymemCacheWb(lp, status != 0);
+            if (!TdxStatus.INTERRUPTED_RESUMABLE.matches(status)) {
+                break;
+            }
+        }
+        if (status != 0 && !TdxStatus.NO_HKID_READY_TO_WBCACHE.matches(status)) {
+            bug("TDH.PHYMEM.CACHE.WB failed: 0x" + Long.toHexString(status));
+        }
+    }
+
+    private void reclaimControlPages() {
+        if (hasHkid() || tdrPa == 0) {
+            return;
+        }
+        for (int i = 0; i < tdcsPa.length; i++) {
+            if (i >= tdcsAdded || sept.reclaim(tdcsPa[i])) {
+                host.frames().free(tdcsPa[i]);
+            }
+        }
+        tdcsPa = new long[0];
+        long status = seam.phymemPageReclaim(tdrPa, new SeamRegs());
+        if (status == 0) {
+            status = seam.phymemPageWbinvd(tdrPa, tdx.globalKeyId());
+        }
+        if (status != 0) {
+            bug("reclaiming the TDR failed: 0x" + Long.toHexString(status));
+            counters.leakedPages++;
+            return;
+        }
+        sept.clear(tdrPa);
+        counters.tdxPages--;
+        host.frames().free(tdrPa);
+        tdrPa = 0;
+    }
+
+    /// Whether the TD is a debug TD.
+    public boolean isDebug() {
+        return (tdAttributes & 1) != 0;
+    }
+
+    /// Adds a page of the initial image. [LINUX tdx_gmem_post_populate]
+    public void populate(long sourceAddr, long gpa, boolean measure) {
+        long gfn = gpa >>> 12;
+        var slot = slots.find(gfn);
+        require(slot != null && slot.gmem() != null, Errno.EINVAL, "no guest_memfd at 0x" + Long.toHexString(gpa));
+        require(attributes.isPrivate(gfn), Errno.EINVAL, "0x" + Long.toHexString(gpa) + " is not private");
+        require(!mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
+        sept.pageAddSource(host.userMemory().fault(sourceAddr) & -PhysicalMemory.FRAME_SIZE);
+        try {
+            switch (mmu.fault(gpa, TdpMmu.ACCESS_WRITE, true)) {
+                case FIXED -> {
+                }
+                case RETRY -> throw new KvmException(Errno.EAGAIN, "TDH.MEM.PAGE.ADD is busy");
+                default -> throw new KvmException(Errno.EIO, bugText == null ? "cannot add a page" : bugText);
+            }
+        } finally {
+            sept.pageAddSource(0);
+        }
+        for (int at = 0; measure && at < PhysicalMemory.FRAME_SIZE; at += 256) {
+            long status = seam.mrExtend(tdrPa, gpa + at, new SeamRegs());
+            if (status != 0) {
+                throw fail("TDH.MR.EXTEND", status);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+package cloister.kvm.tdx;
+
+import cloister.kvm.host.FrameAllocator;
+import cloister.kvm.host.Host;
+import cloister.kvm.vcpu.SeamCounters;
+import cloister.memory.PhysicalMemory;
+import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.x86.Msr;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.List;
+
+/// The TDX module as the host kernel brought it up: global metadata, TDMRs over all free memory, the pool of KeyIDs. [LINUX
+/// init_tdx_module]
+public final class TdxSystem {
+    private static final long GIB = 1L << 30;
+    private static final long NO_SUBLEAF = 0xffff_ffffL;
+    private static final int TDMR_INFO_SIZE = 64;
+    private static final int TDMR_INFO_ALIGNMENT = 512;
+    private static final int RESERVED_AREA_SIZE = 16;
+    private static final long FEATURE_NO_RBP_MOD = 1L << 18;
+
+    private static final long TDX_FEATURES0 = 0x0A00000300000008L;
+    private static final long MAX_RESERVED_PER_TDMR = 0x9100000100000009L;
+    private static final long PAMT_4K_ENTRY_SIZE = 0x9100000100000010L;
+    private static final long PAMT_2M_ENTRY_SIZE = 0x9100000100000011L;
+    private static final long PAMT_1G_ENTRY_SIZE = 0x9100000100000012L;
+    private static final long TDCS_BASE_SIZE = 0x9800000100000100L;
+    private static final long TDVPS_BASE_SIZE = 0x9800000100000200L;
+    private static final long ATTRIBUTES_FIXED0 = 0x1900000300000000L;
+    private static final long ATTRIBUTES_FIXED1 = 0x1900000300000001L;
+    private static final long XFAM_FIXED0 = 0x1900000300000002L;
+    private static final long XFAM_FIXED1 = 0x1900000300000003L;
+    private static final long NUM_CPUID_CONFIG = 0x9900000100000004L;
+    private static final long MAX_VCPUS_PER_TD = 0x9900000100000008L;
+    private static final long CPUID_CONFIG_LEAVES = 0x9900000300000400L;
+    private static final long CPUID_CONFIG_VALUES = 0x9900000300000500L;
+
+    private final Host host;
+    private final KvmSeam seam;
+    private final SeamCounters counters = new SeamCounters();
+    private final SeamRegs regs = new SeamRegs();
+    private final int globalKeyId;
+    private final int keyIds;
+    private final BitSet usedKeyIds = new BitSet();
+    private final List<CpuidEntry> cpuidConfig = new ArrayList<>();
+    private long attributesFixed0;
+    private long attributesFixed1;
+    private long xfamFixed0;
+    private long xfamFixed1;
+    private int tdcsPages;
+    private int tdcxPages;
+    private int maxVcpus;
+
+    /// Brings the module up.
+    ///
+    /// @throws TdxFailure when a step fails, or there is no module
+    public TdxSystem(Host host) {
+        this.host = host;
+        this.seam = new KvmSeam(host, counters);
+        long partitioning = host.processors().getFirst().rdmsr(Msr.IA32_MKTME_KEYID_PARTITIONING);
+        this.globalKeyId = (int) partitioning + 1;
+        this.keyIds = (int) (partitioning >>> 32);
+        if (keyIds < 2) {
+            throw new TdxFailure("IA32_MKTME_KEYID_PARTITIONING: fewer than two private KeyIDs", partitioning);
+        }
+        check("TDH.SYS.INIT", seam.sysInit());
+        for (var lp : host.processors()) {
+            check("TDH.SYS.LP.INIT", seam.sysLpInit(lp));
+        }
+        readMetadata();
+        configure();
+    }
+
+    private static void check(String what, long status) {
+        if (status != 0) {
+            throw new TdxFailure(what, status);
+        }
+    }
+
+    private long read(long field) {
+        check("TDH.SYS.RD of 0x" + Long.toHexString(field), seam.sysRd(field, regs));
+        return regs.get(SeamRegs.R8);
+    }
+
+    private void readMetadata() {
+        long features = read(TDX_FEATURES0);
+        if ((features & FEATURE_NO_RBP_MOD) == 0) {
+            throw new TdxFailure("TDX_FEATURES0 lacks NO_RBP_MOD", features);
+        }
+        attributesFixed0 = read(ATTRIBUTES_FIXED0);
+        attributesFixed1 = read(ATTRIBUTES_FIXED1);
+        xfamFixed0 = read(XFAM_FIXED0);
+        xfamFixed1 = read(XFAM_FIXED1);
+        tdcsPages = (int) (read(TDCS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE);
+        tdcxPages = (int) (read(TDVPS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE) - 1;
+        maxVcpus = (int) read(MAX_VCPUS_PER_TD);
+        int configs = (int) read(NUM_CPUID_CONFIG);
+        for (int i = 0; i < configs; i++) {
+            long leaf = read(CPUID_CONFIG_LEAVES + i);
+            long low = read(CPUID_CONFIG_VALUES + 2 * i);
+            long high = read(CPUID_CONFIG_VALUES + 2 * i + 1);
+            boolean hasSubLeaf = leaf >>> 32 != NO_SUBLEAF;
+            cpuidConfig.add(new CpuidEntry((int) leaf, hasSubLeaf ? (int) (leaf >>> 32) : 0,
+                    hasSubLeaf ? CpuidEntry.SIGNIFICANT_INDEX : 0, (int) low,
+                    (int) (low >>> 32), (int) high, (int) (high >>> 32)));
+        }
+    }
+
+    /// One TDMR over all memory that the page allocator may hand out; everything else in it is reserved.
+    private void configure() {
+        FrameAllocator frames = host.frames();
+        long free = frames.startPa();
+        long base = free & -GIB;
+        long end = (frames.endPa() + GIB - 1) & -GIB;
+        long size = end - base;
+        long[] pamtSizes = {pamtSize(size, 12, PAMT_4K_ENTRY_SIZE), pamtSize(size, 21, PAMT_2M_ENTRY_SIZE),
+                pamtSize(size, 30, PAMT_1G_ENTRY_SIZE)};
+        long pamtBytes = pamtSizes[0] + pamtSizes[1] + pamtSizes[2];
+        long pamt = frames.allocateContiguous(pamtBytes, PhysicalMemory.FRAME_SIZE);
+        int maxReserved = (int) read(MAX_RESERVED_PER_TDMR);
+        int infoSize = (TDMR_INFO_SIZE + RESERVED_AREA_SIZE * maxReserved + TDMR_INFO_ALIGNMENT - 1) & -TDMR_INFO_ALIGNMENT;
+        long info = frames.allocateContiguous(infoSize, PhysicalMemory.FRAME_SIZE);
+        long[] head = {base, size, pamt + pamtSizes[0] + pamtSizes[1], pamtSizes[2], pamt + pamtSizes[0], pamtSizes[1],
+                pamt, pamtSizes[0]};
+        var memory = host.memory();
+        for (int i = 0; i < head.length; i++) {
+            memory.write(info + 8L * i, 8, head[i]);
+        }
+        long at = info + TDMR_INFO_SIZE;
+        for (long[] hole : new long[][] {{base, free}, {pamt, pamt + pamtBytes}, {frames.endPa(), end}}) {
+            if (hole[0] < hole[1]) {
+                memory.write(at, 8, hole[0] - base);
+                memory.write(at + 8, 8, hole[1] - hole[0]);
+                at += RESERVED_AREA_SIZE;
+            }
+        }
+        long array = frames.allocate();
+        memory.write(array, 8, info);
+        check("TDH.SYS.CONFIG", seam.sysConfig(array, 1, globalKeyId));
+        for (var lp : host.processors()) {
+            lp.wbinvd();
+        }
+        check("TDH.SYS.KEY.CONFIG", seam.sysKeyConfig(host.processors().getFirst()));
+        long next;
+        do {
+            check("TDH.SYS.TDMR.INIT", seam.sysTdmrInit(base, regs));
+            next = regs.get(SeamRegs.RDX);
+        } while (next < end);
+        frames.free(array);
+    }
+
+    private long pamtSize(long tdmrSize, int pageShift, long entrySizeField) {
+        return ((tdmrSize >>> pageShift) * read(entrySizeField) + PhysicalMemory.FRAME_SIZE - 1) & -PhysicalMemory.FRAME_SIZE;
+    }
+
+    /// Takes a KeyID for a TD.
+    ///
+    /// @return the KeyID, or -1 when all are in use
+    public int allocateKeyId() {
+        int i = usedKeyIds.nextClearBit(0);
+        if (i >= keyIds - 1) {
+            return -1;
+        }
+        usedKeyIds.set(i);
+        return globalKeyId + 1 + i;
+    }
+
+    /// Gives a KeyID back.
+    public void freeKeyId(int keyId) {
+        usedKeyIds.clear(keyId - globalKeyId - 1);
+    }
+
+    /// The KeyID of the module's own structures.
+    public int globalKeyId() {
+        return globalKeyId;
+    }
+
+    /// SEAMCALLs of the bring-up.
+    public SeamCounters counters() {
+        return counters;
+    }
+
+    /// TD attributes that may be 1.
+    public long attributesFixed0() {
+        return attributesFixed0;
+    }
+
+    /// TD attributes that must be 1.
+    public long attributesFixed1() {
+        return attributesFixed1;
+    }
+
+    /// XFAM bits that may be 1.
+    public long xfamFixed0() {
+        return xfamFixed0;
+    }
+
+    /// XFAM bits that must be 1.
+    public long xfamFixed1() {
+        return xfamFixed1;
+    }
+
+    /// TDCS pages of a TD.
+    public int tdcsPages() {
+        return tdcsPages;
+    }
+
+    /// TDCX pages of a vCPU, besides the TDVPR.
+    public int tdcxPages() {
+        return tdcxPages;
+    }
+
+    /// The most vCPUs that a TD may have.
+    public int maxVcpus() {
+        return maxVcpus;
+    }
+
+    /// The configurable CPUID leaves in the module's order, as the module reports them.
+    public List<CpuidEntry> cpuidConfig() {
+        return cpuidConfig;
+    }
+}

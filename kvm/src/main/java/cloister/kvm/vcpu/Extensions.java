@@ -1,0 +1,23 @@
+package cloister.kvm.vcpu;
+
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
+
+/// KVM_CHECK_EXTENSION of the system file descriptor. [LINUX kvm_vm_ioctl_check_extension]
+public final class Extensions {
+    private Extensions() {
+    }
+
+    /// What the capability is worth, 0 when there is none.
+    public static long of(KvmCap cap) {
+        return switch (cap) {
+            case MAX_VCPUS, MAX_VCPU_ID -> Vm.MAX_VCPUS;
+            case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, PRE_FAULT_MEMORY, X86_APIC_BUS_CYCLES_NS -> 1;
+            case X2APIC_API -> 3;
+            case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
+            case VM_TYPES -> (1L << VmType.DEFAULT.number()) | (1L << VmType.TDX.number());
+            case MEMORY_ATTRIBUTES, GUEST_MEMFD, X86_USER_SPACE_MSR -> 0;
+        };
+    }
+}

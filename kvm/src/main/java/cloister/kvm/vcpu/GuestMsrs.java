@@ -1,0 +1,262 @@
+package cloister.kvm.vcpu;
+
+import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.irq.LocalApic;
+import cloister.spec.x86.Msr;
+import java.util.List;
+
+/// The MSRs that KVM emulates for ordinary VMs and, as far as [TdMsrs] lets them, for TDs: storage with the checks that
+/// matter, and the local APIC's. [LINUX kvm_set_msr_common, kvm_get_msr_common]
+public final class GuestMsrs {
+    public static final int MC_BANKS = 32;
+    public static final int IA32_POWER_CTL = 0x1fc;
+    private static final int BBL_CR_CTL3 = 0x11e;
+    private static final int EBL_CR_POWERON = 0x2a;
+    private static final int IA32_MC0_LAST = Msr.IA32_MC0_CTL + 4 * MC_BANKS - 1;
+    private static final int MTRR_VARIABLE_COUNT = 8;
+    private static final long MTRR_CAP = 0x500 | MTRR_VARIABLE_COUNT;
+    private static final long PAT_DEFAULT = 0x0007_0406_0007_0406L;
+    /// IBRS, STIBP, SSBD, IPRED_DIS, RRSBA_DIS, DDPD_U, BHI_DIS_S: the controls of leaf 7.
+    private static final long SPEC_CTRL_ALLOWED = 0x57fL;
+    /// KVM_SUPPORTED_ARCH_CAP: capabilities that mean the same in a guest. Those with MSRs that KVM does not emulate are out.
+    private static final long ARCH_CAPABILITIES_SUPPORTED = 0x4000_0000_1d1a_e17fL;
+    private static final int ARCH_CAPABILITIES_FEATURE = 1 << 29;
+
+    /// What depends on the kind of vCPU.
+    public interface Machine {
+        /// The guest's TSC.
+        long tsc();
+
+        /// WRMSR IA32_TIME_STAMP_COUNTER.
+        void tsc(long value);
+
+        /// Reads an MSR that the vCPU's hardware state holds, such as IA32_EFER.
+        ///
+        /// @throws GuestGp when there is none
+        long readHardware(int msr);
+
+        /// Writes one.
+        void writeHardware(int msr, long value, boolean byHost);
+    }
+
+    private final Machine machine;
+    private final LocalApic apic;
+    private final GuestCpuid cpuid;
+    private final long archCapabilities;
+    private final long[] variableMtrrs = new long[2 * MTRR_VARIABLE_COUNT];
+    private final long[] fixedMtrrs = new long[11];
+    private final long[] mcBanks = new long[4 * MC_BANKS];
+    private long mtrrDefType;
+    private long miscEnable = 1L | (1 << 11) | (1 << 12);
+    private long miscFeatures;
+    private long featureControl;
+    private long tscAdjust;
+    private long mcgStatus;
+    private long mcgCtl = -1;
+    private long powerCtl;
+    private long biosSignId = 1L << 32;
+    private long specCtrl;
+    private long pat = PAT_DEFAULT;
+
+    public GuestMsrs(Machine machine, LocalApic apic, GuestCpuid cpuid, long archCapabilities) {
+        this.machine = machine;
+        this.apic = apic;
+        this.cpuid = cpuid;
+        this.archCapabilities = archCapabilities & ARCH_CAPABILITIES_SUPPORTED;
+    }
+
+    /// KVM_GET_MSR_INDEX_LIST.
+    public static List<Integer> indexList() {
+        return List.of(Msr.IA32_TIME_STAMP_COUNTER, Msr.IA32_APIC_BASE, Msr.IA32_FEATURE_CONTROL, Msr.IA32_TSC_ADJUST,
+                Msr.IA32_SPEC_CTRL, Msr.IA32_BIOS_SIGN_ID, Msr.IA32_ARCH_CAPABILITIES, Msr.IA32_SYSENTER_CS,
+                Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.IA32_MCG_STATUS, Msr.IA32_MCG_CTL,
+                Msr.IA32_MISC_ENABLE, Msr.IA32_PAT, Msr.IA32_MTRR_DEF_TYPE, Msr.IA32_TSC_DEADLINE, Msr.IA32_XSS,
+                Msr.IA32_EFER, Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_CSTAR, Msr.IA32_FMASK, Msr.IA32_FS_BASE,
+                Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX);
+    }
+
+    /// @throws GuestGp when the MSR does not exist
+    public long read(int msr) {
+        if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {
+            return apic.readMsr(msr);
+        }
+        int mtrr = fixedMtrr(msr);
+        if (mtrr >= 0) {
+            return fixedMtrrs[mtrr];
+        }
+        if (msr >= Msr.IA32_MTRR_PHYSBASE0 && msr < Msr.IA32_MTRR_PHYSBASE0 + variableMtrrs.length) {
+            return variableMtrrs[msr - Msr.IA32_MTRR_PHYSBASE0];
+        }
+        if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
+            return mcBanks[msr - Msr.IA32_MC0_CTL];
+        }
+        return switch (msr) {
+            case Msr.IA32_TIME_STAMP_COUNTER -> machine.tsc();
+            case Msr.IA32_TSC_ADJUST -> tscAdjust;
+            case Msr.IA32_TSC_DEADLINE -> apic.tscDeadline();
+            case Msr.IA32_APIC_BASE -> apic.baseMsr();
+            case Msr.IA32_FEATURE_CONTROL -> featureControl;
+            case Msr.IA32_PLATFORM_ID, EBL_CR_POWERON, Msr.IA32_PERF_CAPABILITIES, Msr.IA32_DEBUGCTL,
+                 Msr.IA32_P5_MC_ADDR, Msr.IA32_P5_MC_TYPE, Msr.IA32_PERF_CTL, 0x1db, 0x1dc, 0x1dd, 0x1de -> 0;
+            case Msr.IA32_BIOS_SIGN_ID -> biosSignId;
+            case Msr.MSR_PLATFORM_INFO -> 1L << 31;
+            case Msr.MISC_FEATURE_ENABLES -> miscFeatures;
+            case Msr.IA32_MTRRCAP -> MTRR_CAP;
+            case Msr.IA32_MTRR_DEF_TYPE -> mtrrDefType;
+            case Msr.IA32_PAT -> pat;
+            case Msr.IA32_ARCH_CAPABILITIES -> requireFeature(ARCH_CAPABILITIES_FEATURE, archCapabilities);
+            case BBL_CR_CTL3 -> 0xbe702111L;
+            case Msr.IA32_MCG_CAP -> (1L << 8) | MC_BANKS;
+            case Msr.IA32_MCG_STATUS -> mcgStatus;
+            case Msr.IA32_MCG_CTL -> mcgCtl;
+            case Msr.IA32_PERF_STATUS -> 1000L | (4L << 40);
+            case Msr.IA32_MISC_ENABLE -> miscEnable;
+            case Msr.IA32_SPEC_CTRL -> requireFeature(1 << 26, specCtrl);
+            case IA32_POWER_CTL -> powerCtl;
+            default -> machine.readHardware(msr);
+        };
+    }
+
+    /// @throws GuestGp when the MSR does not exist or the value is not allowed
+    public void write(int msr, long value, boolean byHost) {
+        if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {
+            apic.writeMsr(msr, value);
+            return;
+        }
+        if (writeMtrr(msr, value) || writeMachineCheck(msr, value, byHost)) {
+            return;
+        }
+        switch (msr) {
+            case Msr.IA32_TIME_STAMP_COUNTER -> {
+                tscAdjust += value - machine.tsc();
+                machine.tsc(value);
+            }
+            case Msr.IA32_TSC_ADJUST -> {
+                if (!byHost) {
+                    machine.tsc(machine.tsc() + value - tscAdjust);
+                }
+                tscAdjust = value;
+            }
+            case Msr.IA32_TSC_DEADLINE -> apic.tscDeadline(value);
+            case Msr.IA32_APIC_BASE -> apic.writeBaseMsr(value, cpuid.hasX2apic(), byHost);
+            case Msr.IA32_FEATURE_CONTROL -> {
+                require(byHost || (featureControl & 1) == 0);
+                featureControl = value;
+            }
+            case Msr.IA32_BIOS_SIGN_ID -> {
+                if (byHost) {
+                    biosSignId = value;
+                }
+            }
+            case Msr.IA32_BIOS_UPDT_TRIG -> {
+            }
+            case Msr.IA32_PRED_CMD -> require((value & ~1L) == 0);
+            case Msr.IA32_FLUSH_CMD -> require((value & ~1L) == 0);
+            case Msr.MISC_FEATURE_ENABLES -> {
+                require((value & ~1L) == 0);
+                miscFeatures = value;
+            }
+            case Msr.IA32_PAT -> {
+                require(isValidPat(value));
+                pat = value;
+                machine.writeHardware(msr, value, byHost);
+            }
+            case Msr.IA32_DEBUGCTL -> require((value & ~3L) == 0);
+            case Msr.IA32_MISC_ENABLE -> miscEnable = (value & ~((1L << 11) | (1L << 12))) | (1L << 11) | (1L << 12);
+            case Msr.IA32_SPEC_CTRL -> {
+                requireFeature(1 << 26, 0);
+                require((value & ~SPEC_CTRL_ALLOWED) == 0);
+                specCtrl = value;
+            }
+            case IA32_POWER_CTL -> powerCtl = value;
+            case Msr.IA32_ARCH_CAPABILITIES -> require(byHost);
+            case Msr.IA32_PERF_CTL -> {
+            }
+            default -> machine.writeHardware(msr, value, byHost);
+        }
+    }
+
+    private boolean writeMtrr(int msr, long value) {
+        int fixed = fixedMtrr(msr);
+        if (fixed >= 0) {
+            for (int i = 0; i < 8; i++) {
+                require(isMtrrType((int) (value >>> (8 * i)) & 0xff));
+            }
+            fixedMtrrs[fixed] = value;
+            return true;
+        }
+        if (msr >= Msr.IA32_MTRR_PHYSBASE0 && msr < Msr.IA32_MTRR_PHYSBASE0 + variableMtrrs.length) {
+            long reserved = -1L << cpuid.physicalAddressBits();
+            boolean base = (msr & 1) == 0;
+            require((value & (reserved | (base ? 0xf00L : 0x7ffL))) == 0 && (!base || isMtrrType((int) value & 0xff)));
+            variableMtrrs[msr - Msr.IA32_MTRR_PHYSBASE0] = value;
+            return true;
+        }
+        if (msr == Msr.IA32_MTRR_DEF_TYPE) {
+            require((value & ~0xcffL) == 0 && isMtrrType((int) value & 0xff));
+            mtrrDefType = value;
+            return true;
+        }
+        return false;
+    }
+
+    private boolean writeMachineCheck(int msr, long value, boolean byHost) {
+        if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
+            int kind = (msr - Msr.IA32_MC0_CTL) & 3;
+            require(byHost || kind > 1 || value == 0 || (kind == 0 && (value == -1 || value == -1 << 1)));
+            mcBanks[msr - Msr.IA32_MC0_CTL] = value;
+            return true;
+        }
+        if (msr == Msr.IA32_MCG_STATUS) {
+            mcgStatus = value;
+            return true;
+        }
+        if (msr == Msr.IA32_MCG_CTL) {
+            require(value == 0 || value == -1);
+            mcgCtl = value;
+            return true;
+        }
+        return false;
+    }
+
+    private static int fixedMtrr(int msr) {
+        if (msr == Msr.IA32_MTRR_FIX64K_00000) {
+            return 0;
+        }
+        if (msr == Msr.IA32_MTRR_FIX16K_80000 || msr == Msr.IA32_MTRR_FIX16K_A0000) {
+            return 1 + msr - Msr.IA32_MTRR_FIX16K_80000;
+        }
+        return msr >= Msr.IA32_MTRR_FIX4K_C0000 && msr < Msr.IA32_MTRR_FIX4K_C0000 + 8
+                ? 3 + msr - Msr.IA32_MTRR_FIX4K_C0000 : -1;
+    }
+
+    private static boolean isMtrrType(int type) {
+        return type < 8 && (0x73 & (1 << type)) != 0;
+    }
+
+    private static boolean isValidPat(long value) {
+        for (int i = 0; i < 8; i++) {
+            int type = (int) (value >>> (8 * i)) & 0xff;
+            if (type >= 8 || type == 2 || type == 3) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /// The guest's PAT.
+    public long pat() {
+        return pat;
+    }
+
+    private long requireFeature(int leaf7Edx, long value) {
+        require((cpuid.featuresEdx() & leaf7Edx) != 0);
+        return value;
+    }
+
+    private static void require(boolean condition) {
+        if (!condition) {
+            throw GuestGp.INSTANCE;
+        }
+    }
+}

@@ -1,0 +1,198 @@
+package cloister.kvm.vmx;
+
+import static cloister.spec.vmx.VmcsField.*;
+
+import cloister.cpu.vmx.Vmcs;
+import cloister.kvm.KvmException;
+import cloister.kvm.emulate.GuestGp;
+import cloister.spec.vmx.Controls;
+import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Efer;
+
+/// CR0, CR4 and EFER of an ordinary VM's vCPU: which bits the guest owns, what the others do. [LINUX vmx_set_cr0,
+/// vmx_set_cr4, vmx_set_efer]
+final class ControlRegisters {
+    private static final long CR0_GUEST_OWNED = Cr0.TS;
+    private static final long CR4_GUEST_OWNED = Cr4.PVI | Cr4.DE | Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.PGE | Cr4.TSD
+            | Cr4.FSGSBASE;
+    private static final long CR0_ALWAYS_ON = Cr0.NE;
+    private static final long CR0_ALWAYS_OFF = Cr0.NW | Cr0.CD;
+    private static final long CR4_NEVER = Cr4.VMXE | Cr4.SMXE | Cr4.CET | Cr4.PKS | Cr4.UINTR | Cr4.KL | Cr4.LASS
+            | Cr4.LAM_SUP;
+    private static final int IA32_VMX_CR4_FIXED1 = 0x489;
+    private static final long EFER_DEFINED = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
+
+    private final VmxVcpu vcpu;
+    private final Vmcs vmcs;
+    private final long cr4Allowed;
+    private long cr0Hidden;
+    private long cr4Hidden;
+    private long efer;
+
+    ControlRegisters(VmxVcpu vcpu) {
+        this.vcpu = vcpu;
+        this.vmcs = vcpu.vmcs;
+        this.cr4Allowed = vcpu.lp.rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER;
+    }
+
+    void reset() {
+        vmcs.write(CR0_GUEST_HOST_MASK, ~CR0_GUEST_OWNED);
+        vmcs.write(CR4_GUEST_HOST_MASK, ~CR4_GUEST_OWNED);
+        vmcs.write(GUEST_CR3, 0);
+        restore(Cr0.CD | Cr0.NW | Cr0.ET, 0, 0);
+    }
+
+    /// Sets all three without the checks of an instruction.
+    void restore(long cr0, long cr4, long newEfer) {
+        loadEfer(newEfer);
+        loadCr0(cr0);
+        loadCr4(cr4);
+        loadPdptes();
+    }
+
+    /// The guest's CR0.
+    long cr0() {
+        return (cr0Hidden & ~CR0_GUEST_OWNED) | (vmcs.read(GUEST_CR0) & CR0_GUEST_OWNED);
+    }
+
+    /// The guest's CR4.
+    long cr4() {
+        return (cr4Hidden & ~CR4_GUEST_OWNED) | (vmcs.read(GUEST_CR4) & CR4_GUEST_OWNED);
+    }
+
+    long cr3() {
+        return vmcs.read(GUEST_CR3);
+    }
+
+    long efer() {
+        return efer;
+    }
+
+    /// By how much a canonical address shifts left and back unchanged.
+    int linearShift() {
+        return (cr4() & Cr4.LA57) != 0 ? 7 : 16;
+    }
+
+    private void loadCr0(long value) {
+        cr0Hidden = value | Cr0.ET;
+        vmcs.write(GUEST_CR0, (value & ~CR0_ALWAYS_OFF) | CR0_ALWAYS_ON | Cr0.ET);
+        vmcs.write(CR0_READ_SHADOW, value | Cr0.ET);
+    }
+
+    private void loadCr4(long value) {
+        cr4Hidden = value;
+        vmcs.write(GUEST_CR4, value | Cr4.VMXE);
+        vmcs.write(CR4_READ_SHADOW, value);
+    }
+
+    private void loadEfer(long value) {
+        efer = value;
+        vmcs.write(GUEST_EFER, value);
+        int entry = vmcs.readInt(VM_ENTRY_CONTROLS);
+        vmcs.write(VM_ENTRY_CONTROLS, (value & Efer.LMA) != 0 ? entry | Controls.ENTRY_IA32E_MODE_GUEST
+                : entry & ~Controls.ENTRY_IA32E_MODE_GUEST);
+    }
+
+    /// MOV to CR0, CLTS, LMSW.
+    ///
+    /// @return false for #GP
+    boolean writeCr0(long value) {
+        long old = cr0();
+        if (value >>> 32 != 0 || (value & (Cr0.PE | Cr0.PG)) == Cr0.PG || (value & (Cr0.CD | Cr0.NW)) == Cr0.NW) {
+            return false;
+        }
+        long masked = value & Cr0.DEFINED;
+        boolean turnsPagingOn = (masked & ~old & Cr0.PG) != 0;
+        if (turnsPagingOn && (efer & Efer.LME) != 0) {
+            if ((cr4() & Cr4.PAE) == 0 || (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 13)) != 0) {
+                return false;
+            }
+            enterLongMode();
+        } else if ((old & ~masked & Cr0.PG) != 0) {
+            if (vcpu.is64Bit() || (cr4() & Cr4.PCIDE) != 0) {
+                return false;
+            }
+            loadEfer(efer & ~Efer.LMA);
+        }
+        loadCr0(masked);
+        if (((old ^ masked) & (Cr0.PG | Cr0.PE | Cr0.WP)) != 0) {
+            loadPdptes();
+            vcpu.flushGuestTlb();
+        }
+        return true;
+    }
+
+    /// [LINUX enter_lmode]: the entry checks want a 64-bit busy TSS.
+    private void enterLongMode() {
+        int tr = vmcs.readInt(GUEST_TR_ACCESS_RIGHTS);
+        if ((tr & 0xf) != 0xb) {
+            vmcs.write(GUEST_TR_ACCESS_RIGHTS, (tr & ~0xf) | 0xb);
+        }
+        loadEfer(efer | Efer.LMA);
+    }
+
+    /// MOV to CR4.
+    ///
+    /// @return false for #GP
+    boolean writeCr4(long value) {
+        long old = cr4();
+        if ((value & ~cr4Allowed) != 0) {
+            return false;
+        }
+        boolean longMode = (efer & Efer.LMA) != 0;
+        if (longMode && ((value & Cr4.PAE) == 0 || ((value ^ old) & Cr4.LA57) != 0)) {
+            return false;
+        }
+        if ((value & ~old & Cr4.PCIDE) != 0 && (!longMode || (cr3() & 0xfff) != 0)) {
+            return false;
+        }
+        loadCr4(value);
+        if (((value ^ old) & (Cr4.PGE | Cr4.PSE | Cr4.PAE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP | Cr4.LA57 | Cr4.PKE)) != 0) {
+            loadPdptes();
+            vcpu.flushGuestTlb();
+        }
+        return true;
+    }
+
+    /// MOV to CR3, when it exits.
+    boolean writeCr3(long value) {
+        vmcs.write(GUEST_CR3, value & ~(1L << 63));
+        loadPdptes();
+        vcpu.flushGuestTlb();
+        return true;
+    }
+
+    /// WRMSR IA32_EFER. [LINUX set_efer]
+    ///
+    /// @throws GuestGp for reserved bits, and for changing LME while paging
+    void efer(long value, boolean byHost) {
+        if ((value & ~EFER_DEFINED) != 0) {
+            throw GuestGp.INSTANCE;
+        }
+        if (!byHost && (cr0() & Cr0.PG) != 0 && ((value ^ efer) & Efer.LME) != 0) {
+            throw GuestGp.INSTANCE;
+        }
+        boolean nxChanged = ((value ^ efer) & Efer.NXE) != 0;
+        loadEfer(byHost ? value : (value & ~Efer.LMA) | (efer & Efer.LMA));
+        if (nxChanged) {
+            vcpu.flushGuestTlb();
+        }
+    }
+
+    /// With EPT the processor takes the PDPTEs of PAE paging from the VMCS. [LINUX ept_load_pdptrs]
+    private void loadPdptes() {
+        if ((cr0() & Cr0.PG) == 0 || (cr4() & Cr4.PAE) == 0 || (efer & Efer.LMA) != 0) {
+            return;
+        }
+        var fields = new VmcsField[] {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};
+        for (int i = 0; i < fields.length; i++) {
+            try {
+                vmcs.write(fields[i], vcpu.vm.memory.read((cr3() & 0xffff_ffe0L) + 8L * i, 8));
+            } catch (KvmException outsideMemory) {
+                vmcs.write(fields[i], 0);
+            }
+        }
+    }
+}

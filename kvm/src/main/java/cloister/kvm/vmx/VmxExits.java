@@ -1,0 +1,315 @@
+package cloister.kvm.vmx;
+
+import static cloister.spec.vmx.VmcsField.*;
+
+import cloister.cpu.vmx.Vmcs;
+import cloister.kvm.KvmExit;
+import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.emulate.ItemBytes;
+import cloister.kvm.emulate.MmioEmulator;
+import cloister.kvm.mmu.GuestWalk;
+import cloister.kvm.mmu.TdpMmu;
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.vmx.ExitQualification;
+import cloister.spec.vmx.ExitReason;
+import cloister.spec.vmx.GuestActivity;
+import cloister.spec.vmx.Interruption;
+import cloister.spec.x86.Cr0;
+import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Rflags;
+
+/// Handles the VM exits of an ordinary VM's vCPU. [LINUX kvm_vmx_exit_handlers]
+final class VmxExits {
+    private static final int RAX = 0;
+    private static final int RCX = 1;
+    private static final int RDX = 2;
+    private static final int RBX = 3;
+    private static final long LOW = 0xffff_ffffL;
+    private static final long KVM_ENOSYS = 1000;
+    private static final int PAGE = 0x1000;
+
+    private final VmxVcpu vcpu;
+    private final Vmcs vmcs;
+    private final long[] gprs;
+    private final MmioEmulator emulator;
+
+    VmxExits(VmxVcpu vcpu) {
+        this.vcpu = vcpu;
+        this.vmcs = vcpu.vmcs;
+        this.gprs = vcpu.gprs;
+        this.emulator = new MmioEmulator(new EmulatedGuest(vcpu));
+    }
+
+    KvmExit handle() {
+        int full = vmcs.readInt(EXIT_REASON);
+        int reason = ExitReason.basic(full);
+        vcpu.vm.counters.exit(reason);
+        if ((full & ExitReason.ENTRY_FAILURE) != 0) {
+            return new KvmExit.FailEntry(full & LOW, vcpu.lp.index());
+        }
+        return switch (reason) {
+            case ExitReason.EXTERNAL_INTERRUPT -> null;
+            case ExitReason.IO_INSTRUCTION -> ioInstruction();
+            case ExitReason.WRMSR -> writeMsr();
+            case ExitReason.RDMSR -> readMsr();
+            case ExitReason.HLT -> halt();
+            case ExitReason.CPUID -> cpuid();
+            case ExitReason.EPT_VIOLATION -> eptViolation();
+            case ExitReason.EPT_MISCONFIGURATION -> eptMisconfiguration();
+            case ExitReason.INTERRUPT_WINDOW, ExitReason.NMI_WINDOW, ExitReason.PREEMPTION_TIMER -> null;
+            case ExitReason.CR_ACCESS -> controlRegister();
+            case ExitReason.EXCEPTION_OR_NMI -> exceptionOrNmi();
+            case ExitReason.TRIPLE_FAULT -> new KvmExit.Shutdown();
+            case ExitReason.XSETBV -> xsetbv();
+            case ExitReason.VMCALL -> hypercall();
+            case ExitReason.INVD, ExitReason.WBINVD, ExitReason.MWAIT, ExitReason.MONITOR, ExitReason.PAUSE,
+                 ExitReason.INVLPG -> skip();
+            case ExitReason.VIRTUALIZED_EOI -> {
+                vcpu.apic.broadcastEoi((int) vmcs.read(EXIT_QUALIFICATION) & 0xff);
+                yield null;
+            }
+            case ExitReason.APIC_WRITE -> {
+                vcpu.apic.wrote((int) vmcs.read(EXIT_QUALIFICATION) & 0xff0);
+                yield null;
+            }
+            case ExitReason.RDPMC -> {
+                vcpu.queueGp();
+                yield null;
+            }
+            case ExitReason.VMCLEAR, ExitReason.VMLAUNCH, ExitReason.VMPTRLD, ExitReason.VMPTRST, ExitReason.VMREAD,
+                 ExitReason.VMRESUME, ExitReason.VMWRITE, ExitReason.VMXOFF, ExitReason.VMXON, ExitReason.INVEPT,
+                 ExitReason.INVVPID, ExitReason.VMFUNC, ExitReason.ENCLS, ExitReason.ENCLV, ExitReason.GETSEC,
+                 ExitReason.SEAMCALL, ExitReason.TDCALL, ExitReason.UMWAIT, ExitReason.TPAUSE -> {
+                vcpu.queueUd();
+                yield null;
+            }
+            default -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+                    "VM exit " + ExitReason.name(reason) + " is not handled, RIP 0x"
+                            + Long.toHexString(vmcs.read(GUEST_RIP)));
+        };
+    }
+
+    private KvmExit skip() {
+        vcpu.skipInstruction();
+        return null;
+    }
+
+    private KvmExit halt() {
+        vcpu.skipInstruction();
+        vcpu.halt();
+        return null;
+    }
+
+    private KvmExit exceptionOrNmi() {
+        int info = vmcs.readInt(EXIT_INTERRUPTION_INFO);
+        if (Interruption.type(info) == Interruption.NMI) {
+            vcpu.lp.takeNmi();
+            return null;
+        }
+        if (Interruption.vector(info) == ExceptionVector.MC) {
+            return null;
+        }
+        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+                "exception " + Interruption.vector(info) + " was intercepted");
+    }
+
+    private KvmExit cpuid() {
+        int[] r = vcpu.cpuidResult;
+        vcpu.cpuid.query((int) gprs[RAX], (int) gprs[RCX], vcpu.cr.cr4(), vcpu.xcr0(), 0, vcpu.apic.isEnabled(), r);
+        gprs[RAX] = r[0] & LOW;
+        gprs[RBX] = r[1] & LOW;
+        gprs[RCX] = r[2] & LOW;
+        gprs[RDX] = r[3] & LOW;
+        return skip();
+    }
+
+    private KvmExit readMsr() {
+        try {
+            long value = vcpu.msrs.read((int) gprs[RCX]);
+            gprs[RAX] = value & LOW;
+            gprs[RDX] = value >>> 32;
+            return skip();
+        } catch (GuestGp refused) {
+            vcpu.queueGp();
+            return null;
+        }
+    }
+
+    private KvmExit writeMsr() {
+        try {
+            vcpu.msrs.write((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32), false);
+            return skip();
+        } catch (GuestGp refused) {
+            vcpu.queueGp();
+            return null;
+        }
+    }
+
+    private KvmExit xsetbv() {
+        long value = (gprs[RAX] & LOW) | (gprs[RDX] << 32);
+        boolean allowed = vcpu.cpl() == 0 && (int) gprs[RCX] == 0 && (value & 1) != 0
+                && (value & ~vcpu.cpuid.supportedXcr0()) == 0 && (value & 6) != 4;
+        if (!allowed) {
+            vcpu.queueGp();
+            return null;
+        }
+        vcpu.xcr0(value);
+        return skip();
+    }
+
+    private KvmExit hypercall() {
+        gprs[RAX] = -KVM_ENOSYS;
+        return skip();
+    }
+
+    // --- control registers [LINUX handle_cr]
+
+    private KvmExit controlRegister() {
+        long qualification = vmcs.read(EXIT_QUALIFICATION);
+        int register = ExitQualification.controlRegister(qualification);
+        int gpr = ExitQualification.generalRegister(qualification);
+        return switch (ExitQualification.controlRegisterAccess(qualification)) {
+            case ExitQualification.CR_MOV_TO -> moveToControlRegister(register, vcpu.is64Bit() ? gprs[gpr] : gprs[gpr] & LOW);
+            case ExitQualification.CR_MOV_FROM -> {
+                gprs[gpr] = register == 8 ? vcpu.apic.tpr() >> 4 : vcpu.cr.cr3();
+                if (gpr == VmxVcpu.RSP) {
+                    vmcs.write(GUEST_RSP, gprs[gpr]);
+                }
+                yield skip();
+            }
+            case ExitQualification.CR_CLTS -> finish(vcpu.cr.writeCr0(vcpu.cr.cr0() & ~Cr0.TS));
+            // LMSW loads bits 3:0 but cannot clear PE. [SDM Vol. 2 LMSW]
+            default -> finish(vcpu.cr.writeCr0((vcpu.cr.cr0() & ~0xeL) | (ExitQualification.lmswSource(qualification) & 0xf)));
+        };
+    }
+
+    private KvmExit moveToControlRegister(int register, long value) {
+        return switch (register) {
+            case 0 -> finish(vcpu.cr.writeCr0(value));
+            case 3 -> finish(vcpu.cr.writeCr3(value));
+            case 4 -> finish(vcpu.cr.writeCr4(value));
+            case 8 -> {
+                if ((value & ~0xfL) != 0) {
+                    yield finish(false);
+                }
+                vcpu.apic.tpr((int) value << 4);
+                yield skip();
+            }
+            default -> finish(false);
+        };
+    }
+
+    private KvmExit finish(boolean allowed) {
+        if (!allowed) {
+            vcpu.queueGp();
+            return null;
+        }
+        return skip();
+    }
+
+    // --- memory
+
+    private KvmExit eptViolation() {
+        long qualification = vmcs.read(EXIT_QUALIFICATION);
+        long gpa = vmcs.read(GUEST_PHYSICAL_ADDRESS);
+        if ((qualification & ExitQualification.EPT_NMI_UNBLOCKING) != 0
+                && !Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) {
+            vmcs.write(GUEST_INTERRUPTIBILITY_STATE,
+                    vmcs.read(GUEST_INTERRUPTIBILITY_STATE) | GuestActivity.BLOCKING_BY_NMI);
+        }
+        int access = (qualification & ExitQualification.EPT_WRITE) != 0 ? TdpMmu.ACCESS_WRITE
+                : (qualification & ExitQualification.EPT_FETCH) != 0 ? TdpMmu.ACCESS_FETCH : TdpMmu.ACCESS_READ;
+        return switch (vcpu.vm.mmu.fault(gpa, access, false)) {
+            case FIXED, SPURIOUS, RETRY -> null;
+            case EMULATE -> emulate(gpa);
+            case MEMORY_FAULT, INVALID_SLOT, BUGGED -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+        };
+    }
+
+    private KvmExit emulate(long gpa) {
+        return afterEmulation(emulator.emulate(gpa));
+    }
+
+    private KvmExit afterEmulation(KvmExit exit) {
+        if (exit instanceof KvmExit.Mmio mmio && !mmio.write()) {
+            vcpu.completion = () -> afterEmulation(emulator.readAnswered());
+        }
+        return exit;
+    }
+
+    private KvmExit eptMisconfiguration() {
+        long gpa = vmcs.read(GUEST_PHYSICAL_ADDRESS);
+        if (vcpu.vm.mmu.isCachedMmio(gpa)) {
+            return emulate(gpa);
+        }
+        return switch (vcpu.vm.mmu.fault(gpa, TdpMmu.ACCESS_READ, false)) {
+            case FIXED, SPURIOUS, RETRY -> null;
+            case EMULATE -> emulate(gpa);
+            case MEMORY_FAULT, INVALID_SLOT, BUGGED -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+        };
+    }
+
+    // --- port I/O
+
+    private KvmExit ioInstruction() {
+        long qualification = vmcs.read(EXIT_QUALIFICATION);
+        int size = ExitQualification.ioSize(qualification);
+        int port = ExitQualification.ioPort(qualification);
+        boolean in = (qualification & ExitQualification.IO_IN) != 0;
+        if ((qualification & ExitQualification.IO_STRING) != 0) {
+            return stringIo(in, size, port, (qualification & ExitQualification.IO_REP) != 0);
+        }
+        if (in) {
+            vcpu.completion = () -> {
+                long mask = size == 4 ? LOW : (1L << (8 * size)) - 1;
+                long value = ItemBytes.load(vcpu.run.data, size) & mask;
+                gprs[RAX] = size == 4 ? value : (gprs[RAX] & ~mask) | value;
+                return skip();
+            };
+        } else {
+            ItemBytes.store(vcpu.run.data, size, gprs[RAX]);
+            vcpu.completion = this::skip;
+        }
+        return new KvmExit.Io(!in, size, port, 1);
+    }
+
+    /// INS and OUTS, one item per exit to the VMM. The instruction restarts until RCX is used up.
+    private KvmExit stringIo(boolean in, int size, int port, boolean rep) {
+        long linear = vmcs.read(GUEST_LINEAR_ADDRESS);
+        long mask = addressMask();
+        if (rep && (gprs[RCX] & mask) == 0) {
+            return skip();
+        }
+        long gpa = vcpu.translate(linear);
+        if (gpa == GuestWalk.NONE || !vcpu.vm.memory.isMemory(gpa) || (gpa & 0xfff) + size > PAGE) {
+            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
+                    "string I/O with memory at 0x" + Long.toHexString(linear));
+        }
+        if (!in) {
+            ItemBytes.store(vcpu.run.data, size, vcpu.vm.memory.read(gpa, size));
+        }
+        vcpu.completion = () -> {
+            if (in) {
+                vcpu.vm.memory.write(gpa, size, ItemBytes.load(vcpu.run.data, size));
+            }
+            int index = in ? 7 : 6;
+            long step = (vmcs.read(GUEST_RFLAGS) & Rflags.DF) != 0 ? -size : size;
+            gprs[index] = ItemBytes.merge(gprs[index], gprs[index] + step, mask);
+            if (rep) {
+                gprs[RCX] = ItemBytes.merge(gprs[RCX], gprs[RCX] - 1, mask);
+                return (gprs[RCX] & mask) == 0 ? skip() : null;
+            }
+            return skip();
+        };
+        return new KvmExit.Io(!in, size, port, 1);
+    }
+
+    /// The address size of the string instruction, from the VM-exit instruction information, bits 9:7.
+    private long addressMask() {
+        return switch ((vmcs.readInt(EXIT_INSTRUCTION_INFO) >> 7) & 7) {
+            case 0 -> 0xffffL;
+            case 1 -> LOW;
+            default -> -1L;
+        };
+    }
+}

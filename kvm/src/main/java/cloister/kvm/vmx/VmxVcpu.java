@@ -1,0 +1,544 @@
+package cloister.kvm.vmx;
+
+import static cloister.spec.vmx.VmcsField.*;
+
+import cloister.cpu.fpu.FpuState;
+import cloister.cpu.vmx.Vmcs;
+import cloister.cpu.vmx.VmxStatus;
+import cloister.kvm.KvmException;
+import cloister.kvm.KvmExit;
+import cloister.kvm.KvmRegs;
+import cloister.kvm.KvmSegment;
+import cloister.kvm.KvmSregs;
+import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.irq.ApicPage;
+import cloister.kvm.mmu.GuestWalk;
+import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.Vm;
+import cloister.spec.kvm.Errno;
+import cloister.spec.vmx.Controls;
+import cloister.spec.vmx.Ept;
+import cloister.spec.vmx.GuestActivity;
+import cloister.spec.vmx.Interruption;
+import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Efer;
+import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Msr;
+import cloister.spec.x86.Rflags;
+import java.util.Arrays;
+import java.util.BitSet;
+
+/// A vCPU of an ordinary VM: a VMCS and the registers that VMX does not switch. [LINUX arch/x86/kvm/vmx/vmx.c]
+final class VmxVcpu extends Vcpu {
+    static final int RSP = 4;
+    private static final int GPRS = 16;
+    private static final int[] SWITCHED_MSRS = {Msr.IA32_KERNEL_GS_BASE, Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_CSTAR,
+            Msr.IA32_FMASK, Msr.IA32_TSC_AUX};
+    private static final int NOT_BLOCKED = 0;
+    private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
+
+    final long[] gprs = new long[GPRS];
+    final ControlRegisters cr;
+    final Vmcs vmcs;
+    private final VmxExits exits;
+    private final long vmcsPa;
+    private final long msrBitmapPa;
+    private final int vpid;
+    private final long apicPagePa;
+    /// Interrupts are posted and delivered by the processor, in x2APIC mode its registers are virtualised.
+    private final boolean apicv;
+    private final FpuState fpu = new FpuState();
+    private final long[] switchedMsrs = new long[SWITCHED_MSRS.length];
+    private final long[] debugRegisters = new long[4];
+    private long dr6 = 0xffff_0ff0L;
+    private long cr2;
+    private long xcr0 = 1;
+    private int pkru;
+    private long tscOffset;
+    private boolean loaded;
+
+    // An event to inject at the next entry: interruption information, 0 for none.
+    private int queuedInfo;
+    private int queuedErrorCode;
+    private int queuedLength;
+    private VmxStatus entryStatus;
+
+    VmxVcpu(VmxVm vm, int id) {
+        this(vm, id, vm.host.frames().allocate());
+    }
+
+    private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
+        super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
+        this.apicPagePa = apicPagePa;
+        this.apicv = VmcsSetup.hasApicv(lp);
+        this.vpid = id + 1;
+        this.vmcsPa = host.allocateVmcsRegion();
+        this.msrBitmapPa = host.frames().allocate();
+        lp.vmclear(vmcsPa);
+        lp.vmptrld(vmcsPa);
+        this.vmcs = lp.currentVmcs();
+        this.cr = new ControlRegisters(this);
+        this.exits = new VmxExits(this);
+        VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
+        VmcsSetup.controls(lp, vmcs, vpid, vm.mmu.eptp(), msrBitmapPa);
+        VmcsSetup.hostState(vmcs);
+        if (apicv) {
+            VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
+        }
+        reset(false);
+        tsc(0);
+        flushTlb();
+    }
+
+    /// Gives the frames back; the vCPU is not used any more.
+    void free() {
+        put();
+        lp.vmclear(vmcsPa);
+        host.frames().free(vmcsPa);
+        host.frames().free(msrBitmapPa);
+        host.frames().free(apicPagePa);
+        host.frames().free(pi.pa());
+    }
+
+    // --- run loop
+
+    @Override public void preRun() {
+    }
+
+    @Override public void load() {
+        if (lp.vmptrst() != vmcsPa) {
+            lp.vmptrld(vmcsPa);
+        }
+        lp.fpu().copyFrom(fpu);
+        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
+            lp.wrmsr(SWITCHED_MSRS[i], switchedMsrs[i]);
+        }
+        for (int i = 0; i < debugRegisters.length; i++) {
+            lp.dr(i, debugRegisters[i]);
+        }
+        lp.dr(6, dr6);
+        lp.cr2(cr2);
+        lp.xcr0(xcr0);
+        lp.pkru(pkru);
+        loaded = true;
+    }
+
+    @Override public void put() {
+        if (!loaded) {
+            return;
+        }
+        fpu.copyFrom(lp.fpu());
+        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
+            switchedMsrs[i] = lp.rdmsr(SWITCHED_MSRS[i]);
+        }
+        for (int i = 0; i < debugRegisters.length; i++) {
+            debugRegisters[i] = lp.dr(i);
+        }
+        dr6 = lp.dr(6);
+        cr2 = lp.cr2();
+        pkru = lp.pkru();
+        loaded = false;
+    }
+
+    @Override public void enter() {
+        host.beginInstruction(lp);
+        System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
+        entryStatus = vmcs.launched() ? lp.vmresume() : lp.vmlaunch();
+        long rsp = vmcs.read(GUEST_RSP);
+        System.arraycopy(lp.gprs(), 0, gprs, 0, GPRS);
+        gprs[RSP] = rsp;
+        host.endInstruction(lp);
+    }
+
+    @Override public KvmExit handleExit() {
+        if (entryStatus != VmxStatus.SUCCEED) {
+            return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), lp.index());
+        }
+        completeInterruptedEvent();
+        return exits.handle();
+    }
+
+    @Override public void flushTlb() {
+        lp.invept(Ept.INVEPT_SINGLE_CONTEXT, vm.mmu.eptp());
+    }
+
+    /// Drops the guest's own translations, after a change of paging that KVM carried out for it.
+    void flushGuestTlb() {
+        lp.invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
+    }
+
+    // --- events
+
+    @Override public boolean interruptAllowed() {
+        return (vmcs.read(GUEST_RFLAGS) & Rflags.IF) != 0
+                && (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & NO_INTERRUPTS) == NOT_BLOCKED;
+    }
+
+    @Override public boolean hasInterrupt() {
+        pi.drainTo(apic);
+        return apic.deliverable() >= 0;
+    }
+
+    @Override public boolean postsInterrupts() {
+        return apicv;
+    }
+
+    /// [LINUX vmx_set_virtual_apic_mode]
+    @Override public void apicModeChanged() {
+        super.apicModeChanged();
+        if (apicv) {
+            VmcsSetup.x2apicMode(host.memory(), vmcs, msrBitmapPa, apic.isX2apic());
+        }
+    }
+
+    /// [LINUX vmx_load_eoi_exitmap]
+    @Override public void eoiVectorsChanged(BitSet vectors) {
+        long[] words = Arrays.copyOf(vectors.toLongArray(), 4);
+        vmcs.write(EOI_EXIT_BITMAP_0, words[0]);
+        vmcs.write(EOI_EXIT_BITMAP_1, words[1]);
+        vmcs.write(EOI_EXIT_BITMAP_2, words[2]);
+        vmcs.write(EOI_EXIT_BITMAP_3, words[3]);
+    }
+
+    private boolean nmiAllowed() {
+        return (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & (NO_INTERRUPTS | GuestActivity.BLOCKING_BY_NMI)) == NOT_BLOCKED;
+    }
+
+    /// [LINUX kvm_check_and_inject_events]
+    @Override public void injectEvents() {
+        if (queuedInfo == 0 && nmiPending > 0 && nmiAllowed()) {
+            nmiPending--;
+            queuedInfo = Interruption.VALID | (Interruption.NMI << 8) | ExceptionVector.NMI;
+        }
+        if (apicv) {
+            pi.drainTo(apic);
+            vmcs.write(GUEST_INTERRUPT_STATUS, apic.guestInterruptStatus());
+        } else if (queuedInfo == 0 && interruptAllowed()) {
+            int vector = apic.deliverable();
+            if (vector >= 0) {
+                apic.acknowledge(vector);
+                queuedInfo = Interruption.VALID | (Interruption.EXTERNAL << 8) | vector;
+            }
+        }
+        if (queuedInfo != 0) {
+            vmcs.write(ENTRY_INTERRUPTION_INFO, queuedInfo);
+            vmcs.write(ENTRY_EXCEPTION_ERROR_CODE, queuedErrorCode);
+            vmcs.write(ENTRY_INSTRUCTION_LENGTH, queuedLength);
+            queuedInfo = 0;
+        } else {
+            vmcs.write(ENTRY_INTERRUPTION_INFO, 0);
+        }
+        window(Controls.PROC_NMI_WINDOW, nmiPending > 0);
+        window(Controls.PROC_INTERRUPT_WINDOW, !apicv && apic.deliverable() >= 0);
+    }
+
+    private void window(int control, boolean wanted) {
+        int controls = vmcs.readInt(PROC_BASED_CONTROLS);
+        vmcs.write(PROC_BASED_CONTROLS, wanted ? controls | control : controls & ~control);
+    }
+
+    /// Queues a fault for the current instruction.
+    void queueException(int vector, int errorCode) {
+        boolean hasCode = ExceptionVector.hasErrorCode(vector);
+        queuedInfo = Interruption.VALID | (Interruption.HARDWARE_EXCEPTION << 8) | vector
+                | (hasCode ? Interruption.DELIVER_ERROR_CODE : 0);
+        queuedErrorCode = errorCode;
+        queuedLength = 0;
+    }
+
+    void queueGp() {
+        queueException(ExceptionVector.GP, 0);
+    }
+
+    void queueUd() {
+        queueException(ExceptionVector.UD, 0);
+    }
+
+    /// The exit broke off the delivery of an event: deliver it again. [LINUX __vmx_complete_interrupts]
+    private void completeInterruptedEvent() {
+        int info = vmcs.readInt(IDT_VECTORING_INFO);
+        if (!Interruption.valid(info)) {
+            return;
+        }
+        int type = Interruption.type(info);
+        if (type == Interruption.NMI) {
+            int blocking = vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE);
+            vmcs.write(GUEST_INTERRUPTIBILITY_STATE, blocking & ~GuestActivity.BLOCKING_BY_NMI);
+        }
+        queuedInfo = info & ~Interruption.NMI_UNBLOCKING;
+        queuedErrorCode = vmcs.readInt(IDT_VECTORING_ERROR_CODE);
+        queuedLength = vmcs.readInt(EXIT_INSTRUCTION_LENGTH);
+    }
+
+    /// Goes on behind the instruction that exited. [LINUX skip_emulated_instruction]
+    void skipInstruction() {
+        advance(vmcs.readInt(EXIT_INSTRUCTION_LENGTH));
+    }
+
+    /// Goes on `length` bytes further.
+    void advance(int length) {
+        long rip = vmcs.read(GUEST_RIP) + length;
+        vmcs.write(GUEST_RIP, is64Bit() ? rip : rip & 0xffff_ffffL);
+        int blocking = vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE);
+        if ((blocking & NO_INTERRUPTS) != 0) {
+            vmcs.write(GUEST_INTERRUPTIBILITY_STATE, blocking & ~NO_INTERRUPTS);
+        }
+        if ((vmcs.read(GUEST_RFLAGS) & Rflags.TF) != 0) {
+            vmcs.write(GUEST_PENDING_DEBUG_EXCEPTIONS, vmcs.read(GUEST_PENDING_DEBUG_EXCEPTIONS) | GuestActivity.PENDING_BS);
+        }
+    }
+
+    boolean is64Bit() {
+        return (vmcs.readInt(VM_ENTRY_CONTROLS) & Controls.ENTRY_IA32E_MODE_GUEST) != 0
+                && (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 13)) != 0;
+    }
+
+    /// The guest-physical address of `linear`, or [GuestWalk#NONE].
+    long translate(long linear) {
+        return GuestWalk.translate(vm.memory, linear, cr.cr0(), cr.cr3(), cr.cr4(), cr.efer());
+    }
+
+    int cpl() {
+        return (vmcs.readInt(GUEST_SS_ACCESS_RIGHTS) >> 5) & 3;
+    }
+
+    // --- MSRs and state that VMX does not switch
+
+    @Override public long tsc() {
+        return host.clock().now() + tscOffset;
+    }
+
+    @Override public void tsc(long value) {
+        tscOffset = value - host.clock().now();
+        vmcs.write(TSC_OFFSET, tscOffset);
+    }
+
+    @Override public long tscOffset() {
+        return tscOffset;
+    }
+
+    long xcr0() {
+        return xcr0;
+    }
+
+    void xcr0(long value) {
+        xcr0 = value;
+        lp.xcr0(value);
+    }
+
+    void cr2(long value) {
+        cr2 = value;
+        if (loaded) {
+            lp.cr2(value);
+        }
+    }
+
+    @Override public long readHardware(int msr) {
+        int slot = switchedSlot(msr);
+        if (slot >= 0) {
+            return loaded ? lp.rdmsr(msr) : switchedMsrs[slot];
+        }
+        return switch (msr) {
+            case Msr.IA32_EFER -> cr.efer();
+            case Msr.IA32_FS_BASE -> vmcs.read(GUEST_FS_BASE);
+            case Msr.IA32_GS_BASE -> vmcs.read(GUEST_GS_BASE);
+            case Msr.IA32_SYSENTER_CS -> vmcs.read(GUEST_SYSENTER_CS);
+            case Msr.IA32_SYSENTER_ESP -> vmcs.read(GUEST_SYSENTER_ESP);
+            case Msr.IA32_SYSENTER_EIP -> vmcs.read(GUEST_SYSENTER_EIP);
+            case Msr.IA32_XSS -> 0;
+            default -> throw GuestGp.INSTANCE;
+        };
+    }
+
+    @Override public void writeHardware(int msr, long value, boolean byHost) {
+        int slot = switchedSlot(msr);
+        if (slot >= 0) {
+            checkSwitched(msr, value);
+            switchedMsrs[slot] = value;
+            if (loaded) {
+                lp.wrmsr(msr, value);
+            }
+            return;
+        }
+        switch (msr) {
+            case Msr.IA32_EFER -> cr.efer(value, byHost);
+            case Msr.IA32_PAT -> vmcs.write(GUEST_PAT, value);
+            case Msr.IA32_FS_BASE -> vmcs.write(GUEST_FS_BASE, canonical(value));
+            case Msr.IA32_GS_BASE -> vmcs.write(GUEST_GS_BASE, canonical(value));
+            case Msr.IA32_SYSENTER_CS -> vmcs.write(GUEST_SYSENTER_CS, value & 0xffff_ffffL);
+            case Msr.IA32_SYSENTER_ESP -> vmcs.write(GUEST_SYSENTER_ESP, canonical(value));
+            case Msr.IA32_SYSENTER_EIP -> vmcs.write(GUEST_SYSENTER_EIP, canonical(value));
+            case Msr.IA32_XSS -> {
+                if ((value & ~cpuid.supportedXss()) != 0) {
+                    throw GuestGp.INSTANCE;
+                }
+            }
+            default -> throw GuestGp.INSTANCE;
+        }
+    }
+
+    private void checkSwitched(int msr, long value) {
+        if (msr == Msr.IA32_KERNEL_GS_BASE || msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
+            canonical(value);
+        } else if (msr == Msr.IA32_TSC_AUX && value >>> 32 != 0) {
+            throw GuestGp.INSTANCE;
+        }
+    }
+
+    private long canonical(long address) {
+        int shift = cr.linearShift();
+        if (address << shift >> shift != address) {
+            throw GuestGp.INSTANCE;
+        }
+        return address;
+    }
+
+    private static int switchedSlot(int msr) {
+        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
+            if (SWITCHED_MSRS[i] == msr) {
+                return i;
+            }
+        }
+        return -1;
+    }
+
+    // --- reset and start
+
+    @Override public void reset(boolean init) {
+        Arrays.fill(gprs, 0);
+        gprs[2] = 0x600;
+        queuedInfo = 0;
+        cr.reset();
+        segment(1, 0xf000, 0xffff_0000L, 0xffff, 0x9b);
+        for (int s : new int[] {0, 2, 3, 4, 5}) {
+            segment(s, 0, 0, 0xffff, 0x93);
+        }
+        segment(6, 0, 0, 0xffff, 0x82);
+        segment(7, 0, 0, 0xffff, 0x8b);
+        for (var field : new VmcsField[] {GUEST_GDTR_BASE, GUEST_IDTR_BASE, GUEST_SYSENTER_CS, GUEST_SYSENTER_ESP,
+                GUEST_SYSENTER_EIP, GUEST_RSP, GUEST_INTERRUPTIBILITY_STATE, GUEST_ACTIVITY_STATE,
+                GUEST_PENDING_DEBUG_EXCEPTIONS, GUEST_DEBUGCTL, ENTRY_INTERRUPTION_INFO}) {
+            vmcs.write(field, 0);
+        }
+        vmcs.write(GUEST_GDTR_LIMIT, 0xffff);
+        vmcs.write(GUEST_IDTR_LIMIT, 0xffff);
+        vmcs.write(GUEST_DR7, 0x400);
+        vmcs.write(GUEST_RFLAGS, 2);
+        vmcs.write(GUEST_RIP, 0xfff0);
+        pi.drainTo(apic);
+        if (init) {
+            apic.reset(true); // once more: what was posted is gone
+        } else {
+            xcr0 = 1;
+        }
+    }
+
+    @Override public void startAt(int vector) {
+        segment(1, vector << 8, (long) vector << 12, 0xffff, 0x9b);
+        vmcs.write(GUEST_RIP, 0);
+    }
+
+    private void segment(int index, int selector, long base, int limit, int ar) {
+        vmcs.write(VmcsField.ofSegment(GUEST_ES_SELECTOR, index), selector);
+        vmcs.write(VmcsField.ofSegment(GUEST_ES_BASE, index), base);
+        vmcs.write(VmcsField.ofSegment(GUEST_ES_LIMIT, index), limit);
+        vmcs.write(VmcsField.ofSegment(GUEST_ES_ACCESS_RIGHTS, index), ar);
+    }
+
+    private void segment(int index, KvmSegment s) {
+        segment(index, s.selector(), s.base(), s.limit(), s.accessRights());
+    }
+
+    private KvmSegment segment(int index) {
+        return KvmSegment.of((int) vmcs.read(VmcsField.ofSegment(GUEST_ES_SELECTOR, index)),
+                vmcs.read(VmcsField.ofSegment(GUEST_ES_BASE, index)),
+                vmcs.readInt(VmcsField.ofSegment(GUEST_ES_LIMIT, index)),
+                vmcs.readInt(VmcsField.ofSegment(GUEST_ES_ACCESS_RIGHTS, index)));
+    }
+
+    // --- register ioctls
+
+    @Override public KvmRegs getRegs() {
+        var r = new KvmRegs();
+        r.rax = gprs[0];
+        r.rcx = gprs[1];
+        r.rdx = gprs[2];
+        r.rbx = gprs[3];
+        r.rsp = vmcs.read(GUEST_RSP);
+        r.rbp = gprs[5];
+        r.rsi = gprs[6];
+        r.rdi = gprs[7];
+        r.r8 = gprs[8];
+        r.r9 = gprs[9];
+        r.r10 = gprs[10];
+        r.r11 = gprs[11];
+        r.r12 = gprs[12];
+        r.r13 = gprs[13];
+        r.r14 = gprs[14];
+        r.r15 = gprs[15];
+        r.rip = vmcs.read(GUEST_RIP);
+        r.rflags = vmcs.read(GUEST_RFLAGS);
+        return r;
+    }
+
+    @Override public void setRegs(KvmRegs r) {
+        long[] values = {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+                r.r14, r.r15};
+        System.arraycopy(values, 0, gprs, 0, GPRS);
+        vmcs.write(GUEST_RSP, r.rsp);
+        vmcs.write(GUEST_RIP, r.rip);
+        vmcs.write(GUEST_RFLAGS, r.rflags | 2);
+        queuedInfo = 0;
+    }
+
+    @Override public KvmSregs getSregs() {
+        var s = new KvmSregs();
+        s.es = segment(0);
+        s.cs = segment(1);
+        s.ss = segment(2);
+        s.ds = segment(3);
+        s.fs = segment(4);
+        s.gs = segment(5);
+        s.ldt = segment(6);
+        s.tr = segment(7);
+        s.gdtBase = vmcs.read(GUEST_GDTR_BASE);
+        s.gdtLimit = vmcs.readInt(GUEST_GDTR_LIMIT);
+        s.idtBase = vmcs.read(GUEST_IDTR_BASE);
+        s.idtLimit = vmcs.readInt(GUEST_IDTR_LIMIT);
+        s.cr0 = cr.cr0();
+        s.cr2 = loaded ? lp.cr2() : cr2;
+        s.cr3 = vmcs.read(GUEST_CR3);
+        s.cr4 = cr.cr4();
+        s.cr8 = apic.tpr() >> 4;
+        s.efer = cr.efer();
+        s.apicBase = apic.baseMsr();
+        return s;
+    }
+
+    @Override public void setSregs(KvmSregs s) {
+        Vm.require((s.efer & Efer.LMA) == 0 || ((s.cr0 & (1L << 31)) != 0 && (s.cr4 & (1 << 5)) != 0), Errno.EINVAL,
+                "long mode needs paging with PAE");
+        KvmSegment[] order = {s.es, s.cs, s.ss, s.ds, s.fs, s.gs, s.ldt, s.tr};
+        for (int i = 0; i < order.length; i++) {
+            segment(i, order[i]);
+        }
+        vmcs.write(GUEST_GDTR_BASE, s.gdtBase);
+        vmcs.write(GUEST_GDTR_LIMIT, s.gdtLimit);
+        vmcs.write(GUEST_IDTR_BASE, s.idtBase);
+        vmcs.write(GUEST_IDTR_LIMIT, s.idtLimit);
+        cr2(s.cr2);
+        vmcs.write(GUEST_CR3, s.cr3);
+        cr.restore(s.cr0, s.cr4, s.efer);
+        try {
+            apic.writeBaseMsr(s.apicBase, true, true);
+        } catch (GuestGp refused) {
+            throw new KvmException(Errno.EINVAL, "APIC base 0x" + Long.toHexString(s.apicBase));
+        }
+        apic.tpr((int) s.cr8 << 4);
+        flushGuestTlb();
+    }
+
+    @Override public boolean preFaultIsPrivate(long gpa) {
+        return false;
+    }
+}

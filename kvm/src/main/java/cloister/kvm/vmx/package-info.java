@@ -1,0 +1,2 @@
+/// Ordinary VMs: their VMCS, their exits.
+package cloister.kvm.vmx;
