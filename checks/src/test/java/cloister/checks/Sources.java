@@ -30,4 +30,13 @@ final class Sources {
             throw new UncheckedIOException(e);
         }
     }
+
+    /// The content of `file`.
+    static String text(Path file) {
+        try {
+            return Files.readString(file);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
 }

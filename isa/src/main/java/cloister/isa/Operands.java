@@ -97,18 +97,22 @@ public final class Operands {
     private Operands() {
     }
 
+    /// XMM0 to XMM15.
     public static Register xmm(int number) {
         return new Register(OperandKind.XMM, number);
     }
 
+    /// MM0 to MM7.
     public static Register mm(int number) {
         return new Register(OperandKind.MMX, number);
     }
 
+    /// ST(0) to ST(7).
     public static Register st(int number) {
         return new Register(OperandKind.ST, number);
     }
 
+    /// An immediate.
     public static Imm imm(long value) {
         return new Imm(value, null);
     }
@@ -158,18 +162,22 @@ public final class Operands {
         return new Mem(0, null, null, 1, 0, label, true, -1);
     }
 
+    /// One byte at `mem`.
     public static Mem byteAt(Mem mem) {
         return mem.sized(1);
     }
 
+    /// Two bytes at `mem`.
     public static Mem wordAt(Mem mem) {
         return mem.sized(2);
     }
 
+    /// Four bytes at `mem`.
     public static Mem dwordAt(Mem mem) {
         return mem.sized(4);
     }
 
+    /// Eight bytes at `mem`.
     public static Mem qwordAt(Mem mem) {
         return mem.sized(8);
     }

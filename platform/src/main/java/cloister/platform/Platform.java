@@ -91,11 +91,6 @@ public final class Platform implements AutoCloseable {
         return scheduler;
     }
 
-    /// The only source of random numbers; take a stream of it.
-    public Entropy entropy() {
-        return entropy;
-    }
-
     /// The logical processors by index.
     public List<LogicalProcessor> processors() {
         return processors;

@@ -32,6 +32,7 @@ public final class SiliconTester {
     private SiliconTester() {
     }
 
+    /// Exit status 0 when nothing differs, 1 when something does, 2 for a wrong option.
     public static void main(String[] args) throws IOException {
         SiliconTester tester = new SiliconTester();
         for (int n = 0; n < args.length; n += 2) {

@@ -221,7 +221,6 @@ public final class PlatformCheck {
             }
             case 1 -> {
                 config.lass = ((value[0] >> 6) & 1) != 0;
-                config.perfmonExtLeaf = ((value[0] >> 8) & 1) != 0;
                 config.lam = ((value[0] >> 26) & 1) != 0;
             }
             default -> config.ddpd = ((value[3] >> 3) & 1) != 0;
@@ -303,7 +302,6 @@ public final class PlatformCheck {
                 if ((shiftCount - config.coreIdShift) >>> 5 != 0) {
                     throw new ModuleHalt("fewer x2APIC ID bits up to the package than up to the core");
                 }
-                config.coreIdMask = (1 << (shiftCount - config.coreIdShift)) - 1;
                 if (l3SharingIds >>> (shiftCount - 1) != 1) {
                     throw new LeafFailure(TdxStatus.INVALID_WBINVD_SCOPE);
                 }

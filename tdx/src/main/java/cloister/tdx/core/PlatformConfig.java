@@ -52,7 +52,6 @@ public final class PlatformConfig {
     public final VmcsControls l2 = new VmcsControls();
 
     int coreIdShift;
-    int coreIdMask;
     int packageIdShift;
     public int platformFms;
     public int lastExtendedLeaf;
@@ -63,7 +62,6 @@ public final class PlatformConfig {
     boolean lam;
     public boolean lass;
     public boolean ddpd;
-    boolean perfmonExtLeaf;
     public boolean xfd;
     public int xfdFaultingMask;
     public int xcr0Supported;

@@ -98,11 +98,6 @@ public final class Fuzzer {
         return new FuzzStep(0, FuzzStep.Kind.PLATFORM, 1 + random.nextInt(2), wild && random.nextInt(2) == 0 ? random.nextLong() : 0);
     }
 
-    /// Steps of the run so far.
-    public long calls() {
-        return calls;
-    }
-
     /// How often each function ended with each status, as a table; [#run] adds to it.
     public String coverage() {
         return coverage.toString();

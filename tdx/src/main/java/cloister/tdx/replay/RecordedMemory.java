@@ -29,11 +29,6 @@ public final class RecordedMemory implements AutoCloseable {
         }
     }
 
-    /// Bytes of it.
-    public long size() {
-        return memory.size();
-    }
-
     /// The memory as it is at power-on.
     public PhysicalMemory powerOn() {
         for (int from = written.nextSetBit(0); from >= 0;) {
