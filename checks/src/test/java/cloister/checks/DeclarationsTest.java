@@ -48,9 +48,9 @@ class DeclarationsTest {
     /// Modules that are being rebuilt; to be emptied.
     private static final Pattern NOT_YET = Pattern.compile("cloister\\.(kvm|vmm|cli|cpu|sim)\\..*");
     /// Reflection finds what bears these annotations.
-    private static final Pattern REFLECTED = Pattern.compile("@(Override|Option|Parameters|Command|Mixin|ParentCommand|Spec|ArgGroup|Benchmark|Param|"
-            + "Setup|TearDown|Test|ParameterizedTest|Property|Provide|BeforeAll|BeforeEach|AfterAll|AfterEach|TempDir|RepeatedTest|"
-            + "Example|TestFactory)\\b");
+    private static final Pattern REFLECTED = Pattern.compile("@(Override|Option|Parameters|Command|Mixin|ParentCommand|Spec|ArgGroup|"
+            + "Benchmark|Param|Setup|TearDown|Test|ParameterizedTest|Property|Provide|BeforeAll|BeforeEach|AfterAll|AfterEach|TempDir|"
+            + "RepeatedTest|Example|TestFactory)\\b");
 
     private static final Map<Element, String> DECLARED = new HashMap<>();
     private static final Set<Element> READ = new HashSet<>();
@@ -151,7 +151,10 @@ class DeclarationsTest {
             String place = Path.of(unit.getSourceFile().getName()).getFileName() + ": " + element;
             boolean overrides = modifiers.contains("@Override");
             boolean compact = element.getEnclosingElement().getKind() == ElementKind.RECORD && kind != ElementKind.METHOD;
-            if (exported && !NOT_YET.matcher(String.valueOf(outermost(element))).matches() && !overrides && !(compact && !kind.isClass()) && kind != ElementKind.CONSTRUCTOR && kind != ElementKind.FIELD && isPublic(element)
+            if (exported && !NOT_YET.matcher(String.valueOf(outermost(element))).matches()
+                    && !overrides && !(compact && !kind.isClass())
+                    && kind != ElementKind.CONSTRUCTOR
+                    && kind != ElementKind.FIELD && isPublic(element)
                     && trees.getDocComment(getCurrentPath()) == null && !isMnemonic(element)) {
                 UNDOCUMENTED.add(place);
             }
