@@ -2,7 +2,9 @@ package cloister.sim;
 
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.List;
+import java.util.PriorityQueue;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
@@ -31,6 +33,12 @@ public final class Scheduler {
     private boolean stalled;
     private int ended;
     private SwitchObserver observer;
+    private BatonObserver batonObserver;
+    private final PriorityQueue<Look> looks = new PriorityQueue<>(Comparator.comparingLong(Look::deadline));
+    private long nextLook = Long.MAX_VALUE;
+
+    private record Look(long deadline, Runnable action) {
+    }
 
     /// How time passes while every host thread waits.
     public enum IdlePace {
@@ -103,6 +111,21 @@ public final class Scheduler {
         this.observer = observer;
     }
 
+    /// Sets who sees every change of the baton's holder; null for nobody.
+    public void batonObserver(BatonObserver value) {
+        batonObserver = value;
+    }
+
+    /// Runs `action` at the first switch point at or after `deadline`, or when time skips past it. Unlike a timer of the clock it has
+    /// no part in the run: nothing ends a slice for it, and no waiting host thread is woken for it.
+    ///
+    /// @param deadline virtual time in ticks
+    /// @param action   must change nothing of the platform
+    public void lookAt(long deadline, Runnable action) {
+        looks.add(new Look(deadline, action));
+        nextLook = looks.peek().deadline();
+    }
+
     /// A point at which the current host thread may lose the baton, about nothing in particular.
     public void switchPoint(SwitchPoint point) {
         switchPoint(point, null, 0);
@@ -113,6 +136,9 @@ public final class Scheduler {
     /// @param owner what it is about: a lock, a logical processor, the platform's memory; see [SwitchObserver#reached]
     /// @param where which part of `owner`: an address, a leaf number; 0 when it has no parts
     public void switchPoint(SwitchPoint point, Object owner, long where) {
+        if (clock.now() >= nextLook) {
+            look();
+        }
         if (postedCount.get() != 0) {
             drainOutside();
         }
@@ -216,12 +242,19 @@ public final class Scheduler {
             LockSupport.unpark(runner);
             return;
         }
+        var previous = current;
         current = next;
+        if (batonObserver != null) {
+            batonObserver.passed(previous, next, previous == null || previous.state != HostThread.State.RUNNABLE);
+        }
         next.giveBaton();
     }
 
     private HostThread pickOrWait(HostThread previous) {
         while (true) {
+            if (clock.now() >= nextLook) {
+                look();
+            }
             drainOutside();
             if (!runnable.isEmpty()) {
                 return previous == null || runnable.size() == 1 ? runnable.getFirst() : strategy.next(previous, runnableView);
@@ -268,6 +301,13 @@ public final class Scheduler {
                 LockSupport.parkNanos(this, nanos);
             }
         }
+    }
+
+    private void look() {
+        while (!looks.isEmpty() && looks.peek().deadline() <= clock.now()) {
+            looks.remove().action().run();
+        }
+        nextLook = looks.isEmpty() ? Long.MAX_VALUE : looks.peek().deadline();
     }
 
     private void drainOutside() {

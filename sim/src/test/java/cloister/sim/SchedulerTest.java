@@ -124,6 +124,31 @@ class SchedulerTest {
         assertThat(seen).containsExactly("woken at 5000");
     }
 
+    @Test void aLookEndsNoWaitAndNoTime() {
+        var waiter = new HostThread[1];
+        scheduler.lookAt(1_000, () -> seen.add("look at " + clock.now()));
+        scheduler.lookAt(9_000, () -> seen.add("too late"));
+        waiter[0] = scheduler.spawn("a", () -> {
+            clock.schedule(5_000, () -> scheduler.unpark(waiter[0]));
+            scheduler.park();
+            seen.add("woken at " + clock.now());
+        });
+        scheduler.run();
+        assertThat(seen).containsExactly("look at 5000", "woken at 5000");
+    }
+
+    @Test void everyChangeOfTheBatonIsSeen() {
+        scheduler.batonObserver((from, to, waits) -> seen.add(from + ">" + to + (waits ? " waits" : "")));
+        for (String name : new String[] {"a", "b"}) {
+            scheduler.spawn(name, () -> {
+                scheduler.switchPoint(SwitchPoint.GUEST_SLICE);
+                scheduler.switchPoint(SwitchPoint.TRY_LOCK);
+            });
+        }
+        scheduler.run();
+        assertThat(seen).containsExactly("null>a waits", "a>b", "b>a", "a>b waits");
+    }
+
     @Test void aWakeUpBeforeTheWaitIsNotLost() {
         scheduler.spawn("a", () -> {
             scheduler.unpark(scheduler.current());

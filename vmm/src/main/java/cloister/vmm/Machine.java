@@ -142,11 +142,12 @@ public final class Machine implements AutoCloseable {
         host.scheduler().post(() -> sink.accept(inspect()));
     }
 
-    /// Takes [#inspect] when the virtual time comes to `nanos`. Call before [#run]; nothing happens if that ends earlier.
+    /// Takes [#inspect] at the first switch point at or after the virtual time `nanos`. Call before [#run]; nothing happens if that
+    /// ends earlier. The run does not change by it.
     ///
     /// @param sink gets the snapshot, on a thread of the run, which waits
     public void inspectAt(long nanos, Consumer<ModuleSnapshot> sink) {
-        host.clock().schedule(host.clock().ticksOfNanos(nanos), () -> sink.accept(inspect()));
+        host.scheduler().lookAt(host.clock().ticksOfNanos(nanos), () -> sink.accept(inspect()));
     }
 
     /// What the run cost so far; complete after [#run].

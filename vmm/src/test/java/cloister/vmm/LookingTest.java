@@ -1,0 +1,55 @@
+package cloister.vmm;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import cloister.tdx.inspect.ModuleSnapshot;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/// Looking at a run never changes it: the same hash over all exits and SEAMCALLs, the same number of instructions, the same virtual time.
+final class LookingTest {
+    private record Run(long hash, long instructions, long nanos, String console) {
+    }
+
+    private static Run run(VmType type, int cpus, Consumer<MachineConfig> with, Consumer<Machine> before) {
+        var console = new StringBuilder();
+        var config = new MachineConfig().vmType(type).cpus(cpus).program(BusyGuest.of(type)).memoryBytes(32 << 20)
+                .console(octet -> console.append((char) octet));
+        with.accept(config);
+        try (var machine = new Machine(config)) {
+            before.accept(machine);
+            assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
+            var stats = machine.stats();
+            return new Run(stats.traceHash(), stats.instructions(), stats.virtualNanos(), console.toString());
+        }
+    }
+
+    private static Run plain(VmType type, int cpus) {
+        var run = run(type, cpus, config -> { }, machine -> { });
+        assertThat(run.console()).isEqualTo("....");
+        return run;
+    }
+
+    @Test void theGuestsOfThisTestUseEveryProcessor() {
+        assertThat(plain(VmType.DEFAULT, 4).instructions()).isGreaterThan(3 * plain(VmType.DEFAULT, 1).instructions());
+        // Those of a trust domain sleep in our firmware between looks at their mailbox.
+        assertThat(plain(VmType.TDX, 4).instructions()).isGreaterThan(plain(VmType.TDX, 1).instructions());
+    }
+
+    @ParameterizedTest
+    @CsvSource({"TDX, 1", "TDX, 2", "TDX, 4", "DEFAULT, 1", "DEFAULT, 4"})
+    void aDumpAtATimeDoesNot(VmType type, int cpus) {
+        var plain = plain(type, cpus);
+        for (long micros : new long[] {2, 333}) {
+            List<ModuleSnapshot> seen = new ArrayList<>();
+            var looked = run(type, cpus, config -> { },
+                    machine -> machine.inspectAt(machine.stats().virtualNanos() + micros * 1000, seen::add));
+            assertThat(looked).as("+%d us", micros).isEqualTo(plain);
+            assertThat(seen).hasSize(1);
+        }
+    }
+}
