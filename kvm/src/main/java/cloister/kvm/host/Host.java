@@ -28,7 +28,8 @@ public final class Host {
     /// The guest that was loaded last on each processor.
     private final GuestOnProcessor[] guests;
     /// Held while a processor executes an instruction that takes switch points: a VM entry or a SEAMCALL.
-    private final SleepingLock[] executing;
+    private final Mutex[] executing;
+    private final Lockdep lockdep;
     private final boolean[] borrowed;
     private final ArrayDeque<HostThread> borrowedWaiters = new ArrayDeque<>();
     private boolean vmxOn;
@@ -40,9 +41,10 @@ public final class Host {
         this.userMemory = new AnonymousMemory(environment.memory(), frames);
         this.guests = new GuestOnProcessor[environment.processors().size()];
         this.borrowed = new boolean[guests.length];
-        this.executing = new SleepingLock[guests.length];
+        this.lockdep = new Lockdep(environment.scheduler());
+        this.executing = new Mutex[guests.length];
         for (int i = 0; i < executing.length; i++) {
-            executing[i] = new SleepingLock(environment.scheduler());
+            executing[i] = new Mutex(lockdep, lockdep.spinning("processor"), Integer.toString(i));
         }
     }
 
@@ -54,6 +56,11 @@ public final class Host {
     /// The scheduler of host threads.
     public Scheduler scheduler() {
         return environment.scheduler();
+    }
+
+    /// The order of the host's locks, and who holds them.
+    public Lockdep lockdep() {
+        return lockdep;
     }
 
     /// The only time.
@@ -98,7 +105,7 @@ public final class Host {
             return lp;
         }
         for (int i = 0; i < executing.length; i++) {
-            if (!executing[i].heldExclusive()) {
+            if (!executing[i].isLocked()) {
                 return processors().get(i);
             }
         }
@@ -139,8 +146,8 @@ public final class Host {
     /// runs there is kicked out and stays out meanwhile.
     public void beginInstruction(LogicalProcessor lp) {
         int i = lp.index();
-        if (!executing[i].heldExclusive()) {
-            executing[i].lockExclusive();
+        if (!executing[i].isLocked()) {
+            executing[i].lock();
             return;
         }
         boolean wasBorrowed = borrowed[i];
@@ -148,7 +155,7 @@ public final class Host {
         if (guests[i] != null) {
             guests[i].kickOutOfGuest();
         }
-        executing[i].lockExclusive();
+        executing[i].lock();
         if (!wasBorrowed) {
             returnProcessor(i);
         }
@@ -156,7 +163,7 @@ public final class Host {
 
     /// After it.
     public void endInstruction(LogicalProcessor lp) {
-        executing[lp.index()].unlockExclusive();
+        executing[lp.index()].unlock();
     }
 
     /// Whether another host thread uses `lp` just now.

@@ -2,7 +2,8 @@ package cloister.kvm.mmu;
 
 import cloister.kvm.host.AnonymousMemory;
 import cloister.kvm.host.FrameAllocator;
-import cloister.kvm.host.SleepingLock;
+import cloister.kvm.host.Lockdep;
+import cloister.kvm.host.RwLock;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
@@ -26,7 +27,7 @@ public final class TdpMmu {
     private final MemSlots slots;
     private final MemoryAttributes attributes;
     private final Runnable flushRemoteTlbs;
-    private final SleepingLock lock;
+    private final RwLock lock;
     private TdpRoot direct;
     private TdpRoot mirror;
     private ExternalPageTables external;
@@ -36,7 +37,7 @@ public final class TdpMmu {
     private long lostPages;
 
     /// @param flushRemoteTlbs makes every vCPU drop its translations before it runs on; called with the lock held
-    public TdpMmu(PhysicalMemory memory, FrameAllocator frames, AnonymousMemory userMemory, Scheduler scheduler,
+    public TdpMmu(PhysicalMemory memory, FrameAllocator frames, AnonymousMemory userMemory, Scheduler scheduler, Lockdep lockdep,
                   MemSlots slots, MemoryAttributes attributes, Runnable flushRemoteTlbs) {
         this.memory = memory;
         this.frames = frames;
@@ -45,7 +46,7 @@ public final class TdpMmu {
         this.slots = slots;
         this.attributes = attributes;
         this.flushRemoteTlbs = flushRemoteTlbs;
-        this.lock = new SleepingLock(scheduler);
+        this.lock = new RwLock(lockdep, lockdep.spinning("mmu_lock"), "");
     }
 
     /// Makes the root of an ordinary VM.

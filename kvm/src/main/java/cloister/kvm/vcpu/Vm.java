@@ -51,7 +51,7 @@ public abstract class Vm implements KvmVm {
         this.maxVcpus = maxVcpus;
         this.slots = new MemSlots(host.userMemory(), privateMemory);
         this.memory = new GuestMemory(slots, host.userMemory());
-        this.mmu = new TdpMmu(host.memory(), host.frames(), host.userMemory(), host.scheduler(), slots, attributes,
+        this.mmu = new TdpMmu(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), slots, attributes,
                 this::flushRemoteTlbs);
         host.userMemory().addListener(invalidation);
     }

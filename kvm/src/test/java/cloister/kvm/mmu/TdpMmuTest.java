@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.AnonymousMemory;
 import cloister.kvm.host.FrameAllocator;
+import cloister.kvm.host.Lockdep;
 import cloister.kvm.host.GuestMemFile;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.RoundRobin;
@@ -57,7 +58,7 @@ final class TdpMmuTest {
     }
 
     private TdpMmu mmu(MemSlots slots) {
-        return new TdpMmu(memory, frames, user, scheduler, slots, attributes, () -> flushes++);
+        return new TdpMmu(memory, frames, user, scheduler, new Lockdep(scheduler), slots, attributes, () -> flushes++);
     }
 
     private void slot(MemSlots slots, UserMemoryRegion region) {
