@@ -7,12 +7,12 @@ import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.tdx.TdParams;
 import java.util.ArrayList;
 import java.util.List;
 
 /// Builds a trust domain through the KVM_TDX_ life cycle. [LINUX Documentation/virt/kvm/x86/intel-tdx.rst]
 final class TrustDomain {
-    private static final long SEPT_VE_DISABLE = 1L << 28;
     private static final int PHYSICAL_ADDRESS_LEAF = 0x80000008;
     private static final int GUEST_PHYSICAL_BITS_SHIFT = 16;
     private static final int GPAW = 48;
@@ -28,7 +28,7 @@ final class TrustDomain {
         vm.memoryEncryptOp(KvmTdxCmd.capabilities(capabilities));
         var cpuid = configured(capabilities.cpuid.entries,
                 GuestCpuid.forVcpu(kvm.supportedCpuid(), 0, cpus));
-        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(SEPT_VE_DISABLE & capabilities.supportedAttrs,
+        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(TdParams.ATTRIBUTE_SEPT_VE_DISABLE & capabilities.supportedAttrs,
                 capabilities.supportedXfam, new byte[48], new byte[48], new byte[48], cpuid)));
     }
 

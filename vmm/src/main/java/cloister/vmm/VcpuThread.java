@@ -6,13 +6,13 @@ import cloister.kvm.KvmExit;
 import cloister.kvm.KvmVcpu;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.tdx.Tdvmcall;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Locale;
 
 /// The loop of one vCPU's host thread: runs it and answers its exits.
 final class VcpuThread implements Runnable {
-    private static final long SUBFUNC_UNSUPPORTED = 0x8000000000000003L;
     private static final int[] FATAL_MESSAGE_REGISTERS = {14, 15, 3, 7, 6, 8, 9, 2}; // R14 R15 RBX RDI RSI R8 R9 RDX
 
     private final Machine machine;
@@ -63,8 +63,8 @@ final class VcpuThread implements Runnable {
             case KvmExit.FailEntry(long reason, int processor) -> machine.end(new Outcome.InternalError(
                     String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
                             RegisterDump.of(vcpu))));
-            case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
-            case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = SUBFUNC_UNSUPPORTED;
+            case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
+            case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxGetTdVmCallInfo info -> {
                 Arrays.fill(vcpu.kvmRun().data, 0, 32, (byte) 0);
                 vcpu.kvmRun().ret = 0;

@@ -6,6 +6,7 @@ import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -61,9 +62,17 @@ final class TdFirmwareTest {
                 new TdFirmware.Range(0, GuestLayout.HOLE_START), new TdFirmware.Range(1L << 32, (1L << 32) + (2L << 30)));
     }
 
-    @Test void codeStartsWithLgdt() {
+    @Test void codeEntersLongModeBeforeItGoesOn() {
         byte[] image = TdFirmware.build(0, RANGES);
-        var first = new Decoder().decode(CodeMode.BITS32, image, 0xe000, 15);
-        assertThat(first.op.name()).isEqualTo("LGDT");
+        var names = new ArrayList<String>();
+        int at = 0xe000;
+        while (names.isEmpty() || !names.getLast().equals("JMP_FAR")) {
+            var instruction = new Decoder().decode(CodeMode.BITS32, image, at, 15);
+            names.add(instruction.op.name());
+            at += instruction.length;
+            assertThat(at).as("still in the code: %s", names).isLessThan(0xfff0);
+        }
+        assertThat(names).as("GDT, CR4.PAE, CR3, CR0.PG, far jump: the manual's order")
+                .containsExactly("LGDT", "MOV_CR", "OR", "MOV_CR", "MOV", "MOV_CR", "MOV_CR", "OR", "MOV_CR", "JMP_FAR");
     }
 }

@@ -22,14 +22,16 @@ public final class CodeCache {
     static final int PLACE_MASK = (1 << PLACE_BITS) - 1;
     private static final int MAX_WORDS = 1 << PLACE_BITS;
     private static final int MARGIN = 4096;
-    /// [#info]: page offset of the instruction in the low bits (one past the page for its end), above it the instruction's number in
-    /// its run.
+    /// Of an element of [#info]: the bits that hold where in its page the instruction starts. An instruction that ends the page is
+    /// followed by an element that holds 4096.
     static final int OFFSET_MASK = 0x1fff;
+    /// Of an element of [#info]: the lowest of the bits that count the instruction within its run.
     static final int INDEX_SHIFT = 13;
 
     /// The opcode of each word of [#code], apart, so that nothing else of a word is looked at before its case is reached.
     byte[] ops = new byte[1 << 15];
     long[] code = new long[1 << 15];
+    /// What must be known of each word of [#code] when something interrupts it: which instruction it belongs to.
     int[] info = new int[1 << 15];
     int next = 1;
     Instruction[] instructions = new Instruction[1 << 12];

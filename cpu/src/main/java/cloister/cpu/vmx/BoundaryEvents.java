@@ -90,8 +90,8 @@ final class BoundaryEvents {
         return Math.max(0, timerDeadline - cpu.ticks() + (1 << PREEMPTION_TIMER_RATE) - 1) >>> PREEMPTION_TIMER_RATE;
     }
 
-    /// Injection of "pending MTF VM exit", or of any event while the monitor trap flag is set: the exit comes before the first
-    /// instruction.
+    /// The guest exits with "monitor trap flag" before it executes its first instruction. VM entry asks for it when it injects a
+    /// pending MTF VM exit, and when it injects any event while the monitor trap flag is set. [SDM Vol. 3 "Monitor Trap Flag"]
     void monitorTrapNow() {
         monitorTrapPending = true;
         events.raise();

@@ -17,6 +17,7 @@ import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.tdx.HostState;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.Controls;
@@ -38,7 +39,6 @@ final class TdVcpu extends Vcpu {
     private static final int UNREADABLE_LEAF = 0x7fff_ff80;
     private static final int MAX_SUBLEAF = 0x7f;
     private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
-    private static final long FMASK_AFTER_EXIT = 0x20200;
 
     final TdVm td;
     /// The registers of TDH.VP.ENTER, kept from exit to entry.
@@ -232,7 +232,7 @@ final class TdVcpu extends Vcpu {
         hostXss = lp.rdmsr(Msr.IA32_XSS);
         hostDebugctl = lp.rdmsr(Msr.IA32_DEBUGCTL);
         hostKernelGsBase = lp.rdmsr(Msr.IA32_KERNEL_GS_BASE);
-        lp.wrmsr(Msr.IA32_FMASK, FMASK_AFTER_EXIT);
+        lp.wrmsr(Msr.IA32_FMASK, HostState.FMASK);
         lp.wrmsr(Msr.IA32_STAR, 0);
         lp.wrmsr(Msr.IA32_LSTAR, 0);
         lp.wrmsr(Msr.IA32_TSC_AUX, 0);

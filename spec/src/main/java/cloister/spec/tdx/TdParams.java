@@ -23,7 +23,7 @@ public final class TdParams {
     public static final long TSC_UNIT_HZ = 25_000_000;
 
     /// TD attribute: an access to a pending page exits instead of raising #VE.
-    public static final long ATTRIBUTE_SEPT_VE_DISABLE = 1 << 28;
+    public static final long ATTRIBUTE_SEPT_VE_DISABLE = 1L << 28;
 
     private TdParams() {
     }

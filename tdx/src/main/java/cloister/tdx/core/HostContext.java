@@ -1,5 +1,6 @@
 package cloister.tdx.core;
 
+import cloister.spec.tdx.HostState;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Msr;
 import cloister.tdx.port.Processor;
@@ -7,7 +8,6 @@ import cloister.tdx.port.Processor;
 /// The VMM's state that a TD entry replaces and VMX does not switch: some of it comes back with the TD exit, the rest is
 /// scrubbed to its INIT values. [TDX-ABI "TDH.VP.ENTER"]
 public final class HostContext {
-    private static final long FMASK_RESET = 0x20200;
     private static final long DR6_RESET = 0xffff_0ff0L;
     private static final long DR7_RESET = 0x400;
     private static final long SSE = 1 << 1;
@@ -111,7 +111,7 @@ public final class HostContext {
         cpu.wrmsr(Msr.IA32_TSC_AUX, 0);
         cpu.wrmsr(Msr.IA32_STAR, 0);
         cpu.wrmsr(Msr.IA32_LSTAR, 0);
-        cpu.wrmsr(Msr.IA32_FMASK, FMASK_RESET);
+        cpu.wrmsr(Msr.IA32_FMASK, HostState.FMASK);
         cpu.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0);
         if (tdcs.cpuidFlag(Tdcs.TSX)) {
             cpu.wrmsr(Msr.IA32_TSX_CTRL, 0);

@@ -17,8 +17,8 @@ public final class MemoryEncryption {
     public static void programKey(LpState lp, int keyId) throws LeafFailure {
         int shift = lp.module.config.keyIdShift;
         if (shift != PhysicalMemory.KEY_ID_SHIFT || keyId >= 1 << PhysicalMemory.KEY_ID_BITS) {
-            throw new ModuleHalt(String.format(Locale.ROOT,
-                    "KeyID %d in address bits from %d on is not modelled: the memory has %d bits from %d on",
+            throw new NotModelled(String.format(Locale.ROOT,
+                    "KeyID %d in address bits from %d on, where the memory has %d bits from %d on,",
                     keyId, shift, PhysicalMemory.KEY_ID_BITS, PhysicalMemory.KEY_ID_SHIFT));
         }
         switch (lp.cpu.programKey(keyId)) {

@@ -2,6 +2,7 @@ package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.OpState;
+import cloister.spec.tdx.TdParams;
 
 /// TDCS, the control structure of a TD, in pages of the TD's KeyID. [TDX-ABI "TDCS"]
 ///
@@ -109,7 +110,7 @@ public final class Tdcs extends Structure {
     public static final long DEBUG = 1;
     public static final long ICSSD = 1L << 16;
     public static final long LASS = 1L << 27;
-    public static final long SEPT_VE_DISABLE = 1L << 28;
+    public static final long SEPT_VE_DISABLE = TdParams.ATTRIBUTE_SEPT_VE_DISABLE;
     public static final long MIGRATABLE = 1L << 29;
     public static final long PKS = 1L << 30;
     public static final long PERFMON = 1L << 63;

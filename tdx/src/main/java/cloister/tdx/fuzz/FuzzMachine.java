@@ -7,8 +7,10 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Msr;
 import cloister.tdx.core.LpState;
 import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.core.NotModelled;
 import cloister.tdx.core.ModuleState;
 import cloister.tdx.core.PageType;
 import cloister.tdx.core.Pamt;
@@ -31,7 +33,6 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
         void completed(FuzzStep step);
     }
 
-    private static final int INTR_PENDING = 0x9a;
     private static final long RFLAGS_IF = 1 << 9;
     private static final long LONG_MODE = 1 << 10;
     private static final long CODE_64 = 0xa09b;
@@ -267,12 +268,14 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     private void guarded(Runnable body) {
         try {
             body.run();
+        } catch (NotModelled limit) {
+            ended = true;
         } catch (ModuleHalt halt) {
             boolean strangePlatform = corrupted || (strange && module.sysState != ModuleState.SysState.READY);
-            if (!strangePlatform && !halt.getMessage().contains("is not modelled")) {
+            if (!strangePlatform) {
                 throw new FuzzFinding(halt.getMessage(), halt);
             }
-            ended = true; // the module stops on broken memory or a strange processor, the model at its limits
+            ended = true; // the module stops on broken memory or a strange processor
         } catch (FuzzFinding finding) {
             throw finding;
         } catch (RuntimeException | StackOverflowError e) {
@@ -321,7 +324,7 @@ final class FuzzMachine implements AutoCloseable, AccessObserver {
     }
 
     private void interrupt(int lp, long pending) {
-        cpus[lp].msr(INTR_PENDING, pending);
+        cpus[lp].msr(Msr.IA32_INTR_PENDING, pending);
     }
 
     /// Whether a result goes to memory that is not the VMM's: as if the VMM itself destroyed a TD.

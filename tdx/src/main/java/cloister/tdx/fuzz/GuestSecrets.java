@@ -2,6 +2,7 @@ package cloister.tdx.fuzz;
 
 import static cloister.tdx.fuzz.FuzzFinding.check;
 
+import cloister.spec.tdx.HostState;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.x86.Msr;
 import cloister.tdx.core.Tdcs;
@@ -11,7 +12,6 @@ import java.util.Map;
 /// State of guests and of the VMM that the module switches itself: the guest's does not stay on the LP, each comes back.
 final class GuestSecrets {
     private static final long SECRET = 0x5ec2_e700_0000_0000L;
-    private static final long FMASK_RESET = 0x20200;
     private static final int FIXED_CTR_CTRL = 0x38d;
     /// MSRs that a guest writes without exit and that a TD exit brings to a fixed value.
     private static final int[] SCRUBBED = {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX};
@@ -92,7 +92,7 @@ final class GuestSecrets {
         for (int msr : SCRUBBED) {
             check(cpu.rdmsr(msr) == 0, "MSR 0x%x is the guest's after a TD exit: 0x%x", msr, cpu.rdmsr(msr));
         }
-        check(cpu.rdmsr(Msr.IA32_FMASK) == FMASK_RESET, "IA32_FMASK is 0x%x after a TD exit", cpu.rdmsr(Msr.IA32_FMASK));
+        check(cpu.rdmsr(Msr.IA32_FMASK) == HostState.FMASK, "IA32_FMASK is 0x%x after a TD exit", cpu.rdmsr(Msr.IA32_FMASK));
         int preserved = leaving[lp].perfmon ? PRESERVED.length - 1 : PRESERVED.length;
         for (int i = 0; i < preserved; i++) {
             check(cpu.rdmsr(PRESERVED[i]) == ofVmm[lp][i], "MSR 0x%x of the VMM is 0x%x after a TD exit, it was 0x%x", PRESERVED[i],

@@ -1,6 +1,7 @@
 package cloister.tdx.replay;
 
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Msr;
 import cloister.tdx.port.ExtendedState;
 import cloister.tdx.port.Processor;
 import cloister.tdx.port.Vmcs;
@@ -10,7 +11,6 @@ import java.util.Map;
 
 /// A logical processor without a CPU: what the vectors' platform file says, and state that tests set.
 public class RecordedProcessor implements Processor {
-    private static final int INTR_PENDING = 0x9a;
     private static final int FIELDS = VmcsField.values().length;
 
     /// What all processors share.
@@ -190,7 +190,7 @@ public class RecordedProcessor implements Processor {
     }
 
     @Override public boolean interruptPending() {
-        return rdmsr(INTR_PENDING) != 0;
+        return rdmsr(Msr.IA32_INTR_PENDING) != 0;
     }
 
     @Override public byte[] seamReport(byte[] type, byte[] reportData, byte[] teeInfoHash) {

@@ -23,7 +23,7 @@ final class FreedTables {
     private FreedTables() {
     }
 
-    /// Clears the outputs, which they stay when anything fails from here on.
+    /// Clears the output registers; a function that fails after this leaves them cleared.
     ///
     /// @return whether the tables of L2 trees are reported
     static boolean outputs(LpState lp, int version) throws LeafFailure {

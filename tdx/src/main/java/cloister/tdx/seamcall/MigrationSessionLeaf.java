@@ -8,7 +8,7 @@ import cloister.spec.tdx.SeamcallLeaf;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ModuleHalt;
+import cloister.tdx.core.NotModelled;
 import cloister.tdx.core.TdAccess;
 import java.util.EnumMap;
 import java.util.Map;
@@ -55,8 +55,8 @@ final class MigrationSessionLeaf implements HostLeaf {
     }
 
     /// The end of what the model has of a migration function.
-    static ModuleHalt notModelled(SeamcallLeaf leaf) {
-        return new ModuleHalt("TD migration is not modelled: " + leaf.specificationName());
+    static NotModelled notModelled(SeamcallLeaf leaf) {
+        return new NotModelled("TD migration (" + leaf.specificationName() + ")");
     }
 
     @Override public void call(LpState lp, int version) throws LeafFailure {

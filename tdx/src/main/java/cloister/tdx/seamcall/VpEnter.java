@@ -12,8 +12,8 @@ import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LockMode;
 import cloister.tdx.core.LockedPage;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.ModuleState;
+import cloister.tdx.core.NotModelled;
 import cloister.tdx.core.PlatformCheck;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.SpecCtrl;
@@ -108,7 +108,7 @@ public final class VpEnter {
                 throw new LeafFailure(TdxStatus.OPERAND_INVALID, OperandId.RCX);
             }
             if (vcpu.currentVm() != 0) {
-                throw new ModuleHalt("entry of an L2 VM is not modelled");
+                throw new NotModelled("entry of an L2 VM");
             }
             if (lp.cpu.rdmsr(Msr.IA32_TSC_ADJUST) != module.config.tscAdjust) {
                 throw new LeafFailure(TdxStatus.INCONSISTENT_MSR, Msr.IA32_TSC_ADJUST);

@@ -6,6 +6,7 @@ import static cloister.tdx.core.LpState.RDX;
 
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.CpuidTable;
+import cloister.spec.tdx.HostState;
 import cloister.spec.tdx.OperandId;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
@@ -29,7 +30,6 @@ import cloister.tdx.port.Vmcs;
 final class VpInit implements HostLeaf {
     private static final int MAX_VERSION = 1;
     private static final int RSI = 6;
-    private static final long FMASK_RESET = 0x20200;
     private static final long DR6_RESET = 0xffff_0ff0L;
     private static final int XFAM_LBR = 15;
 
@@ -102,7 +102,7 @@ final class VpInit implements HostLeaf {
         vcpu.gpr(RSI, vcpu.index());
         vcpu.u64(Tdvps.XCR0, 1);
         vcpu.u64(Tdvps.DR6, DR6_RESET);
-        vcpu.u64(Tdvps.FMASK, FMASK_RESET);
+        vcpu.u64(Tdvps.FMASK, HostState.FMASK);
         new Xbuff(vcpu).initialise();
         if (tdcs.xfam(XFAM_LBR)) {
             vcpu.u64(Tdvps.LBR_DEPTH, config.maxLbrDepth);

@@ -10,8 +10,8 @@ import cloister.spec.vmx.VmcsField;
 import cloister.tdx.core.Gpa;
 import cloister.tdx.core.LeafFailure;
 import cloister.tdx.core.LpState;
-import cloister.tdx.core.ModuleHalt;
 import cloister.tdx.core.ModuleState;
+import cloister.tdx.core.NotModelled;
 import cloister.tdx.core.Sept;
 import cloister.tdx.core.SeptEntry;
 import cloister.tdx.core.Tdvps;
@@ -51,7 +51,7 @@ final class VpEnter implements GuestLeaf {
             lp.module.vcpu(vcpu.tdvprPa).vmcs()[vm].write(VmcsField.VIRTUAL_APIC_ADDRESS,
                     vcpu.u64(Tdvps.L2_VAPIC_HPA + 8 * vm));
         }
-        throw new ModuleHalt("L2 VM " + vm + " cannot run: TD partitioning is not modelled");
+        throw new NotModelled("TD partitioning, in which L2 VM " + vm + " would run,");
     }
 
     /// Finds the page of a GPA that the L1 VMM named, unless it is known; a page that the guest cannot access makes a TD exit.
