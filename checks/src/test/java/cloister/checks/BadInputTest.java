@@ -3,6 +3,7 @@ package cloister.checks;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
@@ -37,7 +38,11 @@ class BadInputTest {
             run --kernel EMPTY                       | 65 | bzImage
             run --kernel CUT                         | 65 | truncated
             run --kernel CUT --vm-type default       | 65 | truncated
-            run --kernel KERNEL --initrd BIG         | 65 | initrd
+            run --kernel KERNEL --initrd BIG         | 65 | initrd of 513 MiB does not fit
+            run --kernel KERNEL --initrd TEXT        | 65 | neither a cpio archive
+            run --kernel KERNEL --memory 1           | 64 | memory of 1 MiB is too little for this kernel
+            run --kernel KERNEL --memory 0           | 64 | choose 1M or more
+            run --kernel ZIMAGE                      | 65 | has loadflags 0x0
             run --dump-on-exit /nonexistent/x        | 64 | choose a file in a folder that is there
             run --dump-at -1                         | 64 | is no time
             inspect /nonexistent                     | 65 | there is no file /nonexistent
@@ -79,12 +84,29 @@ class BadInputTest {
                 case "KERNEL" -> write("kernel", bzImage(1 << 20));
                 case "CUT" -> write("cut", Arrays.copyOf(bzImage(1 << 20), 40_000));
                 case "FOLDER" -> folder.toString();
-                case "BIG" -> write("big", new byte[513 << 20]);
+                case "BIG" -> sparse("big", 513L << 20);
+                case "ZIMAGE" -> write("zimage", zImage());
                 default -> word;
             };
         } catch (IOException e) {
             throw new AssertionError(e);
         }
+    }
+
+    private static byte[] zImage() {
+        byte[] image = bzImage(1 << 20);
+        image[0x211] = 0;
+        return image;
+    }
+
+    /// An archive's beginning, and then nothing up to `bytes`.
+    private String sparse(String name, long bytes) throws IOException {
+        var file = folder.resolve(name);
+        try (var out = new RandomAccessFile(file.toFile(), "rw")) {
+            out.writeBytes("070701");
+            out.setLength(bytes);
+        }
+        return file.toString();
     }
 
     private String write(String name, byte[] content) throws IOException {

@@ -17,10 +17,10 @@ import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
-import java.util.Locale;
+import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -194,30 +194,16 @@ final class RunCommand implements Callable<Integer> {
             guest = GuestCache.ofUser().guest(Progress::say);
         }
         var image = kernel != null ? kernel : guest.kernel();
-        byte[] ramDisk = new byte[0];
+        List<MemorySegment> ramDisk = List.of();
         if (initrd != null) {
-            ramDisk = read(initrd, "--initrd");
+            ramDisk = List.of(InputFile.mapInitrd(initrd));
         } else if (guest != null) {
-            var packed = new Initramfs(read(guest.busybox(), "busybox"));
-            ramDisk = (exec == null ? packed : packed.command(exec)).pack();
+            var packed = new Initramfs(InputFile.map(guest.busybox(), "busybox").toArray(ValueLayout.JAVA_BYTE));
+            ramDisk = List.of(MemorySegment.ofArray((exec == null ? packed : packed.command(exec)).pack()));
         }
         String line = append.isBlank() ? COMMAND_LINE : COMMAND_LINE + " " + append;
-        return new MachineConfig().vmType(vmType).kernel(read(image, "--kernel"), image.toString()).initrd(ramDisk)
+        return new MachineConfig().vmType(vmType).kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk)
                 .commandLine(line).memoryBytes(memory).cpus(cpus).seed(seed);
-    }
-
-    private byte[] read(Path file, String what) {
-        try {
-            if (Files.isRegularFile(file) && Files.size(file) > memory) {
-                throw UserError.badInput(String.format(Locale.ROOT, "%s: %s has %d MiB, more than the guest's %d MiB: raise --memory",
-                        what.replace("--", ""), file, Files.size(file) >> 20, memory >> 20));
-            }
-            return Files.readAllBytes(file);
-        } catch (NoSuchFileException e) {
-            throw UserError.badInput(what + ": there is no file " + file + ": check the path");
-        } catch (IOException e) {
-            throw UserError.badInput(what + ": cannot read " + file + " (" + e.getMessage() + "): check the file");
-        }
     }
 
     private static ByteSink flushingAtLineEnd(PrintStream out) {

@@ -15,6 +15,13 @@ public final class PciHost implements PortDevice {
     /// What must be written there to reset everything.
     public static final int RESET_VALUE = 6;
 
+    /// The last bus that configuration space in memory has room for.
+    public static final int LAST_BUS = 255;
+    /// Where [#ecam] is expected.
+    public static final long ECAM_GPA = 0xe000_0000L;
+    /// Bytes of [#ecam]: 4 KiB for each function.
+    public static final long ECAM_BYTES = (LAST_BUS + 1L) << 20;
+
     private static final int DATA = 0xcfc;
     private static final int ENABLE = 1 << 31;
 
@@ -32,6 +39,38 @@ public final class PciHost implements PortDevice {
     /// Puts a function on bus 0.
     public void add(int device, int function, PciFunction configuration) {
         functions.put((device << 3) | function, configuration);
+    }
+
+    /// The same configuration space in memory, one page for each function. What a function of conventional PCI does not have,
+    /// beyond its 256 bytes, reads as all ones. [PCIE "PCI Express Enhanced Configuration Access Mechanism (ECAM)"]
+    public MmioDevice ecam() {
+        return new MmioDevice() {
+            @Override public long readMmio(long offset, int size) {
+                var function = at(offset);
+                if (function == null) {
+                    return -1;
+                }
+                int register = (int) offset & 0xff;
+                long low = function.read(register, Math.min(size, 4));
+                return size <= 4 ? low : (low & 0xffff_ffffL) | ((long) function.read(register + 4, 4) << 32);
+            }
+
+            @Override public void writeMmio(long offset, int size, long value) {
+                var function = at(offset);
+                if (function != null) {
+                    int register = (int) offset & 0xff;
+                    function.write(register, Math.min(size, 4), (int) value);
+                    if (size == 8) {
+                        function.write(register + 4, 4, (int) (value >>> 32));
+                    }
+                }
+            }
+        };
+    }
+
+    private PciFunction at(long ecamOffset) {
+        boolean conventional = (ecamOffset & 0xf00) == 0;
+        return conventional ? functions.get((int) (ecamOffset >>> 12)) : null; // no bus but 0 has functions
     }
 
     @Override public boolean takesWide() {

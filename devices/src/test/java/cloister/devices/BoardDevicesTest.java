@@ -59,6 +59,18 @@ final class BoardDevicesTest {
         assertThat(bus.read(0xcfc, 4)).as("disabled").isEqualTo(-1);
     }
 
+    @Test void configurationSpaceIsInMemoryToo() {
+        var ecam = new PciHost(system).ecam();
+        assertThat((int) ecam.readMmio(0, 4)).isEqualTo(0x12378086);
+        assertThat((int) ecam.readMmio(2, 2) & 0xffff).isEqualTo(0x1237);
+        assertThat(ecam.readMmio(8, 8)).isEqualTo(0x0600000200000000L >>> 32);
+        ecam.writeMmio(4, 2, 0xffff);
+        assertThat((int) ecam.readMmio(4, 2) & 0xffff).isEqualTo(0x0547);
+        assertThat(ecam.readMmio(0x100, 4)).as("extended space").isEqualTo(-1);
+        assertThat(ecam.readMmio(1 << 15, 4)).as("no device 1").isEqualTo(-1);
+        assertThat(ecam.readMmio(1 << 20, 4)).as("no bus 1").isEqualTo(-1);
+    }
+
     @Test void resetsByThreeWays() {
         bus.write(0xcf9, 1, 2);
         assertThat(requests).isEmpty();

@@ -11,7 +11,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
-/// Lays out the ACPI tables of a machine in one block: RSDP first, then FACS, DSDT, FADT, MADT, XSDT.
+/// Lays out the ACPI tables of a machine in one block: RSDP first, then FACS, DSDT, FADT, MADT, MCFG, XSDT.
 /// [ACPI "ACPI Software Programming Model"]
 final class AcpiTables {
     static final int SCI_IRQ = 9;
@@ -46,7 +46,8 @@ final class AcpiTables {
         long dsdt = tables.place(table("DSDT", 2, dsdt()), 16);
         long fadt = tables.place(table("FACP", 6, fadt(facs, dsdt)), 16);
         long madt = tables.place(table("APIC", 6, madt(cpus, mailboxGpa, resetVectorGpa)), 16);
-        long xsdt = tables.place(table("XSDT", 1, Aml.concat(Aml.little(fadt, 8), Aml.little(madt, 8))), 16);
+        long mcfg = tables.place(table("MCFG", 1, mcfg()), 16);
+        long xsdt = tables.place(table("XSDT", 1, Aml.concat(Aml.little(fadt, 8), Aml.little(madt, 8), Aml.little(mcfg, 8))), 16);
         tables.block.put(0, rsdp(xsdt));
         return tables.block.array();
     }
@@ -110,7 +111,7 @@ final class AcpiTables {
         gas(table, 116, 8, 1, PciHost.RESET_CONTROL);
         table.put(128, (byte) PciHost.RESET_VALUE);
         table.put(131, (byte) 3); // minor version
-        table.putLong(132, facs).putLong(140, dsdt);
+        table.putLong(140, dsdt); // not X_FIRMWARE_CTRL: it is for a FACS above 4 GiB, and two addresses are one too many
         gas(table, 148, 32, 2, AcpiPm.EVENT_BLOCK);
         gas(table, 172, 16, 2, AcpiPm.CONTROL_BLOCK);
         gas(table, 208, 32, 3, AcpiPm.TIMER_BLOCK);
@@ -140,17 +141,27 @@ final class AcpiTables {
         return Aml.concat(parts.toArray(byte[][]::new));
     }
 
+    /// Where the configuration space of segment 0 is in memory. [PCIFW "MCFG Table Description"]
+    private static byte[] mcfg() {
+        return Aml.concat(Aml.little(0, 8), Aml.little(PciHost.ECAM_GPA, 8), Aml.little(0, 2), new byte[] {0, (byte) PciHost.LAST_BUS},
+                Aml.little(0, 4));
+    }
+
     private static byte[] dsdt() {
         byte[] pci = Aml.device("PCI0",
                 Aml.name("_HID", Aml.eisaId("PNP0A03")), Aml.name("_UID", Aml.integer(0)), Aml.name("_BBN", Aml.integer(0)),
                 Aml.name("_CRS", Aml.resources(Aml.wordSpace(2, 0, 0xff), Aml.io(PciHost.BASE, PciHost.PORTS),
                         Aml.wordSpace(1, 0, PciHost.BASE - 1), Aml.wordSpace(1, PciHost.BASE + PciHost.PORTS, 0xffff),
-                        Aml.memorySpace(GuestLayout.HOLE_START, IoApic.BASE_GPA - 1))));
+                        Aml.memorySpace(GuestLayout.HOLE_START, PciHost.ECAM_GPA - 1),
+                        Aml.memorySpace(PciHost.ECAM_GPA + PciHost.ECAM_BYTES, IoApic.BASE_GPA - 1))));
+        // Linux uses the memory of MCFG only where a motherboard device claims it.
+        byte[] motherboard = Aml.device("MBRD", Aml.name("_HID", Aml.eisaId("PNP0C02")), Aml.name("_UID", Aml.integer(0)),
+                Aml.name("_CRS", Aml.resources(Aml.fixedMemory(PciHost.ECAM_GPA, PciHost.ECAM_BYTES))));
         byte[] rtc = Aml.device("RTC_", Aml.name("_HID", Aml.eisaId("PNP0B00")),
                 Aml.name("_CRS", Aml.resources(Aml.io(CmosRtc.BASE, 2))));
         byte[] sleep = Aml.name("\\_S5_", Aml.packageOf(Aml.integer(AcpiPm.S5_SLEEP_TYPE),
                 Aml.integer(AcpiPm.S5_SLEEP_TYPE), Aml.integer(0), Aml.integer(0)));
-        return Aml.concat(Aml.scope("\\_SB_", pci, rtc, com("COM1", 1, COM1_PORT, COM1_IRQ),
+        return Aml.concat(Aml.scope("\\_SB_", motherboard, pci, rtc, com("COM1", 1, COM1_PORT, COM1_IRQ),
                 com("COM2", 2, COM2_PORT, COM2_IRQ)), sleep);
     }
 

@@ -124,6 +124,11 @@ final class Aml {
                 little(0, 4), little(first, 4), little(last, 4), little(0, 4), little(last - first + 1, 4));
     }
 
+    /// Memory at a fixed 32-bit address, writable.
+    static byte[] fixedMemory(long first, long bytes) {
+        return concat(new byte[] {(byte) 0x86, 9, 0, 1}, little(first, 4), little(bytes, 4));
+    }
+
     /// `value` in `bytes` bytes, least significant first.
     static byte[] little(long value, int bytes) {
         byte[] out = new byte[bytes];

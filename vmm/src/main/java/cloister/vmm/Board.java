@@ -30,7 +30,9 @@ final class Board {
         ports.claim(AcpiTables.COM1_PORT, Uart16550.PORTS, com1);
         ports.claim(AcpiTables.COM2_PORT, Uart16550.PORTS, com2);
         ports.claim(CmosRtc.BASE, 2, new CmosRtc(clock, config.startEpochSeconds, asserted -> { }));
-        ports.claim(PciHost.BASE, PciHost.PORTS, new PciHost(system));
+        var pci = new PciHost(system);
+        ports.claim(PciHost.BASE, PciHost.PORTS, pci);
+        mmio.claim(PciHost.ECAM_GPA, PciHost.ECAM_BYTES, pci.ecam());
         ports.claim(AcpiPm.EVENT_BLOCK, AcpiPm.PORTS, new AcpiPm(clock, ioApic.line(AcpiTables.SCI_IRQ), system));
         ports.claim(FIRMWARE_DEBUG_PORT, 1, new DebugPort(config.console));
         new LegacyPorts(clock, system).claim(ports);

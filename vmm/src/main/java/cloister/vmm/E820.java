@@ -1,5 +1,6 @@
 package cloister.vmm;
 
+import cloister.devices.PciHost;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -24,8 +25,10 @@ final class E820 {
         map.entries.add(new Entry(0, GuestLayout.LOW_RAM_END, RAM));
         map.entries.add(new Entry(GuestLayout.ACPI_GPA, GuestLayout.ACPI_ROOM, ACPI));
         map.entries.add(new Entry(0xf0000, 0x10000, RESERVED));
-        map.entries.add(new Entry(GuestLayout.HIGH_LOADING_START,
-                layout.lowEnd() - GuestLayout.HIGH_LOADING_START, RAM));
+        if (layout.lowEnd() > GuestLayout.HIGH_LOADING_START) {
+            map.entries.add(new Entry(GuestLayout.HIGH_LOADING_START, layout.lowEnd() - GuestLayout.HIGH_LOADING_START, RAM));
+        }
+        map.entries.add(new Entry(PciHost.ECAM_GPA, PciHost.ECAM_BYTES, RESERVED));
         if (td) {
             map.entries.add(new Entry(TdFirmware.BASE_GPA, TdFirmware.BYTES, NVS));
         }

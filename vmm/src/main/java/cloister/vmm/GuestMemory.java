@@ -14,9 +14,16 @@ import java.util.Locale;
 final class GuestMemory {
     private record Slot(long gpa, long bytes, long userAddress, GuestMemfd memfd) {
         boolean contains(long address) {
-            return address >= gpa && address < gpa + bytes;
+            return address >= gpa && address < end();
+        }
+
+        long end() {
+            return gpa + bytes;
         }
     }
+
+    /// Bytes that are copied at once.
+    private static final int PIECE = 1 << 20;
 
     private final KvmVm vm;
     private final UserMemory user;
@@ -42,13 +49,27 @@ final class GuestMemory {
         }
     }
 
+    /// Writes a chunk where the VMM can: into an ordinary VM's memory.
+    void write(GuestImage.Chunk chunk) {
+        byte[] piece = new byte[(int) Math.min(chunk.bytes(), PIECE)];
+        for (long at = 0; at < chunk.bytes(); at += piece.length) {
+            int length = (int) Math.min(piece.length, chunk.bytes() - at);
+            chunk.read(at, piece, length);
+            write(chunk.gpa() + at, piece, length);
+        }
+    }
+
     /// Writes where the VMM can: an ordinary VM's memory, a TD's shared side.
     void write(long gpa, byte[] bytes) {
+        write(gpa, bytes, bytes.length);
+    }
+
+    private void write(long gpa, byte[] bytes, int length) {
         var slot = slot(gpa);
-        if (slot == null || gpa + bytes.length > slot.gpa + slot.bytes) {
-            throw new IllegalArgumentException(String.format(Locale.ROOT, "no memory at 0x%x for %d bytes", gpa, bytes.length));
+        if (slot == null || gpa + length > slot.gpa + slot.bytes) {
+            throw new IllegalArgumentException(String.format(Locale.ROOT, "no memory at 0x%x for %d bytes", gpa, length));
         }
-        user.write(slot.userAddress + gpa - slot.gpa, bytes, 0, bytes.length);
+        user.write(slot.userAddress + gpa - slot.gpa, bytes, 0, length);
     }
 
     /// Whether there is memory at `gpa`.
@@ -56,27 +77,31 @@ final class GuestMemory {
         return slot(gpa) != null;
     }
 
-    /// Makes `[gpa, gpa + bytes)` private or shared; content is lost.
+    /// Makes `[gpa, gpa + bytes)` private or shared; the content of what is memory is lost. Where there is no memory everything is
+    /// shared already: TD firmware says so of the whole hole for devices, and QEMU lets it pass. [QEMU kvm_convert_memory]
     ///
-    /// @return false when part of the range is no memory; nothing was changed then
+    /// @return false when part of the range shall become private and is no memory; nothing was changed then
     boolean convert(long gpa, long bytes, boolean toPrivate) {
-        for (long at = gpa; at < gpa + bytes;) {
-            var slot = slot(at);
-            if (slot == null) {
-                return false;
-            }
-            at = slot.gpa + slot.bytes;
+        long end = gpa + bytes;
+        long covered = 0;
+        for (var slot : slots) {
+            covered += Math.max(0, Math.min(end, slot.end()) - Math.max(gpa, slot.gpa));
+        }
+        if (covered < bytes && toPrivate) {
+            return false;
         }
         vm.setMemoryAttributes(gpa, bytes, toPrivate ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0);
-        for (long at = gpa; at < gpa + bytes;) {
-            var slot = slot(at);
-            long length = Math.min(gpa + bytes, slot.gpa + slot.bytes) - at;
-            if (toPrivate) {
-                user.discard(slot.userAddress + at - slot.gpa, length);
-            } else {
-                slot.memfd.punchHole(at - slot.gpa, length);
+        for (var slot : slots) {
+            long from = Math.max(gpa, slot.gpa);
+            long length = Math.min(end, slot.end()) - from;
+            if (length <= 0) {
+                continue;
             }
-            at += length;
+            if (toPrivate) {
+                user.discard(slot.userAddress + from - slot.gpa, length);
+            } else {
+                slot.memfd.punchHole(from - slot.gpa, length);
+            }
         }
         return true;
     }

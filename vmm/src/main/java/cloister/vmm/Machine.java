@@ -36,7 +36,7 @@ public final class Machine implements AutoCloseable {
         config.check();
         this.config = config;
         var layout = new GuestLayout(config.memoryBytes);
-        var image = config.program != null ? GuestImage.program(config.program) : GuestImage.linux(config, layout);
+        var image = config.program != null ? GuestImage.program(config.program, layout) : GuestImage.linux(config, layout);
         boolean td = config.vmType == VmType.TDX;
         config.observer.progress("making the platform");
         host = Host.create(config);
@@ -70,7 +70,7 @@ public final class Machine implements AutoCloseable {
     private void buildOrdinaryVm(GuestLayout layout, GuestImage image) {
         addRam(layout);
         for (var chunk : image.chunks()) {
-            memory.write(chunk.gpa(), chunk.content());
+            memory.write(chunk);
         }
         for (int id = 0; id < config.cpus; id++) {
             var vcpu = vm.createVcpu(id);

@@ -4,6 +4,8 @@ import cloister.devices.ByteSink;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.SchedulingStrategy;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
 
 /// Everything that decides what a machine is. Same values, same guest: same run, bit for bit.
 ///
@@ -12,10 +14,10 @@ public final class MachineConfig {
     static final int MAX_CPUS = 64;
 
     VmType vmType = VmType.TDX;
-    byte[] kernel;
+    MemorySegment kernel;
     String kernelName = "kernel";
     byte[] program;
-    byte[] initrd = new byte[0];
+    List<MemorySegment> initrd = List.of();
     String commandLine = "console=ttyS0";
     long memoryBytes = 512L << 20;
     int cpus = 1;
@@ -38,6 +40,11 @@ public final class MachineConfig {
     ///
     /// @param name how messages call it, usually the path
     public MachineConfig kernel(byte[] image, String name) {
+        return kernel(MemorySegment.ofArray(image), name);
+    }
+
+    /// The bzImage, for example a mapped file: its content is read when the machine is built.
+    public MachineConfig kernel(MemorySegment image, String name) {
         kernel = image;
         kernelName = name;
         return this;
@@ -52,7 +59,13 @@ public final class MachineConfig {
 
     /// The initial RAM file system as the kernel shall see it; empty for none.
     public MachineConfig initrd(byte[] image) {
-        initrd = image;
+        return initrd(List.of(MemorySegment.ofArray(image)));
+    }
+
+    /// An initial RAM file system of several archives, each on a page of its own; the kernel unpacks one after the other. Their
+    /// content is read when the machine is built.
+    public MachineConfig initrd(List<MemorySegment> archives) {
+        initrd = List.copyOf(archives);
         return this;
     }
 
@@ -62,7 +75,7 @@ public final class MachineConfig {
         return this;
     }
 
-    /// Guest memory in bytes, a multiple of 2 MiB. Default: 512 MiB.
+    /// Guest memory in bytes, a multiple of 1 MiB. Default: 512 MiB.
     public MachineConfig memoryBytes(long value) {
         memoryBytes = value;
         return this;
@@ -126,8 +139,8 @@ public final class MachineConfig {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
         }
-        if (memoryBytes % (2L << 20) != 0) {
-            throw UserError.usage("memory of " + memoryBytes + " bytes is not a multiple of 2 MiB: round it");
+        if (memoryBytes <= 0 || memoryBytes % GuestLayout.MEBIBYTE != 0) {
+            throw UserError.usage("memory of " + memoryBytes + " bytes is no whole number of MiB: choose 1M or more");
         }
         if (memoryBytes > 1L << 38) {
             throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");

@@ -8,6 +8,7 @@ import static cloister.isa.Operands.EAX;
 import static cloister.isa.Operands.EBX;
 import static cloister.isa.Operands.ECX;
 import static cloister.isa.Operands.EDX;
+import static cloister.isa.Operands.ESI;
 import static cloister.isa.Operands.ESP;
 import static cloister.isa.Operands.R10;
 import static cloister.isa.Operands.R12;
@@ -26,8 +27,10 @@ import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.isa.Label;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 
-/// Guests of our own for tests that must not need the network: flat programs for [MachineConfig#program].
+/// Guests of our own for tests that must not need the network: flat programs for [MachineConfig#program], and a kernel.
 public final class TinyGuest {
     /// What the trust domain prints when everything went well.
     public static final String TD_OUTPUT = "td: hello\ntd: info ok\ntd: shared ok\ntd: private ok\n";
@@ -38,6 +41,15 @@ public final class TinyGuest {
     /// What it writes there.
     public static final int SHARED_VALUE = 0x5ec2e75;
 
+    /// What the kernel prints before its command line and a line end.
+    public static final String KERNEL_OUTPUT = "kernel: up\nkernel: initrd ok\n";
+    /// The first and the last four bytes of an initrd, if there is one, as the kernel wants them.
+    public static final int INITRD_MARK = 0x44524e49;
+
+    private static final int SETUP_BYTES = 2 * 512;
+    private static final int ENTRY_64 = 0x200;
+    private static final int KERNEL_STACK_TOP = (int) (GuestLayout.BOOT_PARAMS_GPA + 2 * GuestLayout.PAGE);
+    private static final int HEADER_MAGIC = 0x53726448;
     private static final int POWER_OFF = (1 << 13) | (AcpiPm.S5_SLEEP_TYPE << 10);
     private static final int STACK_TOP = 0x9f000;
     private static final long SHARED_BIT = 1L << 47;
@@ -63,6 +75,45 @@ public final class TinyGuest {
     /// An ordinary VM: prints, touches memory, powers off.
     public static byte[] ordinaryVm() {
         return new TinyGuest(false).ordinaryVmCode();
+    }
+
+    /// The smallest bzImage: a kernel that can be loaded anywhere from 2 MiB on. It looks at what the boot loader gave it,
+    /// prints, powers off.
+    public static byte[] kernel(VmType type) {
+        return bzImage(new TinyGuest(type == VmType.TDX).kernelCode());
+    }
+
+    /// A bzImage of one setup sector around `program`, which is entered in 64-bit mode with RSI at boot_params and must not
+    /// care where it is. [LINUX Documentation/arch/x86/boot.rst]
+    public static byte[] bzImage(byte[] program) {
+        int paragraphs = (ENTRY_64 + program.length + 15) / 16;
+        var image = ByteBuffer.allocate(SETUP_BYTES + 16 * paragraphs).order(ByteOrder.LITTLE_ENDIAN);
+        image.put(0x1f1, (byte) 1).putInt(0x1f4, paragraphs).putShort(0x1fe, (short) 0xaa55);
+        image.put(0x200, (byte) 0xeb).put(0x201, (byte) 0x6a).putInt(0x202, HEADER_MAGIC).putShort(0x206, (short) 0x20f);
+        image.put(0x211, (byte) 1).putInt(0x22c, 0x7fffffff).putInt(0x230, TWO_MIB).put(0x234, (byte) 1);
+        image.putShort(0x236, (short) 1).putInt(0x238, 2047).putLong(0x258, TWO_MIB).putInt(0x260, TWO_MIB / 2);
+        image.put(SETUP_BYTES + ENTRY_64, program);
+        return image.array();
+    }
+
+    private byte[] kernelCode() {
+        var noInitrd = code.label();
+        code.mov(ESP, KERNEL_STACK_TOP).mov(RBX, RSI);
+        say("kernel: up\n");
+        code.cmp(dwordAt(mem(RBX, 0x202)), HEADER_MAGIC).jcc(Condition.NE, fail);
+        code.cmp(dwordAt(mem(RBX, 0x23c)), 0).jcc(Condition.NE, fail); // hardware_subarch
+        code.cmp(dwordAt(mem(RBX, 0x250)), 0).jcc(Condition.NE, fail); // setup_data
+        code.mov(ECX, dwordAt(mem(RBX, 0x21c))).test(ECX, ECX).jcc(Condition.E, noInitrd);
+        code.mov(EAX, dwordAt(mem(RBX, 0x218)));
+        code.cmp(dwordAt(mem(RAX)), INITRD_MARK).jcc(Condition.NE, fail);
+        code.cmp(dwordAt(mem(RAX, RCX, 1, -4)), INITRD_MARK).jcc(Condition.NE, fail);
+        code.label(noInitrd);
+        say("kernel: initrd ok\n");
+        code.mov(ESI, dwordAt(mem(RBX, 0x228))).call(print);
+        say("\n");
+        powerOff();
+        printRoutine();
+        return code.assemble();
     }
 
     private byte[] trustDomainCode() {

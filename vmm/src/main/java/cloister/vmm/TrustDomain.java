@@ -16,6 +16,8 @@ final class TrustDomain {
     private static final int PHYSICAL_ADDRESS_LEAF = 0x80000008;
     private static final int GUEST_PHYSICAL_BITS_SHIFT = 16;
     private static final int GPAW = 48;
+    /// Bytes that are added at once.
+    private static final int PIECE = 2 << 20;
     private static final int HYPERVISOR_LEAVES = 0x400000;
     private static final int HYPERVISOR_LEAVES_SHIFT = 8;
 
@@ -62,14 +64,20 @@ final class TrustDomain {
         vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
     }
 
-    /// Adds and measures the initial image, in order of address.
+    /// Adds and measures the initial image, in order of address, piece by piece: the pages on their way into the TD are the host's
+    /// and cost memory.
     static void load(KvmVcpu vcpu, UserMemory user, GuestImage image) {
+        byte[] piece = new byte[PIECE];
+        long source = user.map(PIECE);
         for (var chunk : image.chunks()) {
-            long source = user.map(chunk.content().length);
-            user.write(source, chunk.content(), 0, chunk.content().length);
-            vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION,
-                    new KvmTdxCmd.MemRegion(source, chunk.gpa(), chunk.content().length / GuestLayout.PAGE)));
-            user.unmap(source);
+            for (long at = 0; at < chunk.bytes(); at += PIECE) {
+                int length = (int) Math.min(PIECE, chunk.bytes() - at);
+                chunk.read(at, piece, length);
+                user.write(source, piece, 0, length);
+                vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION,
+                        new KvmTdxCmd.MemRegion(source, chunk.gpa() + at, length / GuestLayout.PAGE)));
+            }
         }
+        user.unmap(source);
     }
 }

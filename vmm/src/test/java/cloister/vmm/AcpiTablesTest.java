@@ -46,7 +46,7 @@ final class AcpiTablesTest {
     }
 
     @Test void everyTableIsReachableAndSumsToZero() {
-        assertThat(tables(block(1, 0))).containsOnlyKeys("XSDT", "FACP", "APIC", "DSDT");
+        assertThat(tables(block(1, 0))).containsOnlyKeys("XSDT", "FACP", "APIC", "MCFG", "DSDT");
     }
 
     @Test void fadtNamesTheHardware() {
@@ -59,6 +59,17 @@ final class AcpiTablesTest {
         assertThat(fadt.getLong(120)).isEqualTo(0xcf9);
         assertThat(fadt.get(128)).isEqualTo((byte) 6);
         assertThat(fadt.getInt(36) % 64).as("FACS alignment").isZero();
+        assertThat(fadt.getInt(36)).as("FIRMWARE_CTRL").isPositive();
+        assertThat(fadt.getLong(132)).as("X_FIRMWARE_CTRL: the FACS must be listed once").isZero();
+    }
+
+    @Test void mcfgIsWhereTheBoardHasIt() {
+        var mcfg = tables(block(1, 0)).get("MCFG");
+        assertThat(mcfg.getLong(44)).isEqualTo(0xe0000000L);
+        assertThat(mcfg.getShort(52)).as("segment").isZero();
+        assertThat(mcfg.get(54)).as("first bus").isZero();
+        assertThat(mcfg.get(55)).as("last bus").isEqualTo((byte) 255);
+        assertThat(mcfg.capacity()).isEqualTo(60);
     }
 
     @Test void madtListsCpusAndTheMailbox() {
@@ -83,6 +94,7 @@ final class AcpiTablesTest {
         assertThat(Aml.path("\\_SB_.PCI0")).containsExactly('\\', 0x2e, '_', 'S', 'B', '_', 'P', 'C', 'I', '0');
         assertThat(Aml.scope("\\_SB_")).containsExactly(0x10, 6, '\\', '_', 'S', 'B', '_');
         assertThat(Aml.packageOf(Aml.integer(5), Aml.integer(0))).containsExactly(0x12, 5, 2, 0x0a, 5, 0);
+        assertThat(Aml.fixedMemory(0xe0000000L, 0x10000000)).containsExactly(0x86, 9, 0, 1, 0, 0, 0, 0xe0, 0, 0, 0, 0x10);
         byte[] large = Aml.scope("ABCD", new byte[0x3b]);
         assertThat(large).startsWith(0x10, 0x41, 0x04).hasSize(1 + 0x41);
         assertThat(Aml.resources(Aml.io(0x3f8, 8), Aml.irq(4))).containsExactly(0x11, 0x10, 0x0a, 0x0d,

@@ -1,0 +1,62 @@
+package cloister.cli;
+
+import cloister.vmm.InitrdFormat;
+import cloister.vmm.UserError;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+
+/// Files that the user hands to the guest. They are mapped, so that their size costs no heap.
+final class InputFile {
+    private InputFile() {
+    }
+
+    /// The content of `file`.
+    ///
+    /// @param what the option that named it, for messages
+    /// @throws UserError when it cannot be read
+    static MemorySegment map(Path file, String what) {
+        try {
+            return Files.isRegularFile(file) ? mapRegular(file) : mapStream(file);
+        } catch (NoSuchFileException e) {
+            throw UserError.badInput(what + ": there is no file " + file + ": check the path");
+        } catch (IOException e) {
+            throw UserError.badInput(what + ": cannot read " + file + " (" + e.getMessage() + "): check the file");
+        }
+    }
+
+    /// An initial RAM disk.
+    ///
+    /// @throws UserError when it cannot be read, or no kernel could do anything with it
+    static MemorySegment mapInitrd(Path file) {
+        var content = map(file, "--initrd");
+        if (!InitrdFormat.knows(content)) {
+            throw UserError.badInput("--initrd: " + file + " is neither a cpio archive, plain or compressed, nor a file system image: "
+                    + "name an initramfs, for example one of 'cloister initrd'");
+        }
+        return content;
+    }
+
+    private static MemorySegment mapRegular(Path file) throws IOException {
+        try (var channel = FileChannel.open(file, StandardOpenOption.READ)) {
+            return channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), Arena.ofAuto());
+        }
+    }
+
+    /// A pipe cannot be mapped: its content goes through a file that is gone as soon as it is mapped.
+    private static MemorySegment mapStream(Path pipe) throws IOException {
+        var copy = Files.createTempFile("cloister-input", null);
+        try (var in = Files.newInputStream(pipe)) {
+            Files.copy(in, copy, StandardCopyOption.REPLACE_EXISTING);
+            return mapRegular(copy);
+        } finally {
+            Files.deleteIfExists(copy);
+        }
+    }
+}
