@@ -13,7 +13,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// Debian's unmodified kernel, booted through the launcher.
 class BootTest {
     private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING:|BUG:|Oops|Call Trace|Marking TSC unstable|"
-            + "unchecked MSR access|rcu: INFO|soft lockup|stuck for|\\(bug\\)|firmware bug|MMCONFIG information|32/64X FACS address mismatch", Pattern.CASE_INSENSITIVE);
+            + "unchecked MSR access|rcu: INFO|soft lockup|stuck for|\\(bug\\)|firmware bug|MMCONFIG information"
+            + "|32/64X FACS address mismatch", Pattern.CASE_INSENSITIVE);
 
     @Test void linuxKnowsThatItIsATrustDomain(@TempDir Path folder) {
         String dump = folder.resolve("dump.json").toString();
