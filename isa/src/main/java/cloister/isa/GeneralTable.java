@@ -221,6 +221,7 @@ final class GeneralTable {
         CF                      | IRET          |
         D4                      | AAM           | Ib              | i64
         D5                      | AAD           | Ib              | i64
+        D6                      | SALC          |                 | b i64
         D7                      | XLAT          |                 | b
         E0                      | LOOPNE        | Jb              | f64
         E1                      | LOOPE         | Jb              | f64

@@ -67,6 +67,7 @@ final class X87Table {
         D9 /6                   | FNSTENV       | Menv
         D9 /7                   | FNSTCW        | Mw
         D9 D0                   | FNOP          |
+        D9 D8+i                 | FSTP          | STi
         D9 E0                   | FCHS          |
         D9 E1                   | FABS          |
         D9 E4                   | FTST          |

@@ -37,7 +37,7 @@ class DecoderTest {
         "BITS64, 440f20c0, MOV_CR", "BITS64, 440f21c0, UNKNOWN", "BITS64, 8d00, LEA", "BITS64, 8dc0, UNKNOWN",
         "BITS64, 0f05, SYSCALL", "BITS32, 0f05, UNKNOWN", "BITS64, 0fc3c0, UNKNOWN", "BITS64, 0faee8, LFENCE",
         "BITS64, 660fae38, CLFLUSHOPT", "BITS64, f20fae30, UNKNOWN", "BITS64, 6698, CBW", "BITS64, 98, CWDE", "BITS64, 4898, CDQE",
-        "BITS64, d6, UNKNOWN", "BITS64, 0f04, UNKNOWN",
+        "BITS64, d6, UNKNOWN", "BITS32, d6, SALC", "BITS64, 0f04, UNKNOWN",
     })
     void theManualsCorners(CodeMode mode, String hex, Op op) {
         assertThat(decode(mode, hex.replace(" ", "")).op).isEqualTo(op);

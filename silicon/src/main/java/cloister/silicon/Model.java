@@ -5,6 +5,7 @@ import static cloister.silicon.Layout.*;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.core.Interpreter;
+import cloister.cpu.sys.Cpuid;
 import cloister.cpu.sys.PageWalker;
 import cloister.isa.CodeMode;
 import cloister.memory.PhysicalMemory;
@@ -23,14 +24,17 @@ final class Model {
     private static final int PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE_PT = 0x4000, DATA_PT = 0x5000, GDT_PT = 0x6000;
     private static final int CODE_PA = 0x20000, DATA_PA = 0x40000, GDT_PA = 0x50000;
     private static final int GDT = 0x1800_0000;
+    /// In the GDT's page: the task-state segment, the kernel's stack, the IDT.
+    private static final int TSS_OFFSET = 0x100, STACK_OFFSET = 0x700, IDT_OFFSET = 0x800, GATES = 32;
+    private static final long HANDLERS = 0x1000_F000L;
     private static final long PRESENT = 1, WRITABLE = 2, USER = 4, USED = 0x60, NX = 1L << 63;
     private static final long CR0 = 0x8005_0033L;
     /// PAE, MCE, PGE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP.
     private static final long CR4 = 0x35_0EE0;
     private static final long EFER = 0xD01;
-    /// A byte that is no instruction in any mode: it ends every case.
-    private static final byte END = (byte) 0xD6;
-    private static final int UD = 6;
+    /// HLT, which user programs may not execute: it ends every case.
+    private static final byte END = (byte) 0xF4;
+    private static final int GP = 13;
     private static final int PF = 14;
     private static final int FETCH = 16;
 
@@ -39,6 +43,7 @@ final class Model {
     private final byte[] slot = new byte[SLOT];
 
     Model() {
+        cpu.cpuid = new Cpuid(1);
         table(PML4, 0, PDPT | PRESENT | WRITABLE | USER);
         table(PDPT, 0, PD | PRESENT | WRITABLE | USER);
         table(PD, CODE >> 21, CODE_PT | PRESENT | WRITABLE | USER);
@@ -56,6 +61,12 @@ final class Model {
         memory.write(GDT_PA + 0x20, 8, 0x00CF_FB00_0000_FFFFL); // 32-bit user code
         memory.write(GDT_PA + 0x28, 8, 0x00CF_F300_0000_FFFFL); // user data
         memory.write(GDT_PA + 0x30, 8, 0x00AF_FB00_0000_FFFFL); // 64-bit user code
+        memory.write(GDT_PA + TSS_OFFSET + 4, 8, GDT + STACK_OFFSET); // RSP0
+        memory.write(GDT_PA + TSS_OFFSET + 0x66, 2, 0x68); // no I/O permission bitmap
+        for (int gate = 0; gate < GATES; gate++) { // 64-bit interrupt gates that user programs may not name
+            memory.write(GDT_PA + IDT_OFFSET + 16L * gate, 8,
+                ((HANDLERS >> 16) << 48) | 0x8E00_0010_0000L | ((HANDLERS + 16L * gate) & 0xFFFF));
+        }
     }
 
     private void table(int table, int index, long entry) {
@@ -64,7 +75,7 @@ final class Model {
 
     /// Runs `c` to its end or its fault.
     Outcome run(Case c, Engine engine) {
-        load(c);
+        load(c, c.initial());
         long start = cpu.rip;
         long end = start + c.code().length;
         try {
@@ -81,15 +92,36 @@ final class Model {
             }
             return new Outcome(state(), Outcome.LOST, 0, 0);
         } catch (GuestFault fault) {
-            boolean fetch = (fault.vector == PF && (fault.errorCode & FETCH) != 0) || fault.vector == UD;
+            boolean fetch = (fault.vector == PF && (fault.errorCode & FETCH) != 0) || fault.vector == GP;
             boolean completed = fetch && (cpu.rip < start || cpu.rip >= end);
             return completed ? new Outcome(state(), Outcome.COMPLETED, 0, 0)
                 : new Outcome(state(), fault.vector, fault.errorCode, fault.vector == PF ? fault.address : 0);
         }
     }
 
-    private void load(Case c) {
-        MachineState initial = c.initial();
+    /// Runs one instruction at the start of `c` from `initial`. With [Engine#RUN] what follows it may run too, as far as it
+    /// completes.
+    OpcodeOutcome once(Case c, MachineState initial, Engine engine) {
+        load(c, initial);
+        long start = cpu.rip;
+        try {
+            if (engine == Engine.STEP) {
+                Interpreter.step(cpu);
+            } else {
+                Interpreter.run(cpu, 1);
+            }
+        } catch (GuestFault fault) {
+            if (cpu.rip == start && cpu.cpl == 3) {
+                return OpcodeOutcome.fault(fault.vector, fault.errorCode);
+            }
+        }
+        if (cpu.cpl == 0) { // the instruction itself delivered an exception, as INT n of a gate that is not for users
+            return OpcodeOutcome.fault((int) (cpu.rip - HANDLERS) >> 4, (int) memory.read(GDT_PA + STACK_OFFSET - 48, 4));
+        }
+        return OpcodeOutcome.completed(cpu.rip - start);
+    }
+
+    private void load(Case c, MachineState initial) {
         Arrays.fill(slot, END);
         System.arraycopy(c.code(), 0, slot, SLOT_START, c.code().length);
         memory.write(CODE_PA + (long) c.slot() * SLOT, slot, 0, SLOT);
@@ -102,6 +134,12 @@ final class Model {
         cpu.xcr0 = 3;
         cpu.gdtrBase = GDT;
         cpu.gdtrLimit = 0x7F;
+        cpu.idtrBase = GDT + IDT_OFFSET;
+        cpu.idtrLimit = 16 * GATES - 1;
+        cpu.segBase[Cpu.TR] = GDT + TSS_OFFSET;
+        cpu.segLimit[Cpu.TR] = 0x67;
+        cpu.segAr[Cpu.TR] = 0x8B;
+        cpu.segSelector[Cpu.TR] = 0x40;
         for (int segment = 0; segment < 6; segment++) {
             boolean code = segment == Cpu.CS;
             boolean small = c.mode() == CodeMode.BITS16;

@@ -14,6 +14,7 @@ import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Function;
 
 /// The machine's own processor: runs cases in a native child process. Only on Linux on x86-64.
 final class Silicon {
@@ -28,9 +29,18 @@ final class Silicon {
 
     /// Runs `cases` and returns their outcomes in order. A case that kills the child has [Outcome#LOST].
     List<Outcome> run(List<Case> cases) throws IOException {
+        return run(cases, Case::initial, STEP_LIMIT);
+    }
+
+    /// Runs one instruction of each of `cases`, from states of the caller's.
+    List<Outcome> runOnce(List<Case> cases, Function<Case, MachineState> initial) throws IOException {
+        return run(cases, initial, 1);
+    }
+
+    private static List<Outcome> run(List<Case> cases, Function<Case, MachineState> initial, int steps) throws IOException {
         List<Outcome> outcomes = new ArrayList<>();
         while (outcomes.size() < cases.size()) {
-            runSome(cases.subList(outcomes.size(), cases.size()), outcomes);
+            runSome(cases.subList(outcomes.size(), cases.size()), initial, steps, outcomes);
             if (outcomes.size() < cases.size()) {
                 outcomes.add(new Outcome(null, Outcome.LOST, 0, 0));
             }
@@ -39,12 +49,13 @@ final class Silicon {
     }
 
     /// Runs until the child dies or all is done; adds to `outcomes` what came back.
-    private static void runSome(List<Case> cases, List<Outcome> outcomes) throws IOException {
+    private static void runSome(List<Case> cases, Function<Case, MachineState> initial, int steps, List<Outcome> outcomes)
+            throws IOException {
         Path executable = Files.createTempFile("silicon", ".elf",
             PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
         Files.write(executable, ChildProgram.elf());
         Process child = new ProcessBuilder(executable.toString()).redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        Thread writer = Thread.ofPlatform().start(() -> write(cases, child));
+        Thread writer = Thread.ofPlatform().start(() -> write(cases, initial, steps, child));
         AtomicInteger done = new AtomicInteger();
         Thread.ofPlatform().daemon().start(() -> watch(child, done));
         try (InputStream in = child.getInputStream()) {
@@ -84,18 +95,17 @@ final class Silicon {
         }
     }
 
-    private static void write(List<Case> cases, Process child) {
+    private static void write(List<Case> cases, Function<Case, MachineState> initial, int steps, Process child) {
         try (OutputStream out = child.getOutputStream()) {
             for (Case c : cases) {
-                out.write(record(c).array());
+                out.write(record(c, initial.apply(c), steps).array());
             }
         } catch (IOException e) {
             return; // the child died over a case; the reader notices and starts another
         }
     }
 
-    private static ByteBuffer record(Case c) {
-        MachineState state = c.initial();
+    private static ByteBuffer record(Case c, MachineState state, int steps) {
         ByteBuffer b = ByteBuffer.allocate(IN_SIZE).order(ByteOrder.LITTLE_ENDIAN);
         b.putLong(UC_FLAGS, 6); // UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS
         b.putLong(UC_STACK, ChildProgram.signalStack()).putLong(UC_STACK + 16, ChildProgram.signalStackSize());
@@ -109,7 +119,7 @@ final class Silicon {
         b.put(IN_DATA, state.data.array());
         b.put(IN_CODE, c.code());
         b.putLong(IN_CODE_ADDRESS, c.codeAddress()).putLong(IN_START, c.start()).putLong(IN_END, c.start() + c.code().length);
-        b.putLong(IN_STEPS, STEP_LIMIT).putLong(IN_DS, dataSelector(c.mode()));
+        b.putLong(IN_STEPS, steps).putLong(IN_DS, dataSelector(c.mode()));
         return b;
     }
 

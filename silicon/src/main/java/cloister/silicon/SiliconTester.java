@@ -17,7 +17,8 @@ import java.util.TreeMap;
 ///
 /// `SiliconTester [--seed N] [--cases M] [--sequences M] [--engine run|step] [--only TEXT] [--shown N] [--record FILE]`: M cases of
 /// every form (whose name contains TEXT), M sequences in each mode; at most N differences of an operation are printed.
-/// `--record` writes cases and silicon's outcomes to a file of vectors.
+/// `--record` writes cases and silicon's outcomes to a file of vectors. `--opcodes FILE` compares the opcode sweep instead, with the
+/// outcomes in the file, which is recorded first if it does not exist.
 public final class SiliconTester {
     private static final List<CodeMode> MODES = List.of(CodeMode.BITS64, CodeMode.BITS32, CodeMode.BITS16);
 
@@ -28,6 +29,7 @@ public final class SiliconTester {
     private String only = "";
     private int shown = 3;
     private Path record;
+    private Path opcodes;
 
     private SiliconTester() {
     }
@@ -45,7 +47,7 @@ public final class SiliconTester {
             System.err.println("The silicon tester needs Linux on x86-64.");
             System.exit(2);
         }
-        System.exit(tester.run() ? 0 : 1);
+        System.exit((tester.opcodes == null ? tester.run() : tester.runOpcodes()) ? 0 : 1);
     }
 
     private boolean option(String name, String value) {
@@ -56,12 +58,27 @@ public final class SiliconTester {
             case "--engine" -> engine = Model.Engine.valueOf(value.toUpperCase(Locale.ROOT));
             case "--only" -> only = value;
             case "--shown" -> shown = Integer.parseInt(value);
+            case "--opcodes" -> opcodes = Path.of(value);
             case "--record" -> record = Path.of(value);
             default -> {
                 return false;
             }
         }
         return true;
+    }
+
+    private boolean runOpcodes() throws IOException {
+        OpcodeTester tester = new OpcodeTester();
+        if (!Files.exists(opcodes)) {
+            try (OpcodeVectors.Writer writer = new OpcodeVectors.Writer(Files.newOutputStream(opcodes))) {
+                tester.record(writer);
+            }
+        }
+        try (OpcodeVectors.Reader reader = new OpcodeVectors.Reader(Files.newInputStream(opcodes))) {
+            Map<String, Integer> different = tester.compare(reader, engine, 1, System.out::println);
+            System.out.printf("%d opcodes, different: %s, rules without a case: %s%n", tester.count(), different, tester.unusedRules());
+            return different.isEmpty();
+        }
     }
 
     private boolean run() throws IOException {

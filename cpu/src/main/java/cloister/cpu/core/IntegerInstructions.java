@@ -82,6 +82,7 @@ public final class IntegerInstructions {
             case MOVBE -> IntegerInstructions::movbe;
             case XLAT -> IntegerInstructions::xlat;
             case LAHF -> IntegerInstructions::lahf;
+            case SALC -> IntegerInstructions::salc;
             case SAHF -> IntegerInstructions::sahf;
             case CLC, STC, CMC -> IntegerInstructions::carryFlag;
             case CLD, STD -> IntegerInstructions::directionFlag;
@@ -419,6 +420,11 @@ public final class IntegerInstructions {
 
     static void lahf(Cpu cpu, Instruction insn) {
         cpu.reg(16, 1, (Flags.arithmetic(cpu.r) & 0xd5) | 2);
+    }
+
+    /// AL becomes all ones or all zeros with CF. Processors have it since the 8086; the manual leaves the opcode out.
+    static void salc(Cpu cpu, Instruction insn) {
+        cpu.reg(Cpu.RAX, 1, Flags.carry(cpu.r) ? 0xff : 0);
     }
 
     static void sahf(Cpu cpu, Instruction insn) {

@@ -157,7 +157,8 @@ public final class SystemInstructions {
 
     /// VMX, SEAM, SGX, SMX and SMM instructions: in non-root operation most exit; what this silicon lacks is #UD.
     private static void virtualisation(Cpu cpu, Instruction insn) {
-        if (cpu.vmx.active()) {
+        boolean switchedOff = insn.op == Op.GETSEC && (cpu.cr4 & Cr4.SMXE) == 0;
+        if (cpu.vmx.active() && !switchedOff) {
             cpu.vmx.intercept(cpu, insn);
         }
         throw cpu.ud();

@@ -183,7 +183,6 @@ final class Vmx implements NonRoot {
             case INVD -> throw exit(ExitReason.INVD, 0, insn);
             case XSETBV -> throw exit(ExitReason.XSETBV, 0, insn);
             case GETSEC -> throw exit(ExitReason.GETSEC, 0, insn);
-            case RSM -> throw exit(ExitReason.RSM, 0, insn);
             case VMCALL, VMLAUNCH, VMRESUME, VMXOFF, SEAMCALL, TDCALL, VMCLEAR, VMPTRLD, VMPTRST, VMXON, VMREAD, VMWRITE, INVEPT,
                     INVVPID, VMFUNC, ENCLV, SEAMOPS, SEAMRET -> vmxInstruction(insn);
             case ENCLS -> {

@@ -78,6 +78,16 @@ class InstructionExitTest {
         assertThat(guest.run()).isEqualTo(ExitReason.HLT);
     }
 
+    /// RSM exits in SMM only, GETSEC with CR4.SMXE only; else they are invalid opcodes. [SDM Vol. 2 RSM, GETSEC]
+    @Test void whatIsSwitchedOffIsInvalidBeforeItExits() {
+        for (int[] code : new int[][] {{0x0f, 0xaa}, {0x0f, 0x37}}) {
+            var guest = new VmxGuest().code(a -> a.db(code));
+            guest.set(EXCEPTION_BITMAP, 1L << ExceptionVector.UD);
+            assertThat(guest.run()).isEqualTo(ExitReason.EXCEPTION_OR_NMI);
+            assertThat(guest.read(EXIT_INTERRUPTION_INFO) & 0xff).isEqualTo(ExceptionVector.UD);
+        }
+    }
+
     @Test void reportsPortSizeAndDirection() {
         var guest = new VmxGuest().code(a -> a.out(0x70, AL).in(EAX, 0x71));
         assertThat(guest.run()).isEqualTo(ExitReason.IO_INSTRUCTION);
