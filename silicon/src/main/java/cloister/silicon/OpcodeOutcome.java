@@ -1,5 +1,7 @@
 package cloister.silicon;
 
+import java.util.Locale;
+
 /// What one instruction did: how far RIP went, or the exception.
 ///
 /// @param vector    the exception, or [Outcome#COMPLETED], or [Outcome#LOST] where silicon has no answer
@@ -34,6 +36,6 @@ record OpcodeOutcome(int vector, int errorCode, long advance) {
 
     @Override public String toString() {
         return vector == Outcome.COMPLETED ? "completes, RIP + " + advance : vector == Outcome.LOST ? "lost"
-            : "vector %d (0x%x)".formatted(vector, errorCode);
+            : String.format(Locale.ROOT, "vector %d (0x%x)", vector, errorCode);
     }
 }

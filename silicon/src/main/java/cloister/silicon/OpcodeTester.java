@@ -8,6 +8,7 @@ import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Consumer;
@@ -124,8 +125,8 @@ final class OpcodeTester {
             actual = e.toString().lines().findFirst().orElse("");
             model = new Model();
         }
-        if (differences.merge("map %d %02x %s %s".formatted(o.map(), o.opcode(), o.coding(), i.op), 1, Integer::sum) <= SHOWN) {
-            report.accept("%s  %s: expected %s, model %s".formatted(o, Disassembler.format(i, 0), expected, actual));
+        if (differences.merge(String.format(Locale.ROOT, "map %d %02x %s %s", o.map(), o.opcode(), o.coding(), i.op), 1, Integer::sum) <= SHOWN) {
+            report.accept(o + "  " + Disassembler.format(i, 0) + ": expected " + expected + ", model " + actual);
         }
     }
 }
