@@ -125,7 +125,8 @@ final class OpcodeTester {
             actual = e.toString().lines().findFirst().orElse("");
             model = new Model();
         }
-        if (differences.merge(String.format(Locale.ROOT, "map %d %02x %s %s", o.map(), o.opcode(), o.coding(), i.op), 1, Integer::sum) <= SHOWN) {
+        String opcode = String.format(Locale.ROOT, "map %d %02x %s %s", o.map(), o.opcode(), o.coding(), i.op);
+        if (differences.merge(opcode, 1, Integer::sum) <= SHOWN) {
             report.accept(o + "  " + Disassembler.format(i, 0) + ": expected " + expected + ", model " + actual);
         }
     }

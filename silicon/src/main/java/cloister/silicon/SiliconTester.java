@@ -76,7 +76,8 @@ public final class SiliconTester {
         }
         try (OpcodeVectors.Reader reader = new OpcodeVectors.Reader(Files.newInputStream(opcodes))) {
             Map<String, Integer> different = tester.compare(reader, engine, 1, System.out::println);
-            System.out.printf(Locale.ROOT, "%d opcodes, different: %s, rules without a case: %s%n", tester.count(), different, tester.unusedRules());
+            System.out.printf(Locale.ROOT, "%d opcodes, different: %s, rules without a case: %s%n",
+                tester.count(), different, tester.unusedRules());
             return different.isEmpty();
         }
     }
