@@ -2,6 +2,7 @@ package cloister.kvm.vcpu;
 
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.irq.LocalApic;
+import cloister.kvm.mmu.GuestMtrrs;
 import cloister.spec.x86.Msr;
 import java.util.List;
 
@@ -13,8 +14,6 @@ public final class GuestMsrs {
     private static final int BBL_CR_CTL3 = 0x11e;
     private static final int EBL_CR_POWERON = 0x2a;
     private static final int IA32_MC0_LAST = Msr.IA32_MC0_CTL + 4 * MC_BANKS - 1;
-    private static final int MTRR_VARIABLE_COUNT = 8;
-    private static final long MTRR_CAP = 0x500 | MTRR_VARIABLE_COUNT;
     private static final long PAT_DEFAULT = 0x0007_0406_0007_0406L;
     /// IBRS, STIBP, SSBD, IPRED_DIS, RRSBA_DIS, DDPD_U, BHI_DIS_S: the controls of leaf 7.
     private static final long SPEC_CTRL_ALLOWED = 0x57fL;
@@ -43,10 +42,8 @@ public final class GuestMsrs {
     private final LocalApic apic;
     private final GuestCpuid cpuid;
     private final long archCapabilities;
-    private final long[] variableMtrrs = new long[2 * MTRR_VARIABLE_COUNT];
-    private final long[] fixedMtrrs = new long[11];
+    private final GuestMtrrs mtrrs = new GuestMtrrs();
     private final long[] mcBanks = new long[4 * MC_BANKS];
-    private long mtrrDefType;
     private long miscEnable = 1L | (1 << 11) | (1 << 12);
     private long miscFeatures;
     private long featureControl;
@@ -80,12 +77,8 @@ public final class GuestMsrs {
         if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {
             return apic.readMsr(msr);
         }
-        int mtrr = fixedMtrr(msr);
-        if (mtrr >= 0) {
-            return fixedMtrrs[mtrr];
-        }
-        if (msr >= Msr.IA32_MTRR_PHYSBASE0 && msr < Msr.IA32_MTRR_PHYSBASE0 + variableMtrrs.length) {
-            return variableMtrrs[msr - Msr.IA32_MTRR_PHYSBASE0];
+        if (GuestMtrrs.handles(msr)) {
+            return mtrrs.read(msr);
         }
         if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
             return mcBanks[msr - Msr.IA32_MC0_CTL];
@@ -101,8 +94,6 @@ public final class GuestMsrs {
             case Msr.IA32_BIOS_SIGN_ID -> biosSignId;
             case Msr.MSR_PLATFORM_INFO -> 1L << 31;
             case Msr.MISC_FEATURE_ENABLES -> miscFeatures;
-            case Msr.IA32_MTRRCAP -> MTRR_CAP;
-            case Msr.IA32_MTRR_DEF_TYPE -> mtrrDefType;
             case Msr.IA32_PAT -> pat;
             case Msr.IA32_ARCH_CAPABILITIES -> requireFeature(ARCH_CAPABILITIES_FEATURE, archCapabilities);
             case BBL_CR_CTL3 -> 0xbe702111L;
@@ -123,7 +114,11 @@ public final class GuestMsrs {
             apic.writeMsr(msr, value);
             return;
         }
-        if (writeMtrr(msr, value) || writeMachineCheck(msr, value, byHost)) {
+        if (GuestMtrrs.handles(msr)) {
+            require(mtrrs.write(msr, value, cpuid.physicalAddressBits()));
+            return;
+        }
+        if (writeMachineCheck(msr, value, byHost)) {
             return;
         }
         switch (msr) {
@@ -176,30 +171,6 @@ public final class GuestMsrs {
         }
     }
 
-    private boolean writeMtrr(int msr, long value) {
-        int fixed = fixedMtrr(msr);
-        if (fixed >= 0) {
-            for (int i = 0; i < 8; i++) {
-                require(isMtrrType((int) (value >>> (8 * i)) & 0xff));
-            }
-            fixedMtrrs[fixed] = value;
-            return true;
-        }
-        if (msr >= Msr.IA32_MTRR_PHYSBASE0 && msr < Msr.IA32_MTRR_PHYSBASE0 + variableMtrrs.length) {
-            long reserved = -1L << cpuid.physicalAddressBits();
-            boolean base = (msr & 1) == 0;
-            require((value & (reserved | (base ? 0xf00L : 0x7ffL))) == 0 && (!base || isMtrrType((int) value & 0xff)));
-            variableMtrrs[msr - Msr.IA32_MTRR_PHYSBASE0] = value;
-            return true;
-        }
-        if (msr == Msr.IA32_MTRR_DEF_TYPE) {
-            require((value & ~0xcffL) == 0 && isMtrrType((int) value & 0xff));
-            mtrrDefType = value;
-            return true;
-        }
-        return false;
-    }
-
     private boolean writeMachineCheck(int msr, long value, boolean byHost) {
         if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
             int kind = (msr - Msr.IA32_MC0_CTL) & 3;
@@ -219,21 +190,6 @@ public final class GuestMsrs {
         return false;
     }
 
-    private static int fixedMtrr(int msr) {
-        if (msr == Msr.IA32_MTRR_FIX64K_00000) {
-            return 0;
-        }
-        if (msr == Msr.IA32_MTRR_FIX16K_80000 || msr == Msr.IA32_MTRR_FIX16K_A0000) {
-            return 1 + msr - Msr.IA32_MTRR_FIX16K_80000;
-        }
-        return msr >= Msr.IA32_MTRR_FIX4K_C0000 && msr < Msr.IA32_MTRR_FIX4K_C0000 + 8
-                ? 3 + msr - Msr.IA32_MTRR_FIX4K_C0000 : -1;
-    }
-
-    private static boolean isMtrrType(int type) {
-        return type < 8 && (0x73 & (1 << type)) != 0;
-    }
-
     private static boolean isValidPat(long value) {
         for (int i = 0; i < 8; i++) {
             int type = (int) (value >>> (8 * i)) & 0xff;
@@ -242,6 +198,11 @@ public final class GuestMsrs {
             }
         }
         return true;
+    }
+
+    /// The guest's MTRRs.
+    public GuestMtrrs mtrrs() {
+        return mtrrs;
     }
 
     /// The guest's PAT.
