@@ -56,6 +56,7 @@ public final class PhysicalMemory implements AutoCloseable {
     private final boolean[] touched;
     private final List<WriteListener> writeListeners = new ArrayList<>();
     private AccessObserver observer;
+    private final AtomicWords atomics = new AtomicWords(this);
 
     /// @param size              bytes, a positive multiple of 4096 below 2^46
     /// @param firstPrivateKeyId the lowest KeyID that is private to the TDX module, 1..64 (64: none)
@@ -92,6 +93,11 @@ public final class PhysicalMemory implements AutoCloseable {
     /// [#ownedWhollyBy].
     public MemorySegment window() {
         return window;
+    }
+
+    /// Atomic operations on words, without switch points.
+    public AtomicWords atomics() {
+        return atomics;
     }
 
     /// The lowest private KeyID.

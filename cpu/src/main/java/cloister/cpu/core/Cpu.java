@@ -581,6 +581,32 @@ public final class Cpu {
         }
     }
 
+    /// Stores `value` at `hpa` in one operation if `expected` is there; absent memory ignores the store, which counts as done.
+    public boolean compareAndSetPhysical(long hpa, int size, long expected, long value) {
+        if (!memory.contains(PhysicalMemory.pa(hpa), size)) {
+            return true; // the write is dropped
+        }
+        try {
+            return memory.atomics().compareAndSet(hpa, size, expected, value);
+        } catch (Poison p) {
+            throw poisonHandler.poisoned(this, p);
+        }
+    }
+
+    /// Clears all but `bits` at `hpa` in one operation; bytes outside of memory read as ones.
+    ///
+    /// @return the word before
+    public long fetchAndPhysical(long hpa, int size, long bits) {
+        if (!memory.contains(PhysicalMemory.pa(hpa), size)) {
+            return size == 8 ? -1 : (1L << (8 * size)) - 1;
+        }
+        try {
+            return memory.atomics().fetchAnd(hpa, size, bits);
+        } catch (Poison p) {
+            throw poisonHandler.poisoned(this, p);
+        }
+    }
+
     /// Writes at a platform address; absent memory ignores it.
     public void writePhysical(long hpa, int size, long value) {
         if (!memory.contains(PhysicalMemory.pa(hpa), size)) {

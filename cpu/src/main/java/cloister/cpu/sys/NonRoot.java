@@ -44,9 +44,9 @@ public interface NonRoot {
         return cpu.readPhysical(gpa, bytes);
     }
 
-    /// Writes back a paging-structure entry whose accessed or dirty flag changes.
-    default void writeEntry(Cpu cpu, long gpa, long linear, int bytes, long value) {
-        cpu.writePhysical(gpa, bytes, value);
+    /// Sets accessed and dirty flags in a paging-structure entry, one operation that fails when the entry is not `old` any more.
+    default boolean changeEntry(Cpu cpu, long gpa, long linear, int bytes, long old, long value) {
+        return cpu.compareAndSetPhysical(gpa, bytes, old, value);
     }
 
     // --- instructions; called after #UD and privilege checks, before operands in memory are touched

@@ -41,6 +41,12 @@ public final class PageWalker implements Walker {
             cpu.vmx.secondLevel(cpu, linear & 0xffff_ffffL, linear, access, out);
             return;
         }
+        while (!translate(cpu, linear, access, right, out)) {
+            // An entry changed between the walk and the setting of its flags: the walk begins again.
+        }
+    }
+
+    private boolean translate(Cpu cpu, long linear, int access, int right, Translation out) {
         boolean wide = (cpu.cr4 & Cr4.PAE) != 0;
         if (!wide) {
             descend32(cpu, linear, access, right);
@@ -50,13 +56,16 @@ public final class PageWalker implements Walker {
             descendPae(cpu, linear, access, right);
         }
         boolean mayWrite = check(cpu, linear, access, right);
-        touch(cpu, linear, access, wide ? 8 : 4);
+        if (!touch(cpu, linear, access, wide ? 8 : 4)) {
+            return false;
+        }
         out.pageShift = pageShift;
         out.writable = mayWrite && (leaf & Pte.D) != 0;
         out.global = (leaf & Pte.G) != 0 && (cpu.cr4 & Cr4.PGE) != 0;
         long offsetMask = (1L << pageShift) - 1;
         long gpa = (leafAddress(wide) & ~offsetMask) | (linear & offsetMask);
         cpu.vmx.secondLevel(cpu, gpa, linear, access, out);
+        return true;
     }
 
     private void start() {
@@ -195,20 +204,22 @@ public final class PageWalker implements Walker {
         return (rights & 2) != 0 && writeDisableCounts ? 2 : 0;
     }
 
-    private void touch(Cpu cpu, long linear, int access, int bytes) {
+    /// @return false when an entry is not what the walk read
+    private boolean touch(Cpu cpu, long linear, int access, int bytes) {
         for (int i = 0; i < depth; i++) {
             long entry = entryValue[i];
             long wanted = entry | Pte.A;
             if (i == depth - 1 && access == WRITE) {
                 wanted |= Pte.D;
             }
-            if (wanted != entry) {
-                cpu.vmx.writeEntry(cpu, entryGpa[i], linear, bytes, wanted);
+            if (wanted != entry && !cpu.vmx.changeEntry(cpu, entryGpa[i], linear, bytes, entry, wanted)) {
+                return false;
             }
             if (i == depth - 1) {
                 leaf = wanted;
             }
         }
+        return true;
     }
 
     private static RuntimeException fault(Cpu cpu, long linear, int access, int right, int cause) {

@@ -33,6 +33,8 @@ final class EptWalker {
     static final long PROC3_GPAW = 1 << 5;
     private static final int CACHED = 512;
     private static final int NO_PERMISSION = 0;
+    /// No address and no entry: an entry was not any more what the walk had read, so the walk begins again.
+    private static final long CHANGED = Long.MIN_VALUE;
 
     private final Vmx vmx;
     private final Cpu cpu;
@@ -131,6 +133,16 @@ final class EptWalker {
 
     /// [SDM Vol. 3 "EPT Translation Mechanism"] Sets [#rights] (WRITE only once the dirty flag allows) and [#pageShift].
     private long walk(long gpa, long root, int access, int needed, long linear, int stage) {
+        while (true) {
+            long hpa = walkOnce(gpa, root, access, needed, linear, stage);
+            if (hpa != CHANGED) {
+                return hpa;
+            }
+        }
+    }
+
+    /// @return [#CHANGED] when an entry changed before its flags were set
+    private long walkOnce(long gpa, long root, int access, int needed, long linear, int stage) {
         if (gpa >>> (levels == 4 ? 48 : 52) != 0) {
             throw violation(gpa, linear, access, needed, stage, NO_PERMISSION, Ept.SUPPRESS_VE);
         }
@@ -158,25 +170,28 @@ final class EptWalker {
                     throw violation(gpa, linear, access, needed, stage, allowed, entry);
                 }
                 long flagged = markUsed(at, entry, needed, true);
+                if (flagged == CHANGED) {
+                    return CHANGED;
+                }
                 rights = accessedDirty && (flagged & Ept.DIRTY) == 0 ? allowed & ~(int) Ept.WRITE : allowed;
                 pageShift = shift;
                 long offsetMask = (1L << shift) - 1;
                 return (target & ~offsetMask) | (gpa & offsetMask);
             }
-            markUsed(at, entry, needed, false);
+            if (markUsed(at, entry, needed, false) == CHANGED) {
+                return CHANGED;
+            }
             table = target;
         }
     }
 
+    /// Sets the flags as a locked operation on the entry that was read. [SDM Vol. 3 "Accessed and Dirty Flags for EPT"]
     private long markUsed(long at, long entry, int needed, boolean leaf) {
         if (!accessedDirty) {
             return entry;
         }
         long wanted = entry | Ept.ACCESSED | (leaf && needed == Walker.WRITE ? Ept.DIRTY : 0);
-        if (wanted != entry) {
-            cpu.writePhysical(at, 8, wanted);
-        }
-        return wanted;
+        return wanted == entry || cpu.compareAndSetPhysical(at, 8, entry, wanted) ? wanted : CHANGED;
     }
 
     /// [SDM Vol. 3 "EPT Misconfigurations"]

@@ -175,13 +175,12 @@ final class VirtualApic {
     /// [SDM Vol. 3 "Posted-Interrupt Processing"]
     void processPosted() {
         long descriptor = vmx.vmcs.read(POSTED_INTERRUPT_DESCRIPTOR_ADDRESS);
-        long control = cpu.readPhysical(descriptor + PostedInterrupts.CONTROL, 8);
-        cpu.writePhysical(descriptor + PostedInterrupts.CONTROL, 8, control & ~PostedInterrupts.OUTSTANDING);
+        cpu.fetchAndPhysical(descriptor + PostedInterrupts.CONTROL, 8, ~PostedInterrupts.OUTSTANDING);
         int best = rvi();
         for (int i = 0; i < 8; i++) {
             int word = (int) cpu.readPhysical(descriptor + 4 * i, 4);
             if (word != 0) {
-                cpu.writePhysical(descriptor + 4 * i, 4, 0);
+                word = (int) cpu.fetchAndPhysical(descriptor + 4 * i, 4, 0);
                 write(IRR + (i << 4), read(IRR + (i << 4)) | word);
                 best = Math.max(best, i * 32 + 31 - Integer.numberOfLeadingZeros(word));
             }

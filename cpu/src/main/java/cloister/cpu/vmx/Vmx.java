@@ -154,8 +154,8 @@ final class Vmx implements NonRoot {
         return cpu.readPhysical(structureHpa(gpa, Walker.READ, linear), bytes);
     }
 
-    @Override public void writeEntry(Cpu cpu, long gpa, long linear, int bytes, long value) {
-        cpu.writePhysical(structureHpa(gpa, Walker.WRITE, linear), bytes, value);
+    @Override public boolean changeEntry(Cpu cpu, long gpa, long linear, int bytes, long old, long value) {
+        return cpu.compareAndSetPhysical(structureHpa(gpa, Walker.WRITE, linear), bytes, old, value);
     }
 
     private long structureHpa(long gpa, int access, long linear) {

@@ -22,15 +22,14 @@ public final class PostedInterruptDescriptor {
     /// Requests `vector`.
     public void post(int vector) {
         long at = pa + PostedInterrupts.PIR + 8 * (vector >> 6);
-        memory.write(at, 8, memory.read(at, 8) | (1L << (vector & 63)));
+        memory.atomics().fetchOr(at, 8, 1L << (vector & 63));
     }
 
     /// Sets the outstanding-notification bit.
     ///
     /// @return whether it was set already
     public boolean testAndSetOutstanding() {
-        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
-        memory.write(pa + PostedInterrupts.CONTROL, 8, control | PostedInterrupts.OUTSTANDING);
+        long control = memory.atomics().fetchOr(pa + PostedInterrupts.CONTROL, 8, PostedInterrupts.OUTSTANDING);
         return (control & PostedInterrupts.OUTSTANDING) != 0;
     }
 
@@ -43,12 +42,11 @@ public final class PostedInterruptDescriptor {
         if (!isOutstanding()) {
             return;
         }
-        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
-        memory.write(pa + PostedInterrupts.CONTROL, 8, control & ~PostedInterrupts.OUTSTANDING);
+        memory.atomics().fetchAnd(pa + PostedInterrupts.CONTROL, 8, ~PostedInterrupts.OUTSTANDING);
         for (int i = 0; i < 8; i++) {
-            int bits = (int) memory.read(pa + PostedInterrupts.PIR + 4 * i, 4);
-            if (bits != 0) {
-                memory.write(pa + PostedInterrupts.PIR + 4 * i, 4, 0);
+            long at = pa + PostedInterrupts.PIR + (4 * i);
+            if (memory.read(at, 4) != 0) {
+                int bits = (int) memory.atomics().exchange(at, 4, 0);
                 apic.requestVectors(32 * i, bits);
             }
         }

@@ -44,6 +44,22 @@ public record PamtEntry(PhysicalMemory memory, long hpa) implements LockWord {
         memory.write(hpa, 2, value);
     }
 
+    @Override public int compareAndExchange(int expected, int value) {
+        return (int) memory.atomics().compareAndExchange(hpa, 2, expected, value);
+    }
+
+    @Override public int fetchAdd(int value) {
+        return (int) memory.atomics().fetchAdd(hpa, 2, value);
+    }
+
+    @Override public int fetchOr(int bits) {
+        return (int) memory.atomics().fetchOr(hpa, 2, bits);
+    }
+
+    @Override public int fetchAnd(int bits) {
+        return (int) memory.atomics().fetchAnd(hpa, 2, bits);
+    }
+
     @Override public Object owner() {
         return memory;
     }

@@ -27,6 +27,18 @@ public final class Sept {
         public void write(long value) {
             memory.write(entryHpa, 8, value);
         }
+
+        long fetchOr(long bits) {
+            return memory.atomics().fetchOr(entryHpa, 8, bits);
+        }
+
+        long fetchAnd(long bits) {
+            return memory.atomics().fetchAnd(entryHpa, 8, bits);
+        }
+
+        boolean compareAndSet(long expected, long value) {
+            return memory.atomics().compareAndSet(entryHpa, 8, expected, value);
+        }
     }
 
     /// The tree lock, held.
@@ -57,7 +69,7 @@ public final class Sept {
 
         @Override public void close() {
             if (held) {
-                slot.write(slot.read() & ~SeptEntry.LOCK);
+                slot.fetchAnd(~SeptEntry.LOCK);
             }
         }
     }
@@ -76,12 +88,11 @@ public final class Sept {
     /// @return null when busy
     public static EntryLock lockEntry(LpState lp, Slot slot) {
         lp.cpu.switchPoint(slot.memory(), slot.entryHpa());
-        long value = slot.read();
-        if ((value & SeptEntry.LOCK) != 0) {
-            slot.write(value | SeptEntry.HOST_PRIORITY);
+        if ((slot.fetchOr(SeptEntry.LOCK) & SeptEntry.LOCK) != 0) {
+            slot.fetchOr(SeptEntry.HOST_PRIORITY);
             return null;
         }
-        slot.write((value | SeptEntry.LOCK) & ~SeptEntry.HOST_PRIORITY);
+        slot.fetchAnd(~SeptEntry.HOST_PRIORITY);
         return new EntryLock(slot);
     }
 
@@ -97,8 +108,7 @@ public final class Sept {
         if ((value & SeptEntry.HOST_PRIORITY) != 0) {
             return TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
         }
-        slot.write(value | SeptEntry.LOCK);
-        return 0;
+        return slot.compareAndSet(value, value | SeptEntry.LOCK) ? 0 : TdxStatus.OPERAND_BUSY.code();
     }
 
     /// Walks towards level `target`; stops above it at an entry that is not present or is a leaf.

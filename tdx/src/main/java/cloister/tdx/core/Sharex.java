@@ -31,22 +31,16 @@ public final class Sharex {
 
     public static boolean tryShared(LpState lp, LockWord word) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        int old = word.get();
-        word.set(old + READER);
-        return (old & EXCLUSIVE) == 0;
+        return (word.fetchAdd(READER) & EXCLUSIVE) == 0;
     }
 
     public static boolean tryExclusive(LpState lp, LockWord word) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        if (word.get() != 0) {
-            return false;
-        }
-        word.set(EXCLUSIVE);
-        return true;
+        return word.compareAndExchange(0, EXCLUSIVE) == 0;
     }
 
     public static void releaseShared(LockWord word) {
-        word.set(word.get() - READER);
+        word.fetchAdd(-READER);
     }
 
     public static void releaseExclusive(LockWord word) {

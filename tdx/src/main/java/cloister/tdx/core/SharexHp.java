@@ -15,21 +15,20 @@ public final class SharexHp {
     /// @return 0, or the busy status without operand
     public static long tryShared(LpState lp, LockWord word, boolean guest) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        int old = word.get();
-        word.set(old + READER);
+        int old = word.fetchAdd(READER);
         if (guest) {
             if ((old & HOST_PRIORITY) != 0) {
-                word.set(word.get() - READER);
+                word.fetchAdd(-READER);
                 return TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
             }
             return (old & EXCLUSIVE) != 0 ? TdxStatus.OPERAND_BUSY.code() : 0;
         }
         if ((old & EXCLUSIVE) != 0) {
-            word.set(word.get() | HOST_PRIORITY);
+            word.fetchOr(HOST_PRIORITY);
             return TdxStatus.OPERAND_BUSY.code();
         }
         if ((old & HOST_PRIORITY) != 0) {
-            word.set(word.get() & ~HOST_PRIORITY);
+            word.fetchAnd(~HOST_PRIORITY);
         }
         return 0;
     }
@@ -37,15 +36,20 @@ public final class SharexHp {
     /// @return 0, or the busy status without operand
     public static long tryExclusive(LpState lp, LockWord word, boolean guest) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        int old = word.get();
-        if (old == 0 || (old == HOST_PRIORITY && !guest)) {
-            word.set(EXCLUSIVE);
+        int old = word.compareAndExchange(0, EXCLUSIVE);
+        if (old == HOST_PRIORITY && !guest) {
+            old = word.compareAndExchange(HOST_PRIORITY, EXCLUSIVE);
+            if (old == HOST_PRIORITY) {
+                return 0;
+            }
+        }
+        if (old == 0) {
             return 0;
         }
         if (guest) {
             return old == HOST_PRIORITY ? TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code() : TdxStatus.OPERAND_BUSY.code();
         }
-        word.set(old | HOST_PRIORITY);
+        word.fetchOr(HOST_PRIORITY);
         return TdxStatus.OPERAND_BUSY.code();
     }
 
@@ -55,20 +59,19 @@ public final class SharexHp {
     static long tryPromote(LpState lp, LockWord word) {
         lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
-        if ((old & ~HOST_PRIORITY) == READER) {
-            word.set(EXCLUSIVE);
+        if ((old & ~HOST_PRIORITY) == READER && word.compareAndExchange(old, EXCLUSIVE) == old) {
             return 0;
         }
-        word.set(old | HOST_PRIORITY);
+        word.fetchOr(HOST_PRIORITY);
         return TdxStatus.OPERAND_BUSY.code();
     }
 
     public static void releaseShared(LockWord word) {
-        word.set(word.get() - READER);
+        word.fetchAdd(-READER);
     }
 
     /// Keeps host priority, wipes the rest.
     public static void releaseExclusive(LockWord word) {
-        word.set(word.get() & HOST_PRIORITY);
+        word.fetchAnd(HOST_PRIORITY);
     }
 }

@@ -1,0 +1,111 @@
+package cloister.memory;
+
+import cloister.sim.Scheduler;
+import cloister.sim.SwitchPoint;
+
+/// The operations by which words of memory change that several processors or host threads look at: LOCK-prefixed instructions,
+/// accessed and dirty flags, paging-structure entries, posted-interrupt descriptors, lock words. Each is one step: nobody else acts
+/// between its read and its write. [SDM Vol. 3 "Locked Atomic Operations"]
+///
+/// Made with a scheduler, it lets others act before each operation, at a switch point about the memory and the word's physical
+/// address: whoever has read the word before must be ready to find it changed.
+///
+/// A word has 1, 2, 4 or 8 bytes; values are zero-extended. KeyIDs, ownership and addresses without memory are treated as
+/// [PhysicalMemory#read] and [PhysicalMemory#write] do, so each operation can throw [Poison].
+public final class AtomicWords {
+    private final PhysicalMemory memory;
+    private final Scheduler scheduler;
+    private final SwitchPoint kind;
+
+    /// Operations without switch points, for those that take them elsewhere.
+    public AtomicWords(PhysicalMemory memory) {
+        this(memory, null, null);
+    }
+
+    /// Operations with a switch point of `kind` before each.
+    public AtomicWords(PhysicalMemory memory, Scheduler scheduler, SwitchPoint kind) {
+        this.memory = memory;
+        this.scheduler = scheduler;
+        this.kind = kind;
+    }
+
+    /// The word, as READ_ONCE: no switch point, because whoever changes it has one.
+    public long read(long hpa, int bytes) {
+        return memory.read(hpa, bytes);
+    }
+
+    /// Stores `value`, whatever was there, as WRITE_ONCE.
+    public void set(long hpa, int bytes, long value) {
+        point(hpa);
+        memory.write(hpa, bytes, value);
+    }
+
+    /// Stores `value` if the word is `expected`.
+    ///
+    /// @return the word before: `expected` when it was stored
+    public long compareAndExchange(long hpa, int bytes, long expected, long value) {
+        point(hpa);
+        long old = memory.read(hpa, bytes);
+        if (old == (expected & mask(bytes))) {
+            memory.write(hpa, bytes, value);
+        }
+        return old;
+    }
+
+    /// Stores `value` if the word is `expected`.
+    ///
+    /// @return whether it was stored
+    public boolean compareAndSet(long hpa, int bytes, long expected, long value) {
+        return compareAndExchange(hpa, bytes, expected, value) == (expected & mask(bytes));
+    }
+
+    /// Stores `value`.
+    ///
+    /// @return the word before
+    public long exchange(long hpa, int bytes, long value) {
+        point(hpa);
+        long old = memory.read(hpa, bytes);
+        memory.write(hpa, bytes, value);
+        return old;
+    }
+
+    /// Sets the bits of `bits`.
+    ///
+    /// @return the word before
+    public long fetchOr(long hpa, int bytes, long bits) {
+        point(hpa);
+        long old = memory.read(hpa, bytes);
+        memory.write(hpa, bytes, old | bits);
+        return old;
+    }
+
+    /// Clears the bits that are not in `bits`.
+    ///
+    /// @return the word before
+    public long fetchAnd(long hpa, int bytes, long bits) {
+        point(hpa);
+        long old = memory.read(hpa, bytes);
+        memory.write(hpa, bytes, old & bits);
+        return old;
+    }
+
+    /// Adds `value`, which wraps round in the word.
+    ///
+    /// @return the word before
+    public long fetchAdd(long hpa, int bytes, long value) {
+        point(hpa);
+        long old = memory.read(hpa, bytes);
+        memory.write(hpa, bytes, old + value);
+        return old;
+    }
+
+    private void point(long hpa) {
+        if (scheduler != null) {
+            scheduler.switchPoint(kind, memory, PhysicalMemory.pa(hpa));
+        }
+    }
+
+    private static long mask(int bytes) {
+        return -1L >>> (Long.SIZE - (Byte.SIZE * bytes));
+    }
+}
