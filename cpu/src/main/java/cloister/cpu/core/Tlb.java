@@ -310,7 +310,8 @@ public final class Tlb {
         writeEntry(entry(linear, Walker.WRITE, right), linear, size, value);
     }
 
-    /// Reads what the same instruction is going to write: faults as a write would.
+    /// Reads what the same instruction is going to write: faults as a write would. With the [#write] that follows it is one atomic
+    /// operation, LOCK or not: a processor loses the baton between instructions only.
     long readForWrite(long linear, int size) {
         if ((linear & (LINE - 1)) + size > LINE && (cpu.debugctl & DEBUGCTL_BUS_LOCK) != 0) {
             cpu.splitAccess();

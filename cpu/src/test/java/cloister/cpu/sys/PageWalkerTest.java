@@ -7,6 +7,7 @@ import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.core.Translation;
 import cloister.cpu.core.Walker;
+import cloister.memory.AccessObserver;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.VirtualClock;
@@ -68,6 +69,27 @@ class PageWalkerTest {
             assertThat(f.address).isEqualTo(LINEAR);
             return f.errorCode;
         }
+    }
+
+    /// Another processor unmaps the page after the walk has read the entry and before its accessed flag is set: the flag must not bring
+    /// the old entry back. [SDM Vol. 3 "Accessed and Dirty Flags"]
+    @Test
+    void anEntryThatChangesUnderTheWalkIsReadAgain() {
+        longMode(4);
+        int[] reads = {0};
+        memory.observe(new AccessObserver() {
+            @Override public void beforeRead(long pa, long bytes) {
+                if (pa == at(1) && ++reads[0] == 2) {
+                    put(1, 0);
+                }
+            }
+
+            @Override public void afterWrite(long pa, long bytes) {
+            }
+        });
+        assertThat(walk(Walker.READ, Walker.SUPERVISOR)).isZero();
+        memory.observe(null);
+        assertThat(entry(1)).isZero();
     }
 
     /// Every combination of page rights, control bits and access, against the SDM's prose restated.

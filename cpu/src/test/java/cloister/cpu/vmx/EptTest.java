@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.isa.Op;
+import cloister.memory.AccessObserver;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
@@ -107,6 +108,27 @@ class EptTest {
         var guest = reads();
         guest.memory.write(VmxGuest.EPT_ROOT + 0x2000, 8, (VmxGuest.FRAMES + 0x1000) | 7 | (6 << 3) | Ept.LARGE);
         assertThat(guest.run()).isEqualTo(ExitReason.EPT_MISCONFIGURATION);
+    }
+
+    /// A host that zaps the entry between the walk and the accessed flag: the walk begins again and finds no page.
+    @Test void anEntryThatChangesUnderTheWalkIsReadAgain() {
+        var guest = reads();
+        guest.set(EPTP, Ept.EPTP_ACCESSED_DIRTY);
+        long leafAt = VmxGuest.leafAt(PAGE);
+        int[] reads = {0};
+        guest.memory.observe(new AccessObserver() {
+            @Override public void beforeRead(long pa, long bytes) {
+                if (pa == leafAt && ++reads[0] == 2) {
+                    guest.memory.write(leafAt, 8, Ept.SUPPRESS_VE);
+                }
+            }
+
+            @Override public void afterWrite(long pa, long bytes) {
+            }
+        });
+        assertThat(guest.run()).isEqualTo(ExitReason.EPT_VIOLATION);
+        guest.memory.observe(null);
+        assertThat(guest.memory.read(leafAt, 8)).isEqualTo(Ept.SUPPRESS_VE);
     }
 
     @Test void accessedAndDirtyFlags() {
