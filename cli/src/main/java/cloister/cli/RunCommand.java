@@ -35,7 +35,7 @@ import picocli.CommandLine.ParentCommand;
         footer = {"", "Exit codes: 0 the guest powered off (with --exec: the command's code), 64 wrong option, 65 broken input",
             "file, 69 JDK, network or mirror missing, 70 internal error, 80 guest panic, 81 triple fault, 82 guest",
             "waits for ever, 83 guest reset, 84 feature missing in Cloister, 85 private pages not reclaimed,",
-            "86 --exec without result, 124 time-out, 130 left with Ctrl-A x."})
+            "86 --exec without result, 87 the trust domain used memory wrongly, 124 time-out, 130 left with Ctrl-A x."})
 final class RunCommand implements Callable<Integer> {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
     /// instructions and prove nothing here.
@@ -237,6 +237,7 @@ final class RunCommand implements Callable<Integer> {
             case Outcome.Reset(var mechanism) -> ended(ExitCode.RESET, "the guest asked for a reset (" + mechanism + ")", tail);
             case Outcome.GuestPanic(var message) -> ended(ExitCode.GUEST_PANIC, "the guest panicked: " + message, tail);
             case Outcome.TripleFault(var detail) -> ended(ExitCode.TRIPLE_FAULT, "triple fault: " + detail, tail);
+            case Outcome.GuestFault(var message) -> ended(ExitCode.GUEST_FAULT, message, tail);
             case Outcome.TimedOut() when quit -> ExitCode.QUIT.code();
             case Outcome.TimedOut() -> ended(ExitCode.TIMEOUT, "the guest was still running after " + timeout
                     + " s: raise --timeout, or see where it hangs", tail);

@@ -6,8 +6,10 @@ import cloister.kvm.UserMemory;
 import cloister.kvm.UserMemoryRegion;
 import cloister.spec.kvm.KvmAbi;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /// The guest's memory slots. A trust domain's slots have two sides: a guest_memfd for what is private and anonymous
 /// memory for what is shared; a page uses one of them at a time, and conversion gives the other one's page back.
@@ -29,6 +31,8 @@ final class GuestMemory {
     private final UserMemory user;
     private final boolean td;
     private final List<Slot> slots = new ArrayList<>();
+    /// Pages that were converted last because the guest used them as what they were not, and who did.
+    private final Map<Long, String> implicit = new HashMap<>();
 
     GuestMemory(KvmVm vm, UserMemory user, boolean td) {
         this.vm = vm;
@@ -90,6 +94,7 @@ final class GuestMemory {
         if (covered < bytes && toPrivate) {
             return false;
         }
+        implicit.keySet().removeIf(page -> page >= gpa && page < end);
         vm.setMemoryAttributes(gpa, bytes, toPrivate ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0);
         for (var slot : slots) {
             long from = Math.max(gpa, slot.gpa);
@@ -104,6 +109,17 @@ final class GuestMemory {
             }
         }
         return true;
+    }
+
+    /// Notes that the page at `gpa` was converted because a vCPU used it so, without MapGPA before. For messages.
+    void wasImplicit(long gpa, int vcpu, boolean toPrivate) {
+        implicit.put(gpa & -GuestLayout.PAGE, ", a page that was " + (toPrivate ? "shared" : "private") + " until vCPU " + vcpu
+                + " used it by its " + (toPrivate ? "private" : "shared") + " address without MapGPA");
+    }
+
+    /// Half a sentence about the last conversion of the page at `gpa` if the guest did not ask for it; else empty.
+    String implicitConversion(long gpa) {
+        return implicit.getOrDefault(gpa & -GuestLayout.PAGE, "");
     }
 
     private Slot slot(long gpa) {

@@ -187,6 +187,16 @@ public final class Machine implements AutoCloseable {
         return host.clock().now();
     }
 
+    boolean isTrustDomain() {
+        return config.vmType == VmType.TDX;
+    }
+
+    /// Whether the trust domain's software called the VMM, but for what waiting firmware does.
+    boolean spoke() {
+        return vm.stats().exits().keySet().stream().anyMatch(name -> name.startsWith("TDVMCALL.")
+                && !name.equals("TDVMCALL.WRMSR") && !name.equals("TDVMCALL.HLT"));
+    }
+
     boolean ended() {
         return outcome != null;
     }

@@ -10,6 +10,7 @@ import cloister.spec.tdx.Tdvmcall;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Locale;
+import java.util.Optional;
 
 /// The loop of one vCPU's host thread: runs it and answers its exits.
 final class VcpuThread implements Runnable {
@@ -20,6 +21,8 @@ final class VcpuThread implements Runnable {
     private final Board board;
     private final GuestMemory memory;
     private final MachineObserver observer;
+    private final GuestFaults faults;
+    private final boolean td;
     private final boolean traced;
 
     VcpuThread(Machine machine, KvmVcpu vcpu, Board board, GuestMemory memory, MachineObserver observer) {
@@ -28,6 +31,8 @@ final class VcpuThread implements Runnable {
         this.board = board;
         this.memory = memory;
         this.observer = observer;
+        this.faults = new GuestFaults(machine, memory);
+        this.td = machine.isTrustDomain();
         this.traced = observer.wants(MachineObserver.Kind.USER_EXIT);
     }
 
@@ -37,13 +42,18 @@ final class VcpuThread implements Runnable {
                 handle(vcpu.run());
             }
         } catch (KvmException e) {
-            machine.end(new Outcome.InternalError("KVM_RUN of vCPU " + vcpu.id() + " failed: " + e.getMessage() + "\n"
-                    + RegisterDump.of(vcpu)));
+            machine.end(failed(e));
         } catch (MissingFeature e) {
             machine.end(new Outcome.MissingFeature(e.getMessage()));
         } catch (RuntimeException | Error e) {
             machine.end(new Outcome.InternalError(Failures.describe(e, vcpu)));
         }
+    }
+
+    private Outcome failed(KvmException e) {
+        return (td && e.errno() == Errno.EIO ? faults.unaccepted(vcpu) : Optional.<Outcome>empty())
+                .orElseGet(() -> new Outcome.InternalError("KVM_RUN of vCPU " + vcpu.id() + " failed: " + e.getMessage() + "\n"
+                        + RegisterDump.of(vcpu)));
     }
 
     private void handle(KvmExit exit) {
@@ -56,7 +66,7 @@ final class VcpuThread implements Runnable {
             case KvmExit.SystemEvent event -> systemEvent(event);
             case KvmExit.Shutdown() -> {
                 trace("SHUTDOWN", "triple fault");
-                machine.end(new Outcome.TripleFault("vCPU " + vcpu.id() + "\n" + RegisterDump.of(vcpu)));
+                machine.end(new Outcome.TripleFault(faults.tripleFault(vcpu, td, machine.spoke())));
             }
             case KvmExit.InternalError(int suberror, String text) -> machine.end(new Outcome.InternalError(
                     "KVM internal error " + suberror + " on vCPU " + vcpu.id() + ": " + text + "\n" + RegisterDump.of(vcpu)));
@@ -123,10 +133,10 @@ final class VcpuThread implements Runnable {
         boolean wantsPrivate = (fault.flags() & KvmAbi.MEMORY_EXIT_FLAG_PRIVATE) != 0;
         trace("MEMORY_FAULT", String.format(Locale.ROOT, "0x%x size 0x%x %s", fault.gpa(), fault.size(),
                 wantsPrivate ? "private" : "shared"));
-        if (!memory.convert(fault.gpa(), fault.size(), wantsPrivate)) {
-            machine.end(new Outcome.InternalError(String.format(Locale.ROOT,
-                    "vCPU %d used %s memory at 0x%x, where the machine has none\n%s",
-                    vcpu.id(), wantsPrivate ? "private" : "shared", fault.gpa(), RegisterDump.of(vcpu))));
+        if (memory.convert(fault.gpa(), fault.size(), wantsPrivate)) {
+            memory.wasImplicit(fault.gpa(), vcpu.id(), wantsPrivate);
+        } else {
+            machine.end(faults.privateDevice(vcpu, fault.gpa()));
         }
     }
 

@@ -1,0 +1,59 @@
+package cloister.vmm;
+
+import cloister.kvm.KvmVcpu;
+import java.util.Locale;
+import java.util.Optional;
+
+/// Words for what a trust domain does wrong and does not survive: what, where, and what KVM and QEMU make of it.
+final class GuestFaults {
+    private static final int SHARED_BIT_NUMBER = 47;
+
+    private final Machine machine;
+    private final GuestMemory memory;
+
+    GuestFaults(Machine machine, GuestMemory memory) {
+        this.machine = machine;
+        this.memory = memory;
+    }
+
+    /// What the guest did, when KVM_RUN has failed with EIO for a page that the guest had not accepted. [LINUX
+    /// tdx_handle_ept_violation]
+    Optional<Outcome> unaccepted(KvmVcpu vcpu) {
+        return witness(vcpu).filter(seen -> seen.isPending(seen.faultGpa())).map(seen -> new Outcome.GuestFault(String.format(Locale.ROOT,
+                "vCPU %d used private memory that the trust domain had not accepted: GPA 0x%x, RIP 0x%x%s. KVM_RUN fails with EIO and "
+                + "the VM is dead; QEMU says \"error: kvm run failed Input/output error\"", vcpu.id(), seen.faultGpa(), seen.rip(),
+                memory.implicitConversion(seen.faultGpa()))));
+    }
+
+    /// A private access where the machine has no memory: the guest takes devices, or nothing, for its own memory.
+    Outcome privateDevice(KvmVcpu vcpu, long gpa) {
+        var seen = witness(vcpu);
+        return new Outcome.GuestFault(String.format(Locale.ROOT,
+                "vCPU %d used GPA 0x%x%s as private memory, and there is no memory: RIP 0x%x. Devices are reached with the SHARED bit "
+                + "(bit %d) of the address. KVM exits with KVM_EXIT_MEMORY_FAULT (private); QEMU cannot convert the page and stops with "
+                + "an internal error", vcpu.id(), seen.map(TdWitness::faultGpa).orElse(gpa), device(gpa),
+                seen.map(TdWitness::rip).orElse(0L), SHARED_BIT_NUMBER));
+    }
+
+    private static String device(long gpa) {
+        return gpa >= GuestLayout.HOLE_START && gpa < GuestLayout.HIGH_RAM_START ? " (in the hole for devices)" : "";
+    }
+
+    /// What is known of a triple fault.
+    ///
+    /// @param spoke whether the kernel ever called the VMM, as one does that knows to be in a trust domain
+    String tripleFault(KvmVcpu vcpu, boolean td, boolean spoke) {
+        if (!td) {
+            return "vCPU " + vcpu.id() + "\n" + RegisterDump.of(vcpu);
+        }
+        String where = witness(vcpu).map(seen -> String.format(Locale.ROOT, "vCPU %d at RIP 0x%x", vcpu.id(), seen.rip()))
+                .orElse("vCPU " + vcpu.id());
+        String hint = spoke ? "" : ", before the guest called the VMM even once. A kernel without CONFIG_INTEL_TDX_GUEST does that: it does "
+                + "not expect the #VE of its first CPUID, MSR or port access";
+        return where + hint + "\n" + witness(vcpu).map(TdWitness::registers).orElse("");
+    }
+
+    private Optional<TdWitness> witness(KvmVcpu vcpu) {
+        return TdWitness.of(machine.inspect(), vcpu.id());
+    }
+}
