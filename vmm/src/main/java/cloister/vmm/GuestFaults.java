@@ -48,8 +48,8 @@ final class GuestFaults {
         }
         String where = witness(vcpu).map(seen -> String.format(Locale.ROOT, "vCPU %d at RIP 0x%x", vcpu.id(), seen.rip()))
                 .orElse("vCPU " + vcpu.id());
-        String hint = spoke ? "" : ", before the guest called the VMM even once. A kernel without CONFIG_INTEL_TDX_GUEST does that: it does "
-                + "not expect the #VE of its first CPUID, MSR or port access";
+        String hint = spoke ? "" : ", before the guest called the VMM even once. A kernel without CONFIG_INTEL_TDX_GUEST does that: it "
+                + "does not expect the #VE of its first CPUID, MSR or port access";
         return where + hint + "\n" + witness(vcpu).map(TdWitness::registers).orElse("");
     }
 
