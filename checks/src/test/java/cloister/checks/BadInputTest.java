@@ -22,13 +22,19 @@ class BadInputTest {
 
     @ParameterizedTest(name = "{0}")
     @CsvSource(delimiter = '|', textBlock = """
-            run --bogus                              | 64 | Unknown option: '--bogus'
+            run --bogus                              | 64 | there is no option '--bogus'
             run --cpus 0                             | 64 | cannot make 0 CPUs
             run --cpus 10000                         | 64 | cannot make 10000 CPUs
-            run --cpus many                          | 64 | Invalid value for option '--cpus'
+            run --cpus many                          | 64 | --cpus: 'many' is not a whole number
+            run --cpsu 3                             | 64 | did you mean '--cpus'?
+            run -smp 0                               | 64 | cannot make 0 CPUs
+            run --timeout 1.5                        | 64 | --timeout: '1.5' is not a whole number
+            run --seed 99999999999999999999          | 64 | is not a whole number that fits
+            run -m 512.3                             | 64 | is not a whole number of MiB
+            run -m 1T                                | 64 | memory of 1024 GiB is too much
             run --memory 12Q                         | 64 | is not a size
             run --memory 8M --kernel KERNEL          | 64 | memory
-            run --vm-type sgx                        | 64 | Invalid value for option '--vm-type'
+            run --vm-type sgx                        | 64 | --vm-type: 'sgx' is none of tdx, default
             run --timeout 0                          | 64 | choose 1 second or more
             run --exec ls --initrd KERNEL            | 64 | leave out --initrd
             run --trace-out x                        | 64 | say what to trace
@@ -52,7 +58,14 @@ class BadInputTest {
             vectors . --threads 0                    | 64 | choose 1 or more
             vectors /nonexistent                     | 65 | there is no directory /nonexistent
             vectors FOLDER                           | 65 | there are no scenarios
-            boot                                     | 64 | Unmatched argument
+            boot                                     | 64 | there is no command 'boot'
+            rnu                                      | 64 | did you mean 'run'?
+            vectors a b                              | 64 | 'b' is one argument too many
+            fetch --force --offline                  | 64 | choose one
+            fuzz module --calls -5                   | 64 | choose 1 or more
+            fuzz module --replay EMPTY               | 65 | it has no call
+            completion fish                          | 64 | 'fish' is none of bash, zsh
+            dist now                                 | 64 | dist takes no argument
             """)
     void oneLineAndAnExitCode(String arguments, int exitCode, String says) throws IOException {
         var result = Launcher.cloister(Arrays.stream(arguments.strip().split(" ")).map(this::file).toArray(String[]::new));
@@ -70,9 +83,22 @@ class BadInputTest {
     @Test void noNetworkOnTheFirstRunIsSaid() {
         var result = Launcher.cloister(Map.of("CLOISTER_CACHE", folder.resolve("cache").toString(),
                 "CLOISTER_DEBIAN_MIRROR", "http://127.0.0.1:9/debian"), "run");
-        assertThat(result.complaints()).singleElement().asString().contains("check the network").contains("--kernel");
+        assertThat(result.complaints()).singleElement().asString()
+                .contains("Connection refused", "check the network", "--kernel");
         assertThat(result.exitCode()).isEqualTo(69);
         assertThat(folder.resolve("cache/trixie")).doesNotExist();
+    }
+
+    /// Options are checked first: what is wrong with them costs no download.
+    @Test void optionsAreCheckedBeforeAnythingIsFetched() {
+        var unreachable = Map.of("CLOISTER_CACHE", folder.resolve("cache").toString(),
+                "CLOISTER_DEBIAN_MIRROR", "http://127.0.0.1:9/debian");
+        for (var wrong : new String[][] {{"run", "--cpus", "0"}, {"run", "-m", "1T"}, {"run", "--exec", "ls", "--kernel", "/nonexistent"},
+            {"run", "--timeout", "0"}}) {
+            var result = Launcher.cloister(unreachable, wrong);
+            assertThat(result.err()).hasLineCount(1).doesNotContain("package lists");
+            assertThat(result.exitCode()).isBetween(64, 65);
+        }
     }
 
     /// A setup header that is a bzImage's in everything the loader checks; the kernel behind it is missing in CUT.

@@ -5,7 +5,7 @@ package cloister.cli;
 enum ExitCode {
     /// The guest powered itself off.
     SUCCESS(0),
-    /// `vectors`: a recorded result differs from ours.
+    /// `vectors`: a recorded result differs from ours; `fuzz`: an invariant broke.
     DIFFERENCE(1),
     /// An option or argument is wrong.
     USAGE(64),

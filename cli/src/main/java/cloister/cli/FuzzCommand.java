@@ -14,7 +14,7 @@ import picocli.CommandLine.Option;
 @Command(name = "fuzz", mixinStandardHelpOptions = true, description = "Run a part of the platform against random input.")
 final class FuzzCommand {
     private static final long PROGRESS = 100_000;
-    private static final int DEFECT = 1;
+    private static final int DEFECT = ExitCode.DIFFERENCE.code();
 
     /// `cloister fuzz module`.
     @Command(name = "module", mixinStandardHelpOptions = true,
@@ -29,6 +29,10 @@ final class FuzzCommand {
             boolean coverage,
             @Option(names = "--out", paramLabel = "FILE", defaultValue = "fuzz-finding.txt",
                     description = "Where a finding's shrunk calls go (default ${DEFAULT-VALUE}).") Path out) {
+        if (calls < 1) {
+            System.err.println("cloister: --calls " + calls + ": choose 1 or more.");
+            return ExitCode.USAGE.code();
+        }
         try {
             return replay != null ? replay(replay) : run(seed, calls, coverage, out);
         } catch (IOException e) {
@@ -41,7 +45,11 @@ final class FuzzCommand {
     }
 
     private static int replay(Path file) throws IOException {
-        var broken = ModuleFuzz.replay(Files.readAllLines(file));
+        var lines = Files.readAllLines(file);
+        if (lines.stream().allMatch(line -> line.isBlank() || line.startsWith("#"))) {
+            throw new IllegalArgumentException("it has no call");
+        }
+        var broken = ModuleFuzz.replay(lines);
         System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
         return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
     }

@@ -20,8 +20,11 @@ final class InitrdCommand implements Callable<Integer> {
     @Option(names = "--out", paramLabel = "FILE", required = true, description = "The file to write.")
     private Path out;
 
+    @Option(names = "--offline", description = "Fetch nothing: busybox has to be in the cache.")
+    private boolean offline;
+
     @Override public Integer call() throws FetchFailure {
-        var guest = GuestCache.ofUser().guest(Progress::say);
+        var guest = GuestCache.ofUser().guest(offline, new Progress());
         try {
             var packed = new Initramfs(Files.readAllBytes(guest.busybox()));
             Files.write(out, (exec == null ? packed : packed.command(exec)).pack());

@@ -19,6 +19,7 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.Callable;
@@ -32,10 +33,11 @@ import picocli.CommandLine.ParentCommand;
 @Command(name = "run", mixinStandardHelpOptions = true, sortOptions = false,
         description = {"Boot a guest, by default Debian's cloud kernel with a busybox shell as a trust domain.",
             "Keys: Ctrl-A x leaves, Ctrl-A d writes a dump (see --dump-file), Ctrl-A Ctrl-A sends a Ctrl-A."},
-        footer = {"", "Exit codes: 0 the guest powered off (with --exec: the command's code), 64 wrong option, 65 broken input",
-            "file, 69 JDK, network or mirror missing, 70 internal error, 80 guest panic, 81 triple fault, 82 guest",
-            "waits for ever, 83 guest reset, 84 feature missing in Cloister, 85 private pages not reclaimed,",
-            "86 --exec without result, 87 the trust domain used memory wrongly, 124 time-out, 130 left with Ctrl-A x."})
+        exitCodeListHeading = "%nExit codes:%n",
+        exitCodeList = {"0:the guest powered off (with --exec: the command's code)", "64:wrong option", "65:broken input file",
+            "69:JDK, network or mirror missing", "70:internal error", "80:guest panic", "81:triple fault", "82:guest waits for ever",
+            "83:guest reset", "84:feature missing in Cloister", "85:private pages not reclaimed", "86:--exec without result",
+            "87:the trust domain used memory wrongly", "124:time-out", "130:left with Ctrl-A x"})
 final class RunCommand implements Callable<Integer> {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
     /// instructions and prove nothing here.
@@ -46,20 +48,20 @@ final class RunCommand implements Callable<Integer> {
     @ParentCommand
     private Main main;
 
-    @Option(names = "--kernel", paramLabel = "FILE", description = "A Linux bzImage instead of the fetched one.")
+    @Option(names = {"--kernel", "-kernel"}, paramLabel = "FILE", description = "A Linux bzImage instead of the fetched one.")
     private Path kernel;
 
-    @Option(names = "--initrd", paramLabel = "FILE", description = "An initial RAM file system instead of busybox's.")
+    @Option(names = {"--initrd", "-initrd"}, paramLabel = "FILE", description = "An initial RAM file system instead of busybox's.")
     private Path initrd;
 
-    @Option(names = "--append", paramLabel = "TEXT", description = "Added to the kernel's command line.")
+    @Option(names = {"--append", "-append"}, paramLabel = "TEXT", description = "Added to the kernel's command line.")
     private String append = "";
 
-    @Option(names = "--memory", paramLabel = "SIZE", converter = MemorySize.class, defaultValue = "512M",
-            description = "Guest memory, such as 512M or 4G. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"--memory", "-m"}, paramLabel = "SIZE", converter = MemorySize.class, defaultValue = "512M",
+            description = "Guest memory, such as 512M or 2.5G. Default: ${DEFAULT-VALUE}.")
     private long memory;
 
-    @Option(names = "--cpus", paramLabel = "N", defaultValue = "1", description = "vCPUs. Default: ${DEFAULT-VALUE}.")
+    @Option(names = {"--cpus", "-smp"}, paramLabel = "N", defaultValue = "1", description = "vCPUs. Default: ${DEFAULT-VALUE}.")
     private int cpus;
 
     @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
@@ -77,7 +79,7 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--timeout", paramLabel = "SECONDS", description = "End the run after so much wall time.")
     private Integer timeout;
 
-    @Option(names = "--trace", paramLabel = "KIND,...", split = ",",
+    @Option(names = "--trace", paramLabel = "KIND,...", split = ",", hideParamSyntax = true,
             description = "Trace ${COMPLETION-CANDIDATES}.")
     private TraceKind[] trace = {};
 
@@ -100,12 +102,16 @@ final class RunCommand implements Callable<Integer> {
             description = "Where --dump-at and Ctrl-A d write. Default: ${DEFAULT-VALUE}.")
     private Path dumpFile;
 
-    @Option(names = "--verbose", description = "With --exec: the guest's console on standard error.")
+    @Option(names = "--offline", description = "Fetch nothing: the guest has to be in the cache.")
+    private boolean offline;
+
+    /// With `--exec`: the guest's console on standard error.
     private boolean verbose;
 
     private volatile boolean quit;
 
     @Override public Integer call() throws FetchFailure {
+        verbose = main.verbose();
         try {
             checkOptions();
             return run();
@@ -115,7 +121,11 @@ final class RunCommand implements Callable<Integer> {
         }
     }
 
+    /// Everything that can be known to be wrong before a guest is fetched.
     private void checkOptions() {
+        new MachineConfig().memoryBytes(memory).cpus(cpus).checkSizes();
+        checkFile(kernel, "--kernel");
+        checkFile(initrd, "--initrd");
         if (exec != null && initrd != null) {
             throw UserError.usage("--exec needs the busybox guest: leave out --initrd");
         }
@@ -133,6 +143,12 @@ final class RunCommand implements Callable<Integer> {
                 throw UserError.usage("--dump-at " + dumpAt + " is no time: choose 0 to " + MAX_DUMP_SECONDS + " seconds");
             }
             DumpFile.check("--dump-file", dumpFile);
+        }
+    }
+
+    private static void checkFile(Path file, String what) {
+        if (file != null && !Files.exists(file)) {
+            throw UserError.badInput(what + ": there is no file " + file + ": check the path");
         }
     }
 
@@ -191,7 +207,7 @@ final class RunCommand implements Callable<Integer> {
     private MachineConfig config() throws FetchFailure {
         GuestCache.Guest guest = null;
         if (kernel == null || exec != null) {
-            guest = GuestCache.ofUser().guest(Progress::say);
+            guest = GuestCache.ofUser().guest(offline, new Progress());
         }
         var image = kernel != null ? kernel : guest.kernel();
         List<MemorySegment> ramDisk = List.of();

@@ -3,6 +3,7 @@ package cloister.cli;
 import cloister.tdx.vectors.Outcome;
 import cloister.tdx.vectors.VectorSet;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -14,8 +15,10 @@ import picocli.CommandLine.Parameters;
 /// `cloister vectors`: replays recorded behaviour of the TDX module on ours and reports every difference.
 @Command(name = "vectors", mixinStandardHelpOptions = true,
         description = "Replay recorded behaviour of the TDX module and compare every result.",
-        footer = {"", "A step that cannot be replayed fails its scenario, and so does a file that cannot be read.",
-            "Exit code: 0 no difference, 1 a scenario fails, 65 there are no scenarios."})
+        footer = {"", "A step that cannot be replayed fails its scenario, and so does a file that",
+            "cannot be read."},
+        exitCodeListHeading = "%nExit codes:%n",
+        exitCodeList = {"0:no difference", "1:a scenario fails", "64:wrong option", "65:there are no scenarios"})
 final class VectorsCommand implements Callable<Integer> {
     private static final String ROW = "%-62s %9d %8d %8d %7d%n";
     private static final int ABOUT = 62;
@@ -42,6 +45,9 @@ final class VectorsCommand implements Callable<Integer> {
             return (outcomes.stream().allMatch(Outcome::passed) ? ExitCode.SUCCESS : ExitCode.DIFFERENCE).code();
         } catch (IOException e) {
             System.err.println("cloister: " + e.getMessage() + ".");
+            return ExitCode.DATA.code();
+        } catch (UncheckedIOException e) { // a folder below cannot be listed
+            System.err.println("cloister: cannot read " + e.getCause().getMessage() + ": check its permissions.");
             return ExitCode.DATA.code();
         }
     }

@@ -135,7 +135,10 @@ public final class MachineConfig {
         return this;
     }
 
-    void check() {
+    /// Checks what needs neither a kernel nor an initrd.
+    ///
+    /// @throws UserError when no machine has so many processors or so much memory
+    public void checkSizes() {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
         }
@@ -145,6 +148,10 @@ public final class MachineConfig {
         if (memoryBytes > 1L << 38) {
             throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");
         }
+    }
+
+    void check() {
+        checkSizes();
         if (kernel == null && program == null) {
             throw UserError.usage("no kernel: name a bzImage");
         }

@@ -1,6 +1,7 @@
 package cloister.cli.guest;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,13 +16,21 @@ final class AptMirror {
     private static final Path ETC_APT = Path.of("/etc/apt");
     private static final Path KEYRING = Path.of("/usr/share/keyrings/debian-archive-keyring.gpg");
 
+    /// apt gives up earlier, on a server that does not answer; this is for what it does not notice.
+    private static final long STALL_NS = TimeUnit.SECONDS.toNanos(90);
+    private static final long POLL_MS = 200;
+
     private final Path home;
     private final String suite;
+    private final FetchProgress progress;
     private final Path downloads;
+    /// What runs now, so that the end of our process can end it.
+    private volatile Process running;
 
-    AptMirror(Path home, String suite) throws IOException, FetchFailure {
+    AptMirror(Path home, String suite, FetchProgress progress) throws IOException, FetchFailure {
         this.home = home;
         this.suite = suite;
+        this.progress = progress;
         this.downloads = Files.createDirectories(home.resolve("downloads"));
         Files.createDirectories(home.resolve("lists/partial"));
         Files.createDirectories(home.resolve("cache/archives/partial"));
@@ -31,12 +40,21 @@ final class AptMirror {
 
     /// Updates the package lists.
     void update() throws IOException, FetchFailure {
-        apt("apt-get", "update");
+        apt(() -> { }, "apt-get", "update");
+    }
+
+    /// Ends apt, if it runs.
+    void stop() {
+        var process = running;
+        if (process != null) {
+            process.descendants().forEach(ProcessHandle::destroy);
+            process.destroy();
+        }
     }
 
     /// The newest package that `name` depends on whose name starts with `prefix` (a meta-package's payload).
     String dependency(String name, String prefix) throws IOException, FetchFailure {
-        return apt("apt-cache", "depends", name).lines()
+        return apt(() -> { }, "apt-cache", "depends", name).lines()
                 .map(String::strip)
                 .filter(line -> line.startsWith("Depends: " + prefix))
                 .map(line -> line.substring("Depends: ".length()))
@@ -47,14 +65,27 @@ final class AptMirror {
 
     /// Downloads a package.
     Path download(String name) throws IOException, FetchFailure {
-        apt("apt-get", "download", name);
+        long size = sizeOf(name);
+        apt(() -> {
+            if (size > 0) {
+                progress.downloaded(name, Math.min(bytesIn(downloads), size), size);
+            }
+        }, "apt-get", "download", name);
         try (Stream<Path> files = Files.list(downloads)) {
-            return files.filter(f -> f.getFileName().toString().startsWith(name + "_")).findFirst()
+            var file = files.filter(f -> f.getFileName().toString().startsWith(name + "_")).findFirst()
                     .orElseThrow(() -> new FetchFailure("apt did not download " + name + " and did not say why"));
+            return Files.move(file, home.resolve(file.getFileName()));
         }
     }
 
-    private String apt(String tool, String... arguments) throws IOException, FetchFailure {
+    /// The size of a package in bytes, or 0 when apt does not say. Its line is `'URI' FILE SIZE HASH`.
+    private long sizeOf(String name) throws IOException, FetchFailure {
+        return apt(() -> { }, "apt-get", "download", "--print-uris", name).lines().filter(line -> line.startsWith("'"))
+                .map(line -> line.split(" ")).filter(words -> words.length >= 3 && words[2].matches("\\d{1,12}"))
+                .mapToLong(words -> Long.parseLong(words[2])).findFirst().orElse(0);
+    }
+
+    private String apt(Runnable tick, String tool, String... arguments) throws IOException, FetchFailure {
         var command = new ArrayList<>(List.of(tool, "-q",
                 "-o", "Dir::Etc::sourcelist=" + home.resolve("sources.list"),
                 "-o", "Dir::Etc::sourceparts=/dev/null",
@@ -63,7 +94,8 @@ final class AptMirror {
                 "-o", "Dir::Cache=" + home.resolve("cache"),
                 "-o", "APT::Architecture=amd64", "-o", "APT::Architectures=amd64",
                 "-o", "APT::Sandbox::User=" + System.getProperty("user.name"),
-                "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::Languages=none"));
+                "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10",
+                "-o", "Acquire::Languages=none"));
         command.addAll(List.of(arguments));
         var log = home.resolve("apt.log");
         var builder = new ProcessBuilder(command).directory(downloads.toFile())
@@ -71,27 +103,49 @@ final class AptMirror {
         builder.environment().put("LC_ALL", "C");
         try {
             var process = builder.start();
+            running = process;
             process.getOutputStream().close();
-            if (!process.waitFor(10, TimeUnit.MINUTES)) {
-                process.destroyForcibly();
-                throw new FetchFailure("the Debian mirror did not answer within 10 minutes; check the network, "
-                        + "or give --kernel and --initrd");
-            }
+            waitFor(process, tick);
             String output = Files.readString(log);
+            output.lines().forEach(progress::detail);
             if (process.exitValue() != 0 || output.contains("Failed to fetch")) {
-                throw new FetchFailure("cannot get Debian packages (" + firstError(output)
-                        + "); check the network, or give --kernel and --initrd");
+                var failure = AptFailure.of(output);
+                throw new FetchFailure("cannot get Debian packages (" + failure.reason() + "); " + failure.advice());
             }
             return output;
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             throw new FetchFailure("interrupted while fetching the guest");
+        } finally {
+            stop();
+            running = null;
         }
     }
 
-    private static String firstError(String output) {
-        return output.lines().filter(l -> l.startsWith("E:") || l.startsWith("Err:") || l.startsWith("W: Failed"))
-                .findFirst().orElse("apt failed").replaceFirst("^(E|W):\\s*", "").strip();
+    private void waitFor(Process process, Runnable tick) throws InterruptedException, FetchFailure {
+        long bytes = bytesIn(home);
+        long since = System.nanoTime();
+        while (!process.waitFor(POLL_MS, TimeUnit.MILLISECONDS)) {
+            tick.run();
+            long now = bytesIn(home);
+            if (now != bytes) {
+                bytes = now;
+                since = System.nanoTime();
+            } else if (System.nanoTime() - since > STALL_NS) {
+                throw new FetchFailure("nothing came from the Debian mirror for " + TimeUnit.NANOSECONDS.toSeconds(STALL_NS)
+                        + " seconds; check the network, or give --kernel and --initrd");
+            }
+        }
+        tick.run();
+    }
+
+    /// The size of all files below a folder; files that go meanwhile do not count.
+    private static long bytesIn(Path folder) {
+        try (var files = Files.walk(folder)) {
+            return files.mapToLong(file -> file.toFile().isFile() ? file.toFile().length() : 0).sum();
+        } catch (IOException | UncheckedIOException e) {
+            return 0;
+        }
     }
 
     private static String uri() throws IOException, FetchFailure {
