@@ -1,6 +1,5 @@
 package cloister.devices;
 
-import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.time.DateTimeException;
 import java.time.Instant;
@@ -10,7 +9,7 @@ import java.time.ZoneOffset;
 /// The MC146818 real-time clock with CMOS RAM, on the virtual clock. [MC146818A data sheet]
 ///
 /// Ports 0x70 (index) and 0x71 (data). Runs in UTC.
-public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> {
+public final class CmosRtc implements PortDevice {
     /// The index port; the data port follows.
     public static final int BASE = 0x70;
     /// CMOS byte of the century, which FADT names.
@@ -46,14 +45,6 @@ public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> 
     private int index;
     private int flags;
     private long updatesSeenSecond;
-    /// The timers of the clock.
-    enum TimerKind {
-        /// The next second: an update, perhaps an alarm.
-        SECOND,
-        /// The periodic interrupt.
-        PERIOD
-    }
-
     private VirtualClock.Timer secondTimer;
     private VirtualClock.Timer periodicTimer;
 
@@ -199,18 +190,7 @@ public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> 
         }
         if ((ram[B] & (ALARM | UPDATE)) != 0 && !setting()) {
             long next = (clock.nanos() / SECOND_NANOS + 1) * SECOND_NANOS;
-            secondTimer = clock.schedule(clock.ticksOfNanos(next), this, TimerKind.SECOND);
-        }
-    }
-
-    @Override public void timerFired(TimerKind kind) {
-        switch (kind) {
-            case SECOND -> secondPassed();
-            case PERIOD -> {
-                flags |= PERIODIC;
-                update();
-                armPeriodic();
-            }
+            secondTimer = clock.schedule(clock.ticksOfNanos(next), this::secondPassed);
         }
     }
 
@@ -237,7 +217,11 @@ public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> 
         int rate = ram[A] & 0xf;
         if ((ram[B] & PERIODIC) != 0 && rate != 0) {
             long hertz = 32768 >> (rate < 3 ? rate + 6 : rate - 1);
-            periodicTimer = clock.schedule(clock.now() + clock.ticksPerSecond() / hertz, this, TimerKind.PERIOD);
+            periodicTimer = clock.schedule(clock.now() + clock.ticksPerSecond() / hertz, () -> {
+                flags |= PERIODIC;
+                update();
+                armPeriodic();
+            });
         }
     }
 

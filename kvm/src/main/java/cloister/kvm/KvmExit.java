@@ -71,6 +71,10 @@ public sealed interface KvmExit {
     record MemoryFault(long flags, long gpa, long size) implements KvmExit {
     }
 
+    /// KVM_EXIT_DIRTY_RING_FULL: the vCPU runs on when the VMM has harvested its ring and called [KvmVm#resetDirtyRings].
+    record DirtyRingFull() implements KvmExit {
+    }
+
     /// KVM_EXIT_INTR (EINTR): kicked, or [KvmRun#immediateExit] was set.
     record Intr() implements KvmExit {
     }

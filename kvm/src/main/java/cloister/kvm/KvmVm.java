@@ -13,7 +13,8 @@ public interface KvmVm extends AutoCloseable {
     long checkExtension(KvmCap cap);
 
     /// KVM_ENABLE_CAP. SPLIT_IRQCHIP (number of IOAPIC routes), EXIT_HYPERCALL (mask of hypercall numbers), X2APIC_API
-    /// (flags), MAX_VCPUS, X86_APIC_BUS_CYCLES_NS.
+    /// (flags), MAX_VCPUS, X86_APIC_BUS_CYCLES_NS, MANUAL_DIRTY_LOG_PROTECT2 (flags), DIRTY_LOG_RING and
+    /// DIRTY_LOG_RING_ACQ_REL (bytes of each ring).
     ///
     /// @throws KvmException EINVAL, EEXIST, EBUSY
     void enableCap(KvmCap cap, long... args);
@@ -27,7 +28,7 @@ public interface KvmVm extends AutoCloseable {
     /// KVM_CREATE_GUEST_MEMFD.
     ///
     /// @param size  bytes, a positive multiple of 4096
-    /// @param flags must be 0
+    /// @param flags FLAG_ bits of [GuestMemfd] that KVM_CAP_GUEST_MEMFD_FLAGS has
     /// @throws KvmException EINVAL
     GuestMemfd createGuestMemfd(long size, long flags);
 
@@ -41,6 +42,26 @@ public interface KvmVm extends AutoCloseable {
     /// @param attributes 0 or [cloister.spec.kvm.KvmAbi#MEMORY_ATTRIBUTE_PRIVATE]
     /// @throws KvmException EINVAL
     void setMemoryAttributes(long gpa, long size, long attributes);
+
+    /// KVM_GET_DIRTY_LOG: which pages of a slot were written since the last call.
+    ///
+    /// @param slot slot number, address space in 31:16
+    /// @return one bit for each page
+    /// @throws KvmException ENXIO with dirty rings, EINVAL, ENOENT when the slot does not log writes
+    long[] getDirtyLog(int slot);
+
+    /// KVM_CLEAR_DIRTY_LOG, with KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: clears the bits that `bitmap` has of pages `[firstPage, firstPage +
+    /// numPages)`, and sees to it that the next write to these pages is logged.
+    ///
+    /// @param bitmap bit 0 is page `firstPage`
+    /// @throws KvmException ENXIO, EINVAL, ENOENT, EFAULT
+    void clearDirtyLog(int slot, long firstPage, int numPages, long[] bitmap);
+
+    /// KVM_RESET_DIRTY_RINGS: takes back what the VMM has harvested from the rings of all vCPUs.
+    ///
+    /// @return how many entries
+    /// @throws KvmException EINVAL without rings
+    int resetDirtyRings();
 
     /// KVM_MEMORY_ENCRYPT_OP with a TDX command of VM scope. Outputs are stored into `cmd`.
     ///

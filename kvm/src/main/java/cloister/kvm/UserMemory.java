@@ -1,7 +1,7 @@
 package cloister.kvm;
 
-/// The VMM's virtual address space: anonymous mappings whose pages get a platform frame when first written or when
-/// a guest touches them. Unwritten pages read as zeros.
+/// The VMM's virtual address space. Anonymous mappings and files have pages that get a platform frame when
+/// first written or when a guest touches them; unwritten pages read as zeros.
 public interface UserMemory {
     /// mmap(MAP_ANONYMOUS).
     ///
@@ -9,6 +9,36 @@ public interface UserMemory {
     /// @return the address, aligned to 2 MiB
     /// @throws KvmException EINVAL, ENOMEM
     long map(long size);
+
+    /// mmap(MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_1GB).
+    ///
+    /// @param size bytes, a positive multiple of 1 GiB
+    /// @return the address, aligned to 1 GiB
+    /// @throws KvmException EINVAL
+    long mapHuge(long size);
+
+    /// memfd_create and ftruncate.
+    ///
+    /// @param size bytes, a positive multiple of 4096
+    /// @throws KvmException EINVAL
+    SharedFile createFile(long size);
+
+    /// mmap(MAP_SHARED) of a file.
+    ///
+    /// @param offset page-aligned
+    /// @throws KvmException EINVAL
+    long map(SharedFile file, long offset, long size);
+
+    /// mmap(MAP_SHARED) of a guest_memfd.
+    ///
+    /// @param offset page-aligned
+    /// @throws KvmException EINVAL; ENODEV when it was made without [GuestMemfd#FLAG_MMAP]
+    long map(GuestMemfd file, long offset, long size);
+
+    /// mprotect of a whole mapping: PROT_READ with or without PROT_WRITE.
+    ///
+    /// @throws KvmException EINVAL
+    void protect(long address, boolean writable);
 
     /// munmap of a whole mapping.
     ///

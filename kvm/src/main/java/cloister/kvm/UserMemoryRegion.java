@@ -2,7 +2,7 @@ package cloister.kvm;
 
 /// `struct kvm_userspace_memory_region2`.
 ///
-/// @param slot              slot number, 0..508
+/// @param slot              slot number, 0..32763; address space in 31:16
 /// @param flags             [cloister.spec.kvm.KvmAbi] MEM_ bits
 /// @param guestPhysAddr     page-aligned
 /// @param memorySize        bytes, page-aligned; 0 deletes the slot

@@ -82,6 +82,7 @@ final class VcpuThread implements Runnable {
             // User-space MSR exits are not enabled, so the guest must see a fault if one comes.
             case KvmExit.Rdmsr rdmsr -> vcpu.kvmRun().msrError = true;
             case KvmExit.Wrmsr wrmsr -> vcpu.kvmRun().msrError = true;
+            case KvmExit.DirtyRingFull() -> throw new IllegalStateException("a dirty ring is full, and none was asked for");
             case KvmExit.Intr() -> { } // the loop looks whether the machine ended
         }
     }

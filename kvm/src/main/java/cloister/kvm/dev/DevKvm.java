@@ -8,6 +8,9 @@ import cloister.kvm.KvmStats;
 import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
 import cloister.kvm.host.Host;
+import cloister.kvm.mmu.MmuModule;
+import cloister.kvm.mmu.MmuParameters;
+import cloister.kvm.mmu.SpteMasks;
 import cloister.kvm.tdx.TdVm;
 import cloister.kvm.tdx.TdxFailure;
 import cloister.kvm.tdx.TdxSystem;
@@ -20,6 +23,8 @@ import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
+import cloister.spec.vmx.Ept;
+import cloister.spec.x86.Msr;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -29,7 +34,9 @@ import java.util.function.ToLongFunction;
 
 /// The loaded module: /dev/kvm.
 public final class DevKvm implements Kvm {
+    private static final int ADDRESS_SIZES = 0x8000_0008;
     private final Host host;
+    private final MmuModule mmuModule;
     private TdxSystem tdx;
     private final List<Vm> vms = new ArrayList<>();
 
@@ -42,6 +49,20 @@ public final class DevKvm implements Kvm {
     private DevKvm(HostEnvironment environment) {
         host = new Host(environment);
         host.enableVirtualization();
+        mmuModule = mmuModule(host);
+    }
+
+    /// [LINUX vmx_hardware_setup, kvm_configure_mmu]
+    private static MmuModule mmuModule(Host host) {
+        var lp = host.processors().getFirst();
+        int[] registers = new int[4];
+        lp.cpuid(ADDRESS_SIZES, 0, registers);
+        long ept = lp.rdmsr(Msr.IA32_VMX_EPT_VPID_CAP);
+        var masks = new SpteMasks(registers[0] & 0xff, true);
+        masks.useEpt((ept & Ept.CAPABILITY_ACCESSED_DIRTY) != 0);
+        int largest = (ept & Ept.CAPABILITY_1G) != 0 ? 3 : (ept & Ept.CAPABILITY_2M) != 0 ? 2 : 1;
+        var parameters = new MmuParameters(false, true, largest, (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0);
+        return new MmuModule(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), masks, parameters);
     }
 
     @Override public long checkExtension(KvmCap cap) {
@@ -50,8 +71,8 @@ public final class DevKvm implements Kvm {
 
     @Override public KvmVm createVm(VmType type) {
         var vm = switch (type) {
-            case DEFAULT -> new VmxVm(host);
-            case TDX -> new TdVm(host, tdxSystem());
+            case DEFAULT -> new VmxVm(host, mmuModule);
+            case TDX -> new TdVm(host, mmuModule, tdxSystem());
         };
         vms.add(vm);
         return vm;

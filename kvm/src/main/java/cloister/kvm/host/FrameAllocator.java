@@ -4,13 +4,18 @@ import cloister.kvm.KvmException;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
 import java.util.Arrays;
+import java.util.HashSet;
+import java.util.Set;
 
 /// The host's page allocator over one range of platform memory. Hands out zeroed frames, singly or as 2 MiB blocks.
 ///
 /// Frames that were never used are zero already and are not touched, so a large guest costs nothing until it writes.
 public final class FrameAllocator {
+    /// What [#allocateBlock] gives.
     public static final long BLOCK_SIZE = 2L << 20;
+    private static final long HUGE_SIZE = 1L << 30;
     private final PhysicalMemory memory;
+    private final Set<Long> quarantined = new HashSet<>();
     private final long start;
     private final long end;
     private long next;
@@ -104,6 +109,30 @@ public final class FrameAllocator {
         return pa;
     }
 
+    /// A zeroed, aligned page of 1 GiB.
+    ///
+    /// @return its physical address, or -1 when there is none
+    public long allocateHuge() {
+        long pa = (next + HUGE_SIZE - 1) & -HUGE_SIZE;
+        if (pa + HUGE_SIZE > end) {
+            return -1;
+        }
+        alignTo(HUGE_SIZE);
+        next = pa + HUGE_SIZE;
+        allocated += HUGE_SIZE / PhysicalMemory.FRAME_SIZE;
+        return pa;
+    }
+
+    /// Keeps a frame from ever being handed out again, because the TDX module did not give it back. It stays allocated.
+    public void quarantine(long pa) {
+        quarantined.add(pa);
+    }
+
+    /// Frames that were quarantined.
+    public int quarantinedFrames() {
+        return quarantined.size();
+    }
+
     /// A zeroed physically contiguous region that is never freed; for boot-time structures.
     ///
     /// @param alignment a power of two, at least 4096
@@ -132,6 +161,9 @@ public final class FrameAllocator {
 
     /// Takes a frame back.
     public void free(long pa) {
+        if (!quarantined.isEmpty() && quarantined.contains(pa)) {
+            return;
+        }
         allocated--;
         pushFrame((int) (pa >> PhysicalMemory.FRAME_SHIFT));
     }

@@ -23,7 +23,7 @@ public final class Host {
 
     private final HostEnvironment environment;
     private final FrameAllocator frames;
-    private final AnonymousMemory userMemory;
+    private final ProcessMemory userMemory;
     private final Map<HostThread, LogicalProcessor> pinned = new HashMap<>();
     /// The guest that was loaded last on each processor.
     private final GuestOnProcessor[] guests;
@@ -38,7 +38,7 @@ public final class Host {
     public Host(HostEnvironment environment) {
         this.environment = environment;
         this.frames = new FrameAllocator(environment.memory(), environment.freeStartPa(), environment.freeEndPa());
-        this.userMemory = new AnonymousMemory(environment.memory(), frames);
+        this.userMemory = new ProcessMemory(environment.memory(), frames);
         this.guests = new GuestOnProcessor[environment.processors().size()];
         this.borrowed = new boolean[guests.length];
         this.lockdep = new Lockdep(environment.scheduler());
@@ -74,7 +74,7 @@ public final class Host {
     }
 
     /// The VMM's memory.
-    public AnonymousMemory userMemory() {
+    public ProcessMemory userMemory() {
         return userMemory;
     }
 

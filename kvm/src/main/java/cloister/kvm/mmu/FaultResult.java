@@ -1,6 +1,6 @@
 package cloister.kvm.mmu;
 
-/// What became of a page fault. [LINUX enum RET_PF]
+/// What became of a page fault. [LINUX enum RET_PF, and the error numbers that the handlers return]
 public enum FaultResult {
     /// The page is mapped now.
     FIXED,
@@ -8,12 +8,23 @@ public enum FaultResult {
     SPURIOUS,
     /// Somebody is in the way; the access may be tried again.
     RETRY,
-    /// No memory is there: MMIO.
+    /// No memory is there, or memory that only the VMM writes: MMIO.
     EMULATE,
-    /// The access does not fit the memory attributes, or its backing is missing: KVM_EXIT_MEMORY_FAULT.
-    MEMORY_FAULT,
-    /// The slot is being changed.
+    /// The page holds tables of the guest that are shadowed: the write is to be emulated.
+    WRITE_PROTECTED,
+    /// The slot is being changed, and nobody waits for this access. (EAGAIN)
     INVALID_SLOT,
-    /// The external page tables refused: the VM is broken.
-    BUGGED
+    /// The access does not fit the memory attributes, or its guest_memfd is missing: KVM_EXIT_MEMORY_FAULT. (EFAULT)
+    MEMORY_FAULT,
+    /// The VMM has nothing mapped there, or the tables do not reach so far. (EFAULT)
+    FAULT,
+    /// No platform memory is left. (ENOMEM)
+    NO_MEMORY,
+    /// The external page tables refused: the VM is broken. (EIO)
+    BUGGED;
+
+    /// Whether going back to the guest is all that is left to do.
+    public boolean isDone() {
+        return this == FIXED || this == SPURIOUS || this == RETRY;
+    }
 }

@@ -1,45 +1,50 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.KvmException;
-import cloister.kvm.host.AnonymousMemory;
 import cloister.spec.kvm.Errno;
 
 /// A VM's memory as KVM itself reads and writes it: through the memory slots and the VMM's addresses, never by host-physical
 /// address, so that a TD's private memory is out of reach. [LINUX kvm_vcpu_read_guest, kvm_vcpu_write_guest]
 public final class GuestMemory {
-    private final MemSlots slots;
-    private final AnonymousMemory userMemory;
+    private final Mmu mmu;
 
-    /// @param slots where guest-physical addresses are in `userMemory`
-    public GuestMemory(MemSlots slots, AnonymousMemory userMemory) {
-        this.slots = slots;
-        this.userMemory = userMemory;
+    /// The memory of `mmu`'s VM.
+    public GuestMemory(Mmu mmu) {
+        this.mmu = mmu;
     }
 
     /// Whether a slot is at `gpa`.
     public boolean isMemory(long gpa) {
-        return slots.find(gpa >>> 12) != null;
+        return slot(gpa) != null;
     }
 
     /// Whether KVM may write at `gpa`: a slot is there, and it is not read-only.
     public boolean isWritable(long gpa) {
-        var slot = slots.find(gpa >>> 12);
+        var slot = slot(gpa);
         return slot != null && !slot.readOnly();
+    }
+
+    private MemSlot slot(long gpa) {
+        var slot = mmu.slots().find(gpa >>> 12);
+        return slot == null || slot.isInvalid() ? null : slot;
     }
 
     /// Reads `bytes` (1 to 8) at `gpa`; they lie in one page.
     ///
     /// @throws KvmException EFAULT where no slot is
     public long read(long gpa, int bytes) {
-        return userMemory.read(hva(gpa, slots.find(gpa >>> 12)), bytes);
+        return mmu.module().userMemory().read(hva(gpa, slot(gpa)), bytes);
     }
 
-    /// Writes `bytes` (1 to 8) at `gpa`; they lie in one page.
+    /// Writes `bytes` (1 to 8) at `gpa`; they lie in one page, which counts as written.
     ///
+    /// @param vcpu for whom, null for nobody
     /// @throws KvmException EFAULT where no slot is, or a read-only one
-    public void write(long gpa, int bytes, long value) {
-        var slot = slots.find(gpa >>> 12);
-        userMemory.write(hva(gpa, slot == null || slot.readOnly() ? null : slot), bytes, value);
+    public void write(VcpuMmu vcpu, long gpa, int bytes, long value) {
+        var slot = slot(gpa);
+        var writable = slot == null || slot.readOnly() ? null : slot;
+        mmu.module().userMemory().write(hva(gpa, writable), bytes, value);
+        mmu.dirtyLog().mark(vcpu, writable, gpa >>> 12);
     }
 
     private static long hva(long gpa, MemSlot slot) {

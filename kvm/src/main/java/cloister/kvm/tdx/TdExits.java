@@ -8,7 +8,7 @@ import cloister.kvm.KvmRun;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.mmu.FaultResult;
-import cloister.kvm.mmu.TdpMmu;
+import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -116,9 +116,11 @@ final class TdExits {
         boolean isPrivate = td.isPrivateGpa(gpa);
         long qualification = args.get(RCX);
         if (!isPrivate) {
-            int access = (qualification & ExitQualification.EPT_WRITE) != 0 ? TdpMmu.ACCESS_WRITE : TdpMmu.ACCESS_READ;
-            long plain = gpa & ~td.mmu.sharedBit();
-            return afterFault(td.mmu.fault(plain, access, false), plain, false);
+            long error = (qualification & ExitQualification.EPT_WRITE) != 0 ? VcpuMmu.ERROR_WRITE : 0;
+            if ((qualification & ExitQualification.EPT_RIGHTS) != 0) {
+                error |= VcpuMmu.ERROR_PRESENT;
+            }
+            return afterFault(vcpu.mmu.fault(gpa, error), gpa & ~td.mmu.sharedBit(), false);
         }
         if ((args.get(RDX) & EXTENDED_TYPE) == EXTENDED_PENDING && (qualification & EPT_PROTECTION) == 0) {
             td.bug("vCPU " + vcpu.id() + " touched 0x" + Long.toHexString(gpa) + " before accepting it");
@@ -127,7 +129,7 @@ final class TdExits {
         }
         FaultResult result;
         while (true) {
-            result = td.mmu.fault(gpa, TdpMmu.ACCESS_WRITE, true);
+            result = vcpu.mmu.fault(gpa, VcpuMmu.ERROR_WRITE | VcpuMmu.ERROR_PRIVATE);
             if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.isKicked() || td.isDead()) {
                 break;
             }
@@ -139,9 +141,10 @@ final class TdExits {
     private KvmExit afterFault(FaultResult result, long gpa, boolean isPrivate) {
         return switch (result) {
             // EMULATE: the MMIO entry is there now, and the access, tried again, raises #VE in the guest.
-            case FIXED, SPURIOUS, RETRY, INVALID_SLOT, EMULATE -> null;
-            case MEMORY_FAULT -> new KvmExit.MemoryFault(isPrivate ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE,
+            case FIXED, SPURIOUS, RETRY, INVALID_SLOT, EMULATE, WRITE_PROTECTED -> null;
+            case MEMORY_FAULT, FAULT -> new KvmExit.MemoryFault(isPrivate ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE,
                     PAGE);
+            case NO_MEMORY -> throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
             case BUGGED -> {
                 td.requireAlive();
                 throw new KvmException(Errno.EIO, "the Secure EPT refused 0x" + Long.toHexString(gpa));

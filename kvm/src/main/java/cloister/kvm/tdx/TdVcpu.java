@@ -64,6 +64,7 @@ final class TdVcpu extends Vcpu {
         this.seam = vm.seam;
         this.exits = new TdExits(this);
         this.mpState = MpState.UNINITIALIZED;
+        mmu.guestAddressBits(Long.numberOfTrailingZeros(vm.mmu.sharedBit()) + 1);
     }
 
     // --- KVM_MEMORY_ENCRYPT_OP
@@ -93,9 +94,16 @@ final class TdVcpu extends Vcpu {
         write(VmcsField.POSTED_INTERRUPT_NOTIFICATION_VECTOR.encoding(), Host.POSTED_INTR_VECTOR, 0xffffL);
         write(VmcsField.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS.encoding(), pi.pa(), -1L);
         write(VmcsField.PIN_BASED_CONTROLS.encoding(), Controls.PIN_POSTED_INTERRUPTS, Controls.PIN_POSTED_INTERRUPTS);
-        write(VmcsField.SHARED_EPTP.encoding(), vm.mmu.directRootPa(), -1L);
-        flushTlb();
         initialized = true;
+        mmu.reload();
+        if (mmu.takeRootChange()) {
+            loadRoot();
+        }
+    }
+
+    @Override public void loadRoot() {
+        write(VmcsField.SHARED_EPTP.encoding(), mmu.rootPa(), -1L);
+        flushTlb();
     }
 
     /// [LINUX tdx_td_vcpu_init]
@@ -149,7 +157,7 @@ final class TdVcpu extends Vcpu {
                 && region.gpa + bytes > region.gpa && td.isPrivateGpa(region.gpa)
                 && td.isPrivateGpa(region.gpa + bytes - 1), Errno.EINVAL, "region");
         while (region.nrPages > 0) {
-            td.populate(region.sourceAddr, region.gpa, cmd.flags() != 0);
+            td.populate(this, region.sourceAddr, region.gpa, cmd.flags() != 0);
             region.sourceAddr += 0x1000;
             region.gpa += 0x1000;
             region.nrPages--;
@@ -402,7 +410,7 @@ final class TdVcpu extends Vcpu {
     @Override public boolean preFaultIsPrivate(long gpa) {
         Vm.require(td.isRunnable(), Errno.EOPNOTSUPP, "pages are populated only after KVM_TDX_FINALIZE_VM");
         Vm.require(td.isPrivateGpa(gpa), Errno.EINVAL, "the address has the SHARED bit");
-        return vm.attributes.isPrivate(gpa >>> 12);
+        return vm.mmu.attributes().isPrivate(gpa >>> 12);
     }
 
     // --- teardown
@@ -421,6 +429,7 @@ final class TdVcpu extends Vcpu {
 
     /// Gives the control pages back; the TD's KeyID must be free. [LINUX tdx_vcpu_free]
     void free() {
+        mmu.destroy();
         if (td.hasHkid() || tdvprPa == 0) {
             return;
         }

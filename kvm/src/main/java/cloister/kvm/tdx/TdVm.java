@@ -3,7 +3,7 @@ package cloister.kvm.tdx;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.host.Host;
-import cloister.kvm.mmu.TdpMmu;
+import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.vcpu.GuestCpuid;
 import cloister.kvm.vcpu.Vcpu;
 import cloister.kvm.vcpu.Vm;
@@ -44,11 +44,12 @@ public final class TdVm extends Vm {
     private long xfam;
     private String bugText;
 
-    public TdVm(Host host, TdxSystem tdx) {
-        super(host, true, Math.min(tdx.maxVcpus(), host.processors().size()));
+    public TdVm(Host host, MmuModule mmuModule, TdxSystem tdx) {
+        super(host, mmuModule, true, Math.min(tdx.maxVcpus(), host.processors().size()));
         this.tdx = tdx;
         this.seam = new KvmSeam(host, counters.seam());
         this.sept = new SecureEpt(this, seam);
+        mmu.forbidReadOnlySlots();
     }
 
     @Override public VmType type() {
@@ -197,7 +198,7 @@ public final class TdVm extends Vm {
         long status = seam.mngRd(tdrPa, TDCS_EXEC_TSC_OFFSET, out);
         tscOffset = status == 0 ? out.get(SeamRegs.R8) : 0;
         boolean wide = guestPaBits == 52;
-        mmu.createTdRoots(wide ? 5 : 4, 1L << (wide ? SHARED_BIT_5_LEVELS : SHARED_BIT_4_LEVELS), sept);
+        mmu.mirror(sept, 1L << (wide ? SHARED_BIT_5_LEVELS : SHARED_BIT_4_LEVELS));
         state = State.INITIALIZED;
     }
 
@@ -396,22 +397,30 @@ public final class TdVm extends Vm {
     }
 
     /// Adds a page of the initial image. [LINUX tdx_gmem_post_populate]
-    public void populate(long sourceAddr, long gpa, boolean measure) {
+    public void populate(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
+        try (var held = mmu.lockSlots()) {
+            populateLocked(vcpu, sourceAddr, gpa, measure);
+        }
+    }
+
+    private void populateLocked(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
         long gfn = gpa >>> 12;
-        var slot = slots.find(gfn);
+        var slot = mmu.slots().find(gfn);
         require(slot != null && slot.gmem() != null, Errno.EINVAL, "no guest_memfd at 0x" + Long.toHexString(gpa));
-        require(attributes.isPrivate(gfn), Errno.EINVAL, "0x" + Long.toHexString(gpa) + " is not private");
-        require(!mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
-        sept.pageAddSource(host.userMemory().fault(sourceAddr) & -PhysicalMemory.FRAME_SIZE);
+        require(mmu.attributes().isPrivate(gfn), Errno.EINVAL, "0x" + Long.toHexString(gpa) + " is not private");
+        vcpu.mmu.reload();
+        require(!vcpu.mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
+        long pagePa = slot.gmem().fault(slot.gmemIndex(gfn));
+        require(pagePa >= 0, Errno.ENOMEM, "no free platform memory; give the platform more");
+        sept.pageAddSource(host.userMemory().fault(sourceAddr, false) & -PhysicalMemory.FRAME_SIZE);
+        int error;
         try {
-            switch (mmu.fault(gpa, TdpMmu.ACCESS_WRITE, true)) {
-                case FIXED -> {
-                }
-                case RETRY -> throw new KvmException(Errno.EAGAIN, "TDH.MEM.PAGE.ADD is busy");
-                default -> throw new KvmException(Errno.EIO, bugText == null ? "cannot add a page" : bugText);
-            }
+            error = vcpu.mmu.mapPrivate(gpa, pagePa);
         } finally {
             sept.pageAddSource(0);
+        }
+        if (error != 0) {
+            throw new KvmException(Errno.of(-error), bugText == null ? "cannot add a page" : bugText);
         }
         for (int at = 0; measure && at < PhysicalMemory.FRAME_SIZE; at += 256) {
             long status = seam.mrExtend(tdrPa, gpa + at, new SeamRegs());

@@ -1,5 +1,9 @@
 package cloister.kvm.vcpu;
 
+import cloister.kvm.GuestMemfd;
+import cloister.kvm.mmu.DirtyLog;
+import cloister.kvm.mmu.DirtyRing;
+import cloister.kvm.mmu.MemSlots;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
@@ -17,7 +21,15 @@ public final class Extensions {
             case X2APIC_API -> 3;
             case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
             case VM_TYPES -> (1L << VmType.DEFAULT.number()) | (1L << VmType.TDX.number());
-            case MEMORY_ATTRIBUTES, GUEST_MEMFD, X86_USER_SPACE_MSR -> 0;
+            case MEMORY_ATTRIBUTES -> KvmAbi.MEMORY_ATTRIBUTE_PRIVATE;
+            case GUEST_MEMFD -> 1;
+            case GUEST_MEMFD_FLAGS -> GuestMemfd.FLAG_MMAP | GuestMemfd.FLAG_INIT_SHARED;
+            case NR_MEMSLOTS -> MemSlots.USER_SLOTS;
+            case MULTI_ADDRESS_SPACE -> 2;
+            case READONLY_MEM -> 1;
+            case MANUAL_DIRTY_LOG_PROTECT2 -> DirtyLog.MANUAL_PROTECT | DirtyLog.INITIALLY_SET;
+            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> (long) DirtyRing.MAX_ENTRIES * DirtyRing.ENTRY_SIZE;
+            case X86_USER_SPACE_MSR -> 0;
         };
     }
 }

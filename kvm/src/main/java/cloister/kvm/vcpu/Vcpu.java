@@ -16,8 +16,7 @@ import cloister.kvm.irq.ApicOwner;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.irq.LocalApic;
 import cloister.kvm.irq.PostedInterruptDescriptor;
-import cloister.kvm.mmu.FaultResult;
-import cloister.kvm.mmu.TdpMmu;
+import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.HostThread;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
@@ -30,12 +29,14 @@ import java.util.List;
 
 /// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run,
 /// vcpu_enter_guest]
-public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnProcessor {
+public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnProcessor, VcpuMmu.Owner {
     public static final int REQUEST_TLB_FLUSH = 1;
     public static final int REQUEST_EVENT = 1 << 1;
     public static final int REQUEST_SCAN_IOAPIC = 1 << 2;
     public static final int REQUEST_IOAPIC_EOI = 1 << 3;
     public static final int REQUEST_TRIPLE_FAULT = 1 << 4;
+    /// The loaded root is invalid. (KVM_REQ_MMU_FREE_OBSOLETE_ROOTS)
+    public static final int REQUEST_MMU_RELOAD = 1 << 5;
     private static final int EVENT_INIT = 1;
     private static final int EVENT_SIPI = 2;
     private static final KvmExit INTR = new KvmExit.Intr();
@@ -56,6 +57,7 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
     public final PostedInterruptDescriptor pi;
     public final KvmRun run = new KvmRun();
     public final int[] cpuidResult = new int[4];
+    public final VcpuMmu mmu;
     private final int id;
     private final BitSet eoiVectors = new BitSet(256);
     private final ArrayDeque<HostThread> exitWaiters = new ArrayDeque<>();
@@ -76,6 +78,7 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
         this.vm = vm;
         this.id = id;
         this.host = vm.host;
+        this.mmu = new VcpuMmu(vm.mmu, this);
         this.lp = host.processorFor(id);
         this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR,
                 lp.index());
@@ -117,6 +120,9 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
 
     /// Whether an interrupt waits that the guest would take, wherever it is kept.
     public abstract boolean hasInterrupt();
+
+    /// The processor gets the root that [VcpuMmu] has loaded, and forgets the translations of this vCPU. [LINUX load_mmu_pgd]
+    public abstract void loadRoot();
 
     /// Drops translations of this vCPU on its processor.
     public abstract void flushTlb();
@@ -216,8 +222,17 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
     }
 
     private KvmExit handleRequests() {
+        mmu.reload();
         int now = requests;
         requests = 0;
+        if (mmu.takeRootChange()) {
+            loadRoot();
+        }
+        var ring = mmu.dirtyRing();
+        if (ring != null && ring.isSoftFull()) {
+            requests = now;
+            return new KvmExit.DirtyRingFull();
+        }
         if ((now & REQUEST_TLB_FLUSH) != 0) {
             flushTlb();
         }
@@ -390,6 +405,19 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
         Vm.require(entries.size() <= GuestCpuid.MAX_ENTRIES, Errno.E2BIG, entries.size() + " CPUID entries");
         Vm.require(!hasRun || entries.equals(cpuid.entries()), Errno.EINVAL, "the vCPU has run");
         cpuid.replace(entries);
+        cpuidChanged();
+    }
+
+    /// The guest's CPUID is another one.
+    public void cpuidChanged() {
+    }
+
+    @Override public boolean signalPending() {
+        return kicked;
+    }
+
+    @Override public boolean vmDead() {
+        return vm.isDead();
     }
 
     @Override public final List<CpuidEntry> getCpuid2() {
@@ -465,51 +493,30 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
                 Errno.EINVAL, "range is not whole pages");
         boolean any = false;
         while (range.size != 0) {
-            var error = preFaultPage(range.gpa);
-            if (error != null) {
+            int level = preFaultPage(range.gpa);
+            if (level < 0) {
                 if (!any) {
-                    throw new KvmException(error, "cannot populate 0x" + Long.toHexString(range.gpa));
+                    throw new KvmException(Errno.of(-level), "cannot populate 0x" + Long.toHexString(range.gpa));
                 }
                 return;
             }
             any = true;
-            range.gpa += 0x1000;
-            range.size -= 0x1000;
+            // A large page covers what is before the address too.
+            long page = 0x1000L << (9 * (level - 1));
+            long done = Math.min(range.size, (range.gpa & -page) + page - range.gpa);
+            range.gpa += done;
+            range.size -= done;
         }
     }
 
-    private Errno preFaultPage(long gpa) {
+    /// [LINUX kvm_arch_vcpu_pre_fault_memory]
+    private int preFaultPage(long gpa) {
         boolean isPrivate = preFaultIsPrivate(gpa);
-        while (true) {
-            switch (vm.mmu.fault(gpa, TdpMmu.ACCESS_READ, isPrivate)) {
-                case FIXED, SPURIOUS -> {
-                    return null;
-                }
-                case RETRY -> {
-                    if (kicked) {
-                        return Errno.EINTR;
-                    }
-                    host.scheduler().switchPoint(SwitchPoint.YIELD);
-                }
-                case EMULATE -> {
-                    return Errno.ENOENT;
-                }
-                case MEMORY_FAULT -> {
-                    return Errno.EFAULT;
-                }
-                case INVALID_SLOT -> {
-                    return Errno.EAGAIN;
-                }
-                case BUGGED -> {
-                    vm.bug();
-                    return Errno.EIO;
-                }
-            }
+        try {
+            mmu.reload();
+        } catch (KvmException noMemory) {
+            return -noMemory.errno().number();
         }
-    }
-
-    /// Whether a fault result needs no more than going back to the guest.
-    public static boolean isDone(FaultResult result) {
-        return result == FaultResult.FIXED || result == FaultResult.SPURIOUS || result == FaultResult.RETRY;
+        return isPrivate ? mmu.mapPage(gpa, VcpuMmu.ERROR_PRIVATE) : mmu.mapPage(gpa | vm.mmu.sharedBit(), 0);
     }
 }

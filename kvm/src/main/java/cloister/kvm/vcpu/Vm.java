@@ -10,13 +10,11 @@ import cloister.kvm.MsiRoute;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
 import cloister.kvm.host.Host;
-import cloister.kvm.host.InvalidationListener;
 import cloister.kvm.irq.ApicBus;
 import cloister.kvm.mmu.GuestMemory;
-import cloister.kvm.mmu.MemSlots;
-import cloister.kvm.mmu.MemoryAttributes;
-import cloister.kvm.mmu.TdpMmu;
-import cloister.memory.PhysicalMemory;
+import cloister.kvm.mmu.Mmu;
+import cloister.kvm.mmu.MmuModule;
+import cloister.kvm.mmu.MmuVm;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -25,20 +23,17 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// What all VMs have: memory slots, vCPUs, interrupt routing, capabilities.
-public abstract class Vm implements KvmVm {
+public abstract class Vm implements KvmVm, MmuVm {
     public static final int MAX_VCPUS = 1024;
     private static final int MAX_IOAPIC_PINS = 4096;
 
     public final Host host;
-    public final MemSlots slots;
     public final GuestMemory memory;
-    public final MemoryAttributes attributes = new MemoryAttributes();
-    public final TdpMmu mmu;
+    public final Mmu mmu;
     public final ApicBus bus = new ApicBus();
     public final ExitCounters counters = new ExitCounters();
     public final List<Vcpu> vcpus = new ArrayList<>();
     private final List<GuestMemFile> files = new ArrayList<>();
-    private final InvalidationListener invalidation = this::invalidateUserMemory;
     public boolean splitIrqchip;
     public long exitHypercalls;
     public long apicBusCycleNs = 1;
@@ -46,14 +41,11 @@ public abstract class Vm implements KvmVm {
     private boolean dead;
     private boolean closed;
 
-    public Vm(Host host, boolean privateMemory, int maxVcpus) {
+    public Vm(Host host, MmuModule mmuModule, boolean privateMemory, int maxVcpus) {
         this.host = host;
         this.maxVcpus = maxVcpus;
-        this.slots = new MemSlots(host.userMemory(), privateMemory);
-        this.memory = new GuestMemory(slots, host.userMemory());
-        this.mmu = new TdpMmu(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), slots, attributes,
-                this::flushRemoteTlbs);
-        host.userMemory().addListener(invalidation);
+        this.mmu = new Mmu(mmuModule, this, "VM", privateMemory);
+        this.memory = new GuestMemory(mmu);
     }
 
     /// Makes the vCPU object; the checks are done.
@@ -68,7 +60,7 @@ public abstract class Vm implements KvmVm {
     // --- failures
 
     /// KVM_BUG_ON: the VM is dead.
-    public void bug() {
+    @Override public void bug() {
         dead = true;
         for (var vcpu : vcpus) {
             vcpu.wake();
@@ -96,8 +88,10 @@ public abstract class Vm implements KvmVm {
     @Override public long checkExtension(KvmCap cap) {
         return switch (cap) {
             case MAX_VCPUS, MAX_VCPU_ID -> maxVcpus;
+            case MULTI_ADDRESS_SPACE -> mmu.slots().addressSpaces();
+            case READONLY_MEM -> mmu.allowsReadOnlySlots() ? 1 : 0;
+            case GUEST_MEMFD_FLAGS -> mmu.guestMemfdFlags();
             case MEMORY_ATTRIBUTES -> hasPrivateMemory() ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0;
-            case GUEST_MEMFD -> hasPrivateMemory() ? 1 : 0;
             default -> Extensions.of(cap);
         };
     }
@@ -131,6 +125,8 @@ public abstract class Vm implements KvmVm {
                 require(vcpus.isEmpty(), Errno.EINVAL, "vCPUs exist");
                 apicBusCycleNs = arg;
             }
+            case MANUAL_DIRTY_LOG_PROTECT2 -> mmu.dirtyLog().enableManualProtect(arg);
+            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings(arg, !vcpus.isEmpty());
             default -> throw new KvmException(Errno.EINVAL, cap + " cannot be enabled");
         }
     }
@@ -150,52 +146,43 @@ public abstract class Vm implements KvmVm {
 
     @Override public GuestMemfd createGuestMemfd(long size, long flags) {
         requireAlive();
-        require(hasPrivateMemory() && flags == 0, Errno.EINVAL, "guest_memfd flags");
-        require(size > 0 && size % PhysicalMemory.FRAME_SIZE == 0, Errno.EINVAL, "guest_memfd size");
-        var file = new GuestMemFile(host.frames(), size, this::invalidatePrivate);
+        var file = mmu.createGuestMemfd(size, flags);
         files.add(file);
         return file;
     }
 
     @Override public void setUserMemoryRegion2(UserMemoryRegion region) {
         requireAlive();
-        var replacement = slots.check(region);
-        var old = slots.byId(region.slot());
-        slots.commit(region.slot(), replacement);
-        if (old != null) {
-            mmu.zapDirect(old.baseGfn(), old.baseGfn() + old.npages());
-            if (old.gmem() != null) {
-                mmu.zapMirror(old.baseGfn(), old.baseGfn() + old.npages(), gfn -> old.gmem().leak(old.gmemIndex(gfn)));
-            }
-        }
+        mmu.setMemoryRegion(region);
     }
 
     @Override public void setMemoryAttributes(long gpa, long size, long newAttributes) {
         requireAlive();
-        require(hasPrivateMemory(), Errno.EINVAL, "the VM type has no memory attributes");
-        require((newAttributes & ~KvmAbi.MEMORY_ATTRIBUTE_PRIVATE) == 0, Errno.EINVAL, "attributes");
-        require(size > 0 && gpa >= 0 && gpa + size > gpa && ((gpa | size) & 0xfff) == 0, Errno.EINVAL, "range");
-        boolean isPrivate = newAttributes != 0;
-        long first = gpa >>> 12;
-        long end = (gpa + size) >>> 12;
-        long changed = attributes.set(first, end, isPrivate);
+        long changed = mmu.setAttributes(gpa, size, newAttributes);
         if (vcpus.stream().anyMatch(vcpu -> vcpu.hasRun)) {
             counters.pagesConverted += changed; // before that the VMM lays out memory
         }
-        if (isPrivate) {
-            mmu.zapDirect(first, end);
-        } else {
-            zapPrivate(first, end);
+    }
+
+    @Override public long[] getDirtyLog(int slot) {
+        requireAlive();
+        try (var held = mmu.lockSlots()) {
+            return mmu.dirtyLog().get(slot);
         }
     }
 
-    private void zapPrivate(long first, long end) {
-        mmu.zapMirror(first, end, gfn -> {
-            var slot = slots.find(gfn);
-            if (slot != null && slot.gmem() != null) {
-                slot.gmem().leak(slot.gmemIndex(gfn));
-            }
-        });
+    @Override public void clearDirtyLog(int slot, long firstPage, int numPages, long[] bitmap) {
+        requireAlive();
+        try (var held = mmu.lockSlots()) {
+            mmu.dirtyLog().clear(slot, firstPage, numPages, bitmap);
+        }
+    }
+
+    @Override public int resetDirtyRings() {
+        requireAlive();
+        try (var held = mmu.lockSlots()) {
+            return mmu.dirtyLog().resetRings(vcpus.stream().map(vcpu -> vcpu.mmu).toList(), () -> false);
+        }
     }
 
     @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
@@ -229,7 +216,6 @@ public abstract class Vm implements KvmVm {
             return;
         }
         destroy();
-        host.userMemory().removeListener(invalidation);
         vcpus.clear();
         closed = true;
     }
@@ -237,42 +223,28 @@ public abstract class Vm implements KvmVm {
     /// Releases the guest_memfd files: their pages are zapped and freed.
     public void closeFiles() {
         for (var file : files) {
-            file.close();
-        }
-    }
-
-    // --- memory
-
-    private void invalidateUserMemory(long start, long end) {
-        for (var slot : slots.all()) {
-            long slotEnd = slot.userspaceAddr() + (slot.npages() << 12);
-            long from = Math.max(start, slot.userspaceAddr());
-            long to = Math.min(end, slotEnd);
-            if (from < to) {
-                long first = slot.baseGfn() + ((from - slot.userspaceAddr()) >>> 12);
-                mmu.zapDirect(first, first + ((to - from) >>> 12));
-            }
-        }
-    }
-
-    private void invalidatePrivate(GuestMemFile file, long first, long end) {
-        for (var slot : slots.all()) {
-            if (slot.gmem() != file) {
-                continue;
-            }
-            long from = Math.max(first, slot.gmemPgoff());
-            long to = Math.min(end, slot.gmemPgoff() + slot.npages());
-            if (from < to) {
-                long gfn = slot.baseGfn() + from - slot.gmemPgoff();
-                zapPrivate(gfn, gfn + to - from);
+            try (var held = mmu.lockSlots()) {
+                file.close();
             }
         }
     }
 
     // --- vCPU requests
 
-    /// [LINUX kvm_flush_remote_tlbs]
-    public void flushRemoteTlbs() {
+    @Override public void reloadRoots() {
+        for (var vcpu : vcpus) {
+            vcpu.request(Vcpu.REQUEST_MMU_RELOAD);
+        }
+        awaitOutsideGuest();
+    }
+
+    @Override public void kickVcpus() {
+        for (var vcpu : vcpus) {
+            vcpu.kickOutOfGuest();
+        }
+    }
+
+    @Override public void flushRemoteTlbs() {
         for (var vcpu : vcpus) {
             vcpu.request(Vcpu.REQUEST_TLB_FLUSH);
         }

@@ -77,7 +77,7 @@ final class EmulatedGuest implements EmulatedMachine {
     }
 
     @Override public void writeMemory(long gpa, int bytes, long value) {
-        vcpu.vm.memory.write(gpa, bytes, value);
+        vcpu.vm.memory.write(vcpu.mmu, gpa, bytes, value);
     }
 
     @Override public boolean isApic(long gpa) {

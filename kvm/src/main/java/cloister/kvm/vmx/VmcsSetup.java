@@ -40,7 +40,7 @@ final class VmcsSetup {
         return (required | optional | mustBeOne) & mayBeOne;
     }
 
-    static void controls(LogicalProcessor lp, Vmcs vmcs, int vpid, long eptp, long msrBitmapPa) {
+    static void controls(LogicalProcessor lp, Vmcs vmcs, int vpid, long msrBitmapPa) {
         vmcs.write(PIN_BASED_CONTROLS, adjust(lp, TRUE_PINBASED,
                 PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0));
         vmcs.write(PROC_BASED_CONTROLS, adjust(lp, TRUE_PROCBASED,
@@ -57,7 +57,6 @@ final class VmcsSetup {
                 ENTRY_LOAD_DEBUG_CONTROLS | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0));
         vmcs.write(EXCEPTION_BITMAP, MC_VECTOR_BIT);
         vmcs.write(VPID, vpid);
-        vmcs.write(EPTP, eptp);
         vmcs.write(MSR_BITMAP, msrBitmapPa);
         vmcs.write(XSS_EXITING_BITMAP, 0);
         vmcs.write(VMCS_LINK_POINTER, -1);

@@ -3,12 +3,15 @@ package cloister.kvm.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.vmx.Vmcs;
+import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.emulate.MmioEmulator;
 import cloister.kvm.mmu.GuestWalk;
-import cloister.kvm.mmu.TdpMmu;
+import cloister.kvm.mmu.FaultResult;
+import cloister.kvm.mmu.VcpuMmu;
+import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.ExitQualification;
 import cloister.spec.vmx.ExitReason;
@@ -217,13 +220,12 @@ final class VmxExits {
             vmcs.write(GUEST_INTERRUPTIBILITY_STATE,
                     vmcs.read(GUEST_INTERRUPTIBILITY_STATE) | GuestActivity.BLOCKING_BY_NMI);
         }
-        int access = (qualification & ExitQualification.EPT_WRITE) != 0 ? TdpMmu.ACCESS_WRITE
-                : (qualification & ExitQualification.EPT_FETCH) != 0 ? TdpMmu.ACCESS_FETCH : TdpMmu.ACCESS_READ;
-        return switch (vcpu.vm.mmu.fault(gpa, access, false)) {
-            case FIXED, SPURIOUS, RETRY -> null;
-            case EMULATE -> emulate(gpa);
-            case MEMORY_FAULT, INVALID_SLOT, BUGGED -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
-        };
+        long error = (qualification & ExitQualification.EPT_WRITE) != 0 ? VcpuMmu.ERROR_WRITE
+                : (qualification & ExitQualification.EPT_FETCH) != 0 ? VcpuMmu.ERROR_FETCH : 0;
+        if ((qualification & ExitQualification.EPT_RIGHTS) != 0) {
+            error |= VcpuMmu.ERROR_PRESENT;
+        }
+        return afterFault(vcpu.mmu.fault(gpa, error), gpa);
     }
 
     private KvmExit emulate(long gpa) {
@@ -239,13 +241,16 @@ final class VmxExits {
 
     private KvmExit eptMisconfiguration() {
         long gpa = vmcs.read(GUEST_PHYSICAL_ADDRESS);
-        if (vcpu.vm.mmu.isCachedMmio(gpa)) {
-            return emulate(gpa);
-        }
-        return switch (vcpu.vm.mmu.fault(gpa, TdpMmu.ACCESS_READ, false)) {
+        return afterFault(vcpu.mmu.misconfiguration(gpa), gpa);
+    }
+
+    private KvmExit afterFault(FaultResult result, long gpa) {
+        return switch (result) {
             case FIXED, SPURIOUS, RETRY -> null;
-            case EMULATE -> emulate(gpa);
-            case MEMORY_FAULT, INVALID_SLOT, BUGGED -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+            case EMULATE, WRITE_PROTECTED -> emulate(gpa);
+            case MEMORY_FAULT, FAULT, INVALID_SLOT -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+            case NO_MEMORY -> throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
+            case BUGGED -> throw new KvmException(Errno.EIO, "the VM is dead");
         };
     }
 
@@ -290,7 +295,7 @@ final class VmxExits {
         }
         vcpu.completion = () -> {
             if (in) {
-                vcpu.vm.memory.write(gpa, size, ItemBytes.load(vcpu.run.data, size));
+                vcpu.vm.memory.write(vcpu.mmu, gpa, size, ItemBytes.load(vcpu.run.data, size));
             }
             int index = in ? 7 : 6;
             long step = (vmcs.read(GUEST_RFLAGS) & Rflags.DF) != 0 ? -size : size;

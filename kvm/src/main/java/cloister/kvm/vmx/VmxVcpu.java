@@ -80,19 +80,19 @@ final class VmxVcpu extends Vcpu {
         this.cr = new ControlRegisters(this);
         this.exits = new VmxExits(this);
         VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
-        VmcsSetup.controls(lp, vmcs, vpid, vm.mmu.eptp(), msrBitmapPa);
+        VmcsSetup.controls(lp, vmcs, vpid, msrBitmapPa);
         VmcsSetup.hostState(vmcs);
         if (apicv) {
             VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
         }
         reset(false);
         tsc(0);
-        flushTlb();
     }
 
     /// Gives the frames back; the vCPU is not used any more.
     void free() {
         put();
+        mmu.destroy();
         lp.vmclear(vmcsPa);
         host.frames().free(vmcsPa);
         host.frames().free(msrBitmapPa);
@@ -158,8 +158,19 @@ final class VmxVcpu extends Vcpu {
         return exits.handle();
     }
 
+    @Override public void loadRoot() {
+        vmcs.write(EPTP, mmu.eptp());
+        flushTlb();
+    }
+
     @Override public void flushTlb() {
-        lp.invept(Ept.INVEPT_SINGLE_CONTEXT, vm.mmu.eptp());
+        if (mmu.isLoaded()) {
+            lp.invept(Ept.INVEPT_SINGLE_CONTEXT, mmu.eptp());
+        }
+    }
+
+    @Override public void cpuidChanged() {
+        mmu.guestAddressBits(cpuid.physicalAddressBits());
     }
 
     /// Drops the guest's own translations, after a change of paging that KVM carried out for it.

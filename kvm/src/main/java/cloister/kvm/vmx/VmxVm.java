@@ -1,17 +1,16 @@
 package cloister.kvm.vmx;
 
 import cloister.kvm.host.Host;
+import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.vcpu.Vcpu;
 import cloister.kvm.vcpu.Vm;
 import cloister.spec.kvm.VmType;
 
 /// An ordinary VM.
 public final class VmxVm extends Vm {
-    private static final int EPT_LEVELS = 4;
-
-    public VmxVm(Host host) {
-        super(host, false, Math.min(MAX_VCPUS, host.processors().size()));
-        mmu.createDirectRoot(EPT_LEVELS);
+    /// A VM without vCPUs.
+    public VmxVm(Host host, MmuModule mmuModule) {
+        super(host, mmuModule, false, Math.min(MAX_VCPUS, host.processors().size()));
     }
 
     @Override public VmType type() {

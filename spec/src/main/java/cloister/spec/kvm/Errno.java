@@ -11,6 +11,18 @@ public enum Errno {
         this.number = number;
     }
 
+    /// The error with the positive number `number`.
+    ///
+    /// @throws IllegalArgumentException when there is none
+    public static Errno of(int number) {
+        for (var errno : values()) {
+            if (errno.number == number) {
+                return errno;
+            }
+        }
+        throw new IllegalArgumentException("error number " + number);
+    }
+
     /// The positive number.
     public int number() {
         return number;

@@ -28,6 +28,12 @@ public final class Ept {
     public static final long EPTP_ACCESSED_DIRTY = 1 << 6;
     public static final long EPTP_SHADOW_STACK = 1 << 7;
 
+    // IA32_VMX_EPT_VPID_CAP
+    public static final long CAPABILITY_5_LEVELS = 1 << 7;
+    public static final long CAPABILITY_2M = 1 << 16;
+    public static final long CAPABILITY_1G = 1 << 17;
+    public static final long CAPABILITY_ACCESSED_DIRTY = 1 << 21;
+
     // INVEPT and INVVPID types
     public static final int INVEPT_SINGLE_CONTEXT = 1;
     public static final int INVEPT_ALL_CONTEXTS = 2;

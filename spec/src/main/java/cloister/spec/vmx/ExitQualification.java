@@ -11,6 +11,8 @@ public final class ExitQualification {
     public static final long EPT_WRITABLE = 1 << 4;
     public static final long EPT_EXECUTABLE = 1 << 5;
     public static final long EPT_USER_EXECUTABLE = 1 << 6;
+    /// What the entries allowed: nothing when one was not present.
+    public static final long EPT_RIGHTS = EPT_READABLE | EPT_WRITABLE | EPT_EXECUTABLE;
     /// The guest-linear-address field is valid.
     public static final long EPT_LINEAR_VALID = 1 << 7;
     /// The access was to the translation of the linear address; 0: to a guest paging-structure entry.

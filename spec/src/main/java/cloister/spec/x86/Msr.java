@@ -60,6 +60,7 @@ public final class Msr {
     public static final int IA32_PERF_CAPABILITIES = 0x345;
     public static final int IA32_MC0_CTL = 0x400;
     public static final int IA32_VMX_BASIC = 0x480;
+    public static final int IA32_VMX_EPT_VPID_CAP = 0x48c;
     public static final int IA32_VMX_VMFUNC = 0x491;
     public static final int IA32_VMX_EXIT_CTLS2 = 0x493;
     public static final int IA32_DS_AREA = 0x600;

@@ -1,0 +1,89 @@
+package cloister.kvm.mmu;
+
+/// The ring in which one vCPU tells the VMM which pages it wrote. The VMM reads entries in order, marks each as harvested, and lets KVM
+/// reset them. [LINUX "KVM_CAP_DIRTY_LOG_RING", virt/kvm/dirty_ring.c]
+public final class DirtyRing {
+    /// Bytes of one entry. (struct kvm_dirty_gfn)
+    public static final int ENTRY_SIZE = 16;
+    /// The largest ring.
+    public static final int MAX_ENTRIES = 65_536;
+    /// Entries kept free for what a vCPU writes after the ring was found full.
+    static final int RESERVED_ENTRIES = 64;
+    /// Entry flags: written by KVM, harvested by the VMM.
+    public static final int FLAG_DIRTY = 1;
+    public static final int FLAG_RESET = 2;
+
+    private final int[] flags;
+    private final int[] slots;
+    private final long[] offsets;
+    private final int softLimit;
+    private int dirtyIndex;
+    private int resetIndex;
+
+    /// @param entries       a power of two
+    /// @param cpuDirtyLog   entries of the processor's own dirty log, which may all come at once
+    DirtyRing(int entries, int cpuDirtyLog) {
+        flags = new int[entries];
+        slots = new int[entries];
+        offsets = new long[entries];
+        softLimit = entries - RESERVED_ENTRIES - cpuDirtyLog;
+    }
+
+    /// Entries.
+    public int size() {
+        return flags.length;
+    }
+
+    /// The flags of entry `index`, FLAG_ bits.
+    public int flags(int index) {
+        return flags[index];
+    }
+
+    /// The slot of entry `index`, address space in 31:16.
+    public int slot(int index) {
+        return slots[index];
+    }
+
+    /// The page within the slot of entry `index`.
+    public long offset(int index) {
+        return offsets[index];
+    }
+
+    /// The VMM has taken entry `index`.
+    public void harvested(int index) {
+        flags[index] |= FLAG_RESET;
+    }
+
+    private int used() {
+        return dirtyIndex - resetIndex;
+    }
+
+    /// Whether the vCPU must go to the VMM before it runs on.
+    public boolean isSoftFull() {
+        return used() >= softLimit;
+    }
+
+    void push(int slot, long offset) {
+        if (used() >= flags.length) {
+            throw new IllegalStateException("dirty ring overflows: the vCPU ran on although the ring was full");
+        }
+        int index = dirtyIndex & (flags.length - 1);
+        slots[index] = slot;
+        offsets[index] = offset;
+        flags[index] = FLAG_DIRTY;
+        dirtyIndex++;
+    }
+
+    /// Takes the next harvested entry back.
+    ///
+    /// @return its index, or -1 when there is none
+    int reset() {
+        int index = resetIndex & (flags.length - 1);
+        if ((flags[index] & FLAG_RESET) == 0) {
+            return -1;
+        }
+        flags[index] = 0;
+        resetIndex++;
+        return index;
+    }
+}

@@ -1,0 +1,759 @@
+package cloister.kvm.mmu;
+
+import cloister.kvm.KvmException;
+import cloister.kvm.UserMemoryRegion;
+import cloister.kvm.host.GuestMemFile;
+import cloister.kvm.host.Held;
+import cloister.kvm.host.InvalidationListener;
+import cloister.kvm.host.Mutex;
+import cloister.kvm.host.ProcessMemory;
+import cloister.kvm.host.RwLock;
+import cloister.kvm.host.Srcu;
+import cloister.sim.Scheduler;
+import cloister.sim.SwitchPoint;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
+import java.util.List;
+
+/// The memory of one VM: its slots and attributes, its page tables, and how they follow what the VMM does to its memory. [LINUX
+/// Documentation/virt/kvm/x86/mmu.rst]
+///
+/// Locks, outermost first: slots_lock around changes of slots and attributes; SRCU sections of who looks at slots; mmu_lock around
+/// page tables, shared by faults and exclusive for unmapping. [LINUX Documentation/virt/kvm/locking.rst]
+public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
+    /// Pages of 1 GiB.
+    public static final int MAX_HUGE_PAGE_LEVEL = 3;
+    static final int PAGE_SHIFT = 12;
+    private static final long PAGE_MASK = (1L << PAGE_SHIFT) - 1;
+    private static final long NO_RANGE = -1;
+    private static final int SYSTEM_MANAGEMENT_SPACES = 2;
+
+    private final MmuModule module;
+    private final MmuVm vm;
+    private final boolean privateMemory;
+    private final RwLock lock;
+    private final Mutex slotsLock;
+    private final Srcu slotReaders;
+    private final MemSlots slots;
+    private final MemoryAttributes attributes = new MemoryAttributes();
+    private final TdpMmu tdp;
+    private final HugePages hugePages;
+    private final NxHugePages nxHugePages;
+    private final Tracking tracking;
+    private final DirtyLog dirtyLog = new DirtyLog(this);
+    private MemoryTypePolicy memoryTypes = MemoryTypePolicy.upstream();
+    private ExternalPageTables external;
+    private long directBits;
+    private long mmioValue;
+    private int noncoherentDma;
+    private boolean ignoreGuestPatQuirk = true;
+    private boolean slotZapAllQuirk;
+    private boolean readOnlySlots = true;
+    private final long[] pagesBySize = new long[MAX_HUGE_PAGE_LEVEL + 1];
+    private long lostPages;
+
+    // Invalidation: who maps a page checks under mmu_lock that none of it changed since before the page was looked up.
+    private int activeInvalidations;
+    private int invalidationsInProgress;
+    private long invalidationSequence;
+    private long invalidFirst = NO_RANGE;
+    private long invalidEnd = NO_RANGE;
+
+    /// An empty memory.
+    ///
+    /// @param name          whose, for messages about locks
+    /// @param privateMemory whether the VM type has memory attributes; there is no system-management mode then
+    public Mmu(MmuModule module, MmuVm vm, String name, boolean privateMemory) {
+        this.module = module;
+        this.vm = vm;
+        this.privateMemory = privateMemory;
+        var lockdep = module.lockdep();
+        this.lock = new RwLock(lockdep, lockdep.spinning("mmu_lock"), name);
+        this.slotsLock = new Mutex(lockdep, lockdep.sleeping("slots_lock"), name);
+        this.slotReaders = new Srcu(lockdep, lockdep.sleeping("kvm->srcu"), name);
+        this.slots = new MemSlots(this, privateMemory ? 1 : SYSTEM_MANAGEMENT_SPACES);
+        this.tdp = new TdpMmu(this, new PageTables(module.memory(), module.frames(), module.scheduler()));
+        this.hugePages = new HugePages(this, tdp);
+        this.nxHugePages = new NxHugePages(this, module.parameters().nxHugePages());
+        this.tracking = new Tracking(this, tdp);
+        this.mmioValue = module.masks().mmioValue();
+        this.slotZapAllQuirk = !privateMemory;
+        module.userMemory().addListener(this);
+    }
+
+    // --- what the VM is
+
+    /// The VM is a TD: private memory is mapped by `externalTables`, whose content a mirror root keeps; shared memory by a direct root,
+    /// at addresses with `sharedBit`. Slots cannot be read-only, guest PAT counts, and MMIO is told to the guest by #VE. [LINUX
+    /// tdx_vm_init, tdx_td_init]
+    ///
+    /// @param sharedBit the SHARED bit of a guest-physical address
+    public void mirror(ExternalPageTables externalTables, long sharedBit) {
+        external = externalTables;
+        directBits = sharedBit >>> PAGE_SHIFT;
+        mmioValue = 0;
+        ignoreGuestPatQuirk = false;
+        readOnlySlots = false;
+    }
+
+    /// Slots of the VM type cannot be read-only.
+    public void forbidReadOnlySlots() {
+        readOnlySlots = false;
+    }
+
+    /// Sets the mark of the VM's entries for MMIO; 0 makes an access a violation that can become #VE. [LINUX
+    /// kvm_mmu_set_mmio_spte_value]
+    public void mmioValue(long value) {
+        mmioValue = value;
+    }
+
+    /// Chooses how memory types are found.
+    public void memoryTypes(MemoryTypePolicy policy) {
+        memoryTypes = policy;
+    }
+
+    /// KVM_X86_QUIRK_IGNORE_GUEST_PAT on or off.
+    public void ignoreGuestPatQuirk(boolean on) {
+        ignoreGuestPatQuirk = on;
+    }
+
+    /// KVM_X86_QUIRK_SLOT_ZAP_ALL on or off: whether deleting a slot drops all page tables.
+    public void slotZapAllQuirk(boolean on) {
+        slotZapAllQuirk = on && !privateMemory;
+    }
+
+    /// Turns the workaround for the multihit erratum on or off; all large pages go. [LINUX set_nx_huge_pages]
+    public void nxHugePages(boolean on) {
+        if (on != nxHugePages.enabled()) {
+            try (var held = slotsLock.lock()) {
+                nxHugePages.enabled(on);
+                zapAllFast();
+            }
+        }
+    }
+
+    /// Gives up one of every `ratio` tables that are there only because something was executed. [LINUX nx_huge_pages_recovery_ratio]
+    public void recoverNxHugePages(int ratio) {
+        nxHugePages.recover(ratio);
+    }
+
+    /// A device whose accesses bypass the caches is attached to the VM or detached. With the quirk on, types change, and so the
+    /// mappings go; those of a TD's mirror never do. [LINUX kvm_noncoherent_dma_assignment_start_or_stop]
+    public void noncoherentDma(boolean attached) {
+        int before = noncoherentDma;
+        noncoherentDma += attached ? 1 : -1;
+        if ((before == 0) != (noncoherentDma == 0) && ignoreGuestPatQuirk) {
+            zapRange(0, maxGfn() + 1);
+        }
+    }
+
+    /// Whether such a device is attached.
+    public boolean hasNoncoherentDma() {
+        return noncoherentDma != 0;
+    }
+
+    /// Whether the guest's PAT has no effect: the quirk is on and every device's accesses are coherent.
+    public boolean ignoresGuestPat() {
+        return ignoreGuestPatQuirk && noncoherentDma == 0;
+    }
+
+    /// Whether slots can be read-only.
+    public boolean allowsReadOnlySlots() {
+        return readOnlySlots;
+    }
+
+    /// Whether the VM type has memory attributes.
+    public boolean hasPrivateMemory() {
+        return privateMemory;
+    }
+
+    boolean hasMirror() {
+        return external != null;
+    }
+
+    ExternalPageTables external() {
+        return external;
+    }
+
+    /// The SHARED bit of a TD's guest-physical addresses, 0 for others.
+    public long sharedBit() {
+        return directBits << PAGE_SHIFT;
+    }
+
+    /// The same as a bit of frame numbers. [LINUX kvm_gfn_direct_bits]
+    long directBits() {
+        return directBits;
+    }
+
+    /// What frame numbers have in the tree of `page` beside the guest's. [LINUX kvm_gfn_root_bits]
+    long rootBits(MmuPage page) {
+        return page.isMirror() ? 0 : directBits;
+    }
+
+    /// The last guest frame that can have memory. [LINUX kvm_mmu_max_gfn]
+    long maxGfn() {
+        return (1L << (module.masks().maxPhyAddr() - PAGE_SHIFT)) - 1;
+    }
+
+    long mmioValue() {
+        return mmioValue;
+    }
+
+    // --- parts
+
+    /// What all VMs share.
+    public MmuModule module() {
+        return module;
+    }
+
+    SpteMasks masks() {
+        return module.masks();
+    }
+
+    MmuParameters parameters() {
+        return module.parameters();
+    }
+
+    /// The memory slots.
+    public MemSlots slots() {
+        return slots;
+    }
+
+    /// The memory attributes.
+    public MemoryAttributes attributes() {
+        return attributes;
+    }
+
+    /// Which pages were written.
+    public DirtyLog dirtyLog() {
+        return dirtyLog;
+    }
+
+    TdpMmu tdp() {
+        return tdp;
+    }
+
+    HugePages hugePages() {
+        return hugePages;
+    }
+
+    NxHugePages nxHugePages() {
+        return nxHugePages;
+    }
+
+    Tracking tracking() {
+        return tracking;
+    }
+
+    // --- locks
+
+    void lockShared() {
+        lock.lockShared();
+    }
+
+    void unlockShared() {
+        lock.unlockShared();
+    }
+
+    void lockExclusive() {
+        lock.lockExclusive();
+    }
+
+    void unlockExclusive() {
+        lock.unlockExclusive();
+    }
+
+    /// mmu_lock itself, for who must keep page tables from changing. [LINUX tdx_td_vcpu_init]
+    public RwLock lock() {
+        return lock;
+    }
+
+    /// Takes slots_lock.
+    public Held lockSlots() {
+        return slotsLock.lock();
+    }
+
+    /// Sections in which slots that were found stay valid. [LINUX kvm->srcu]
+    public Srcu slotReaders() {
+        return slotReaders;
+    }
+
+    boolean lockIsContended() {
+        return !lock.waiters().isEmpty();
+    }
+
+    /// Lets others have mmu_lock when somebody waits for it.
+    ///
+    /// @return whether the lock was released meanwhile
+    boolean giveWay(boolean shared) {
+        return shared ? lock.relaxShared() : lock.relaxExclusive();
+    }
+
+    void letOthersRun() {
+        scheduler().switchPoint(SwitchPoint.YIELD, this, 0);
+    }
+
+    private Scheduler scheduler() {
+        return module.scheduler();
+    }
+
+    // --- the VM
+
+    void flushRemoteTlbs() {
+        vm.flushRemoteTlbs();
+    }
+
+    void syncCpuDirtyLogs() {
+        vm.syncCpuDirtyLogs();
+    }
+
+    void bug() {
+        vm.bug();
+    }
+
+    /// A frame that the external tables did not give back is never used again.
+    void lost(long pa) {
+        lostPages++;
+        module.frames().quarantine(pa);
+    }
+
+    /// Pages that external tables did not give back.
+    public long lostPages() {
+        return lostPages;
+    }
+
+    void countPages(int level, int delta) {
+        if (level <= MAX_HUGE_PAGE_LEVEL) {
+            pagesBySize[level] += delta;
+        }
+    }
+
+    /// How many pages of `level` guests have mapped.
+    public long mappedPages(int level) {
+        return pagesBySize[level];
+    }
+
+    // --- ioctls
+
+    /// KVM_SET_USER_MEMORY_REGION2. @throws KvmException as [MemSlots#setUserRegion]
+    public void setMemoryRegion(UserMemoryRegion region) {
+        try (var held = slotsLock.lock()) {
+            slots.setUserRegion(region);
+        }
+    }
+
+    /// KVM_SET_MEMORY_ATTRIBUTES. [LINUX kvm_vm_ioctl_set_mem_attributes]
+    ///
+    /// @return how many pages changed
+    /// @throws KvmException EINVAL
+    public long setAttributes(long gpa, long size, long newAttributes) {
+        long supported = privateMemory ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0;
+        require((newAttributes & ~supported) == 0, "attributes 0x" + Long.toHexString(newAttributes));
+        require(size != 0 && Long.compareUnsigned(gpa + size, gpa) >= 0, "range is empty or wraps");
+        require(((gpa | size) & PAGE_MASK) == 0, "range is not whole pages");
+        long first = gpa >>> PAGE_SHIFT;
+        long end = (gpa + size) >>> PAGE_SHIFT;
+        boolean isPrivate = newAttributes != 0;
+        try (var held = slotsLock.lock()) {
+            if (attributes.has(first, end, isPrivate)) {
+                return 0;
+            }
+            // Only slots of the one address space: where attributes are, there is no system-management mode.
+            boolean found = beginAttributes(first, end, isPrivate);
+            long changed = attributes.set(first, end, isPrivate);
+            if (found) {
+                lock.lockExclusive();
+                endInvalidation();
+                lock.unlockExclusive();
+            }
+            return changed;
+        }
+    }
+
+    private boolean beginAttributes(long first, long end, boolean isPrivate) {
+        boolean found = false;
+        boolean flush = false;
+        for (var slot : slots.set(0).all()) {
+            long from = Math.max(first, slot.baseGfn());
+            long to = Math.min(end, slot.endGfn());
+            if (from >= to) {
+                continue;
+            }
+            if (!found) {
+                found = true;
+                lock.lockExclusive();
+                startInvalidation();
+            }
+            // A large page that the range cuts must not be made either until the attributes are set.
+            long largest = PageTables.span(MAX_HUGE_PAGE_LEVEL);
+            addToInvalidation(Math.max(slot.baseGfn(), from & -largest), Math.min(slot.endGfn(), (to + largest - 1) & -largest));
+            flush |= tdp.zapLeaves(0, rootTypes(!isPrivate), from, to, true);
+        }
+        if (flush) {
+            vm.flushRemoteTlbs();
+        }
+        if (found) {
+            lock.unlockExclusive();
+        }
+        return found;
+    }
+
+    /// The roots that have private or shared mappings. [LINUX kvm_gfn_range_filter_to_root_types]
+    private int rootTypes(boolean isPrivate) {
+        return TdpMmu.INVALID | (isPrivate && hasMirror() ? TdpMmu.MIRROR : TdpMmu.DIRECT);
+    }
+
+    /// Whether guest frame `gfn` is private. [LINUX kvm_mem_is_private]
+    boolean isPrivate(long gfn) {
+        return privateMemory && attributes.isPrivate(gfn);
+    }
+
+    /// KVM_CREATE_GUEST_MEMFD. [LINUX kvm_gmem_create]
+    ///
+    /// @throws KvmException EINVAL
+    public GuestMemFile createGuestMemfd(long size, long flags) {
+        require((flags & ~guestMemfdFlags()) == 0, "guest_memfd flags 0x" + Long.toHexString(flags));
+        require(size > 0 && (size & PAGE_MASK) == 0, "guest_memfd size " + size);
+        return new GuestMemFile(module.frames(), module.userMemory(), size, flags, this);
+    }
+
+    /// KVM_CAP_GUEST_MEMFD_FLAGS.
+    public long guestMemfdFlags() {
+        return privateMemory ? GuestMemFile.FLAG_MMAP : GuestMemFile.FLAG_MMAP | GuestMemFile.FLAG_INIT_SHARED;
+    }
+
+    private static void require(boolean condition, String text) {
+        if (!condition) {
+            throw new KvmException(Errno.EINVAL, text);
+        }
+    }
+
+    // --- changes of slots, called by MemSlots with slots_lock held
+
+    /// A slot is deleted or moved: what it maps is unmapped. [LINUX kvm_arch_flush_shadow_memslot]
+    void flushSlot(MemSlot slot) {
+        if (slotZapAllQuirk) {
+            zapAllFast();
+            return;
+        }
+        lock.lockExclusive();
+        try {
+            if (tdp.zapLeaves(-1, TdpMmu.VALID | TdpMmu.INVALID, slot.baseGfn(), slot.endGfn(), true)) {
+                vm.flushRemoteTlbs();
+            }
+        } finally {
+            lock.unlockExclusive();
+        }
+    }
+
+    /// The slots have a new generation: when its bits in MMIO entries start anew, entries of old times could pass for new. [LINUX
+    /// kvm_arch_memslots_updated]
+    void slotsUpdated(long generation) {
+        long bits = generation & Spte.GENERATION_MASK & ~(slots.addressSpaces() - 1L);
+        if (bits == 0 && masks().mmioCaching()) {
+            zapAllFast();
+        }
+        vm.kickVcpus();
+    }
+
+    /// Slots do not change while the VMM's memory does: begin and end of an invalidation meet the same ones. [LINUX
+    /// mn_active_invalidate_count]
+    void awaitNoInvalidation() {
+        while (activeInvalidations != 0) {
+            if (scheduler().current() == null) {
+                throw new IllegalStateException("slots change in the middle of an invalidation of user memory");
+            }
+            letOthersRun();
+        }
+    }
+
+    void synchronizeSlotReaders() {
+        slotReaders.synchronize();
+    }
+
+    // --- dropping all page tables
+
+    /// Makes all direct roots invalid and zaps them while vCPUs go on with new ones. slots_lock is held. [LINUX
+    /// kvm_mmu_zap_all_fast]
+    void zapAllFast() {
+        lock.lockExclusive();
+        tdp.invalidateRoots(TdpMmu.DIRECT);
+        vm.reloadRoots();
+        lock.unlockExclusive();
+        lock.lockShared();
+        tdp.zapInvalidatedRoots(true);
+        lock.unlockShared();
+    }
+
+    /// Unmaps guest frames `[first, end)` in all address spaces; of a TD only what is shared. [LINUX kvm_zap_gfn_range]
+    public void zapRange(long first, long end) {
+        lock.lockExclusive();
+        startInvalidation();
+        addToInvalidation(first, end);
+        if (tdp.zapLeaves(-1, hasMirror() ? TdpMmu.DIRECT : TdpMmu.VALID, first, end, true)) {
+            vm.flushRemoteTlbs();
+        }
+        endInvalidation();
+        lock.unlockExclusive();
+    }
+
+    /// Frees all page tables. No vCPU exists any more; a TD's KeyID is free and its private memory is gone.
+    public void destroy() {
+        module.userMemory().removeListener(this);
+        lock.lockExclusive();
+        tdp.zapAllDirect();
+        tdp.invalidateRoots(TdpMmu.VALID);
+        tdp.zapInvalidatedRoots(false);
+        lock.unlockExclusive();
+    }
+
+    // --- invalidation of what is behind guest frames
+
+    private void startInvalidation() {
+        if (invalidationsInProgress++ == 0) {
+            invalidFirst = NO_RANGE;
+            invalidEnd = NO_RANGE;
+        }
+    }
+
+    private void addToInvalidation(long first, long end) {
+        if (invalidFirst == NO_RANGE) {
+            invalidFirst = first;
+            invalidEnd = end;
+        } else {
+            // Ranges of invalidations at the same time grow together until all have ended.
+            invalidFirst = Math.min(invalidFirst, first);
+            invalidEnd = Math.max(invalidEnd, end);
+        }
+    }
+
+    private void endInvalidation() {
+        invalidationSequence++;
+        invalidationsInProgress--;
+    }
+
+    long invalidationSequence() {
+        return invalidationSequence;
+    }
+
+    /// Whether what was found for `gfn` since `sequence` may have changed. Certain with mmu_lock held, a hint without. [LINUX
+    /// mmu_invalidate_retry_gfn]
+    boolean mustRetry(long sequence, long gfn) {
+        return (invalidationsInProgress != 0 && gfn >= invalidFirst && gfn < invalidEnd) || invalidationSequence != sequence;
+    }
+
+    @Override public void beginInvalidation(long start, long end) {
+        activeInvalidations++;
+        boolean found = false;
+        boolean flush = false;
+        try (var reading = slotReaders.read()) {
+            for (int as = 0; as < slots.addressSpaces(); as++) {
+                for (var slot : slots.set(as).all()) {
+                    long from = firstGfn(slot, start);
+                    long to = endGfn(slot, end);
+                    if (from >= to) {
+                        continue;
+                    }
+                    if (!found) {
+                        found = true;
+                        lock.lockExclusive();
+                        startInvalidation();
+                    }
+                    addToInvalidation(from, to);
+                    flush |= tdp.zapLeaves(as, rootTypes(false), from, to, true);
+                }
+            }
+            if (flush) {
+                vm.flushRemoteTlbs();
+            }
+            if (found) {
+                lock.unlockExclusive();
+            }
+        }
+    }
+
+    @Override public void endInvalidation(long start, long end) {
+        try (var reading = slotReaders.read()) {
+            if (concerns(start, end)) {
+                lock.lockExclusive();
+                endInvalidation();
+                lock.unlockExclusive();
+            }
+        }
+        activeInvalidations--;
+    }
+
+    @Override public boolean clearAccessed(long start, long end) {
+        boolean accessed = false;
+        try (var reading = slotReaders.read(); var held = lock.lockShared()) {
+            for (int as = 0; as < slots.addressSpaces(); as++) {
+                for (var slot : slots.set(as).all()) {
+                    long from = firstGfn(slot, start);
+                    long to = endGfn(slot, end);
+                    accessed |= from < to && tracking.age(as, from, to, false);
+                }
+            }
+        }
+        return accessed;
+    }
+
+    private boolean concerns(long start, long end) {
+        for (int as = 0; as < slots.addressSpaces(); as++) {
+            for (var slot : slots.set(as).all()) {
+                if (firstGfn(slot, start) < endGfn(slot, end)) {
+                    return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    private static long firstGfn(MemSlot slot, long start) {
+        return slot.baseGfn() + (Math.max(0, start - slot.userspaceAddr()) >>> PAGE_SHIFT);
+    }
+
+    private static long endGfn(MemSlot slot, long end) {
+        long pages = (end - slot.userspaceAddr() + PAGE_MASK) >> PAGE_SHIFT;
+        return slot.baseGfn() + Math.min(slot.npages(), pages);
+    }
+
+    @Override public void beginGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end, boolean isPrivate) {
+        if (bindings.isEmpty()) {
+            return;
+        }
+        lock.lockExclusive();
+        startInvalidation();
+        boolean flush = false;
+        for (var binding : bindings) {
+            var slot = (MemSlot) binding;
+            long from = slot.baseGfn() + Math.max(first, slot.gmemPgoff()) - slot.gmemPgoff();
+            long to = slot.baseGfn() + Math.min(end, slot.gmemPgoff() + slot.npages()) - slot.gmemPgoff();
+            addToInvalidation(from, to);
+            flush |= tdp.zapLeaves(slot.addressSpace(), rootTypes(isPrivate), from, to, true);
+        }
+        if (flush) {
+            vm.flushRemoteTlbs();
+        }
+        lock.unlockExclusive();
+    }
+
+    @Override public void endGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end) {
+        if (!bindings.isEmpty()) {
+            lock.lockExclusive();
+            endInvalidation();
+            lock.unlockExclusive();
+        }
+    }
+
+    // --- finding the page of a fault
+
+    /// Finds what is behind the frame of a fault. [LINUX kvm_mmu_faultin_pfn]
+    ///
+    /// @return null when there is a page or an entry for MMIO to map, else what the fault comes to
+    FaultResult findPage(VcpuMmu vcpu, PageFault fault) {
+        fault.invalidationSequence = invalidationSequence;
+        if (fault.isPrivate != isPrivate(fault.gfn)) {
+            return FaultResult.MEMORY_FAULT;
+        }
+        var slot = fault.slot;
+        if (slot == null) {
+            return noSlot(vcpu, fault);
+        }
+        if (slot.isInvalid()) {
+            return fault.prefetch ? FaultResult.INVALID_SLOT : FaultResult.RETRY;
+        }
+        if (mustRetry(fault.invalidationSequence, fault.gfn)) {
+            return FaultResult.RETRY;
+        }
+        var result = fault.isPrivate || slot.gmemOnly() ? findInGmem(fault) : findInUserMemory(fault);
+        return result == null && mustRetry(fault.invalidationSequence, fault.gfn) ? FaultResult.RETRY : result;
+    }
+
+    private FaultResult noSlot(VcpuMmu vcpu, PageFault fault) {
+        if (fault.isPrivate) {
+            return FaultResult.MEMORY_FAULT;
+        }
+        vcpu.rememberMmio(fault.gfn);
+        return masks().mmioCaching() && fault.gfn <= maxGfn() ? null : FaultResult.EMULATE;
+    }
+
+    private static FaultResult findInGmem(PageFault fault) {
+        var file = fault.slot.gmem();
+        if (file == null) {
+            return FaultResult.MEMORY_FAULT;
+        }
+        long pa = file.fault(fault.slot.gmemIndex(fault.gfn));
+        if (pa < 0) {
+            return FaultResult.NO_MEMORY;
+        }
+        fault.pa = pa;
+        fault.mayWrite = true;
+        fault.maxLevel = 1;
+        return null;
+    }
+
+    private FaultResult findInUserMemory(PageFault fault) {
+        var slot = fault.slot;
+        if (slot.readOnly() && fault.write) {
+            return FaultResult.EMULATE;
+        }
+        long page = module.userMemory().pin(slot.hva(fault.gfn), fault.write);
+        if (page < 0) {
+            return page == ProcessMemory.NO_MEMORY ? FaultResult.NO_MEMORY : FaultResult.FAULT;
+        }
+        fault.pa = page & ~PAGE_MASK;
+        fault.mayWrite = (page & ProcessMemory.WRITABLE) != 0 && !slot.readOnly();
+        fault.hostMmio = (page & ProcessMemory.HOST_MMIO) != 0;
+        return null;
+    }
+
+    /// The largest page that may map `gfn`. mmu_lock is held. [LINUX kvm_mmu_max_mapping_level]
+    int maxMappingLevel(MemSlot slot, long gfn, boolean isPrivate, int limit) {
+        int level = Math.min(limit, parameters().maxHugePageLevel());
+        while (level > 1 && !(slot.allowsLargePage(gfn, level) && hasOneAttribute(gfn, level))) {
+            level--;
+        }
+        if (level == 1 || isPrivate || slot.gmemOnly()) {
+            return 1; // pages of a guest_memfd are small
+        }
+        level = Math.min(level, module.userMemory().mappingLevel(slot.hva(gfn)));
+        return level == 1 ? 1 : memoryTypes.maxLevel(this, gfn, level);
+    }
+
+    private boolean hasOneAttribute(long gfn, int level) {
+        long span = PageTables.span(level);
+        return !privateMemory || attributes.isUniform(gfn & -span, (gfn & -span) + span);
+    }
+
+    /// Whether entries of a root with `role` need write protection although the processor has a dirty log. [LINUX
+    /// kvm_mmu_page_ad_need_write_protect]
+    boolean isNestedWithDirtyLog(int role) {
+        return parameters().cpuDirtyLogSize() > 0 && MmuRole.isGuestMode(role);
+    }
+
+    /// The entry that a fault puts into `table`. [LINUX make_spte]
+    long leaf(VcpuMmu vcpu, MmuPage table, PageFault fault) {
+        var masks = masks();
+        int level = table.level();
+        int access = MmuRole.access(table.role);
+        if (level > 1 && fault.nxHugePages) {
+            access &= ~(Spte.ACCESS_EXECUTE | Spte.ACCESS_USER_EXECUTE);
+        }
+        long adType = !MmuRole.hasAccessedDirty(table.role) ? Spte.AD_DISABLED
+                : isNestedWithDirtyLog(table.role) ? Spte.AD_WRITE_PROTECT_ONLY : 0;
+        long gfn = fault.gfn & -PageTables.span(level);
+        long types = masks.isEpt() ? memoryTypes.typeBits(this, gfn, level, fault.hostMmio) : 0;
+        long spte = masks.leaf(fault.pa, level, adType, access, types, fault.hostMmio, fault.mayWrite, !fault.prefetch);
+        if (fault.mayWrite && (access & Spte.ACCESS_WRITE) != 0) {
+            spte = masks.writable(spte);
+        }
+        if (fault.prefetch) {
+            spte = masks.aged(spte);
+        }
+        assert masks.reservedBits(spte, level) == 0 : "entry 0x" + Long.toHexString(spte) + " of level " + level;
+        if (Spte.isWritable(spte)) {
+            dirtyLog.mark(vcpu, fault.slot, fault.gfn);
+        }
+        return spte;
+    }
+}

@@ -1,0 +1,359 @@
+package cloister.kvm.mmu;
+
+import cloister.kvm.KvmException;
+import cloister.spec.kvm.Errno;
+import cloister.spec.vmx.Ept;
+
+/// One vCPU's view of its VM's memory: the roots that it has loaded, by the role that its mode gives. [LINUX struct kvm_mmu,
+/// arch/x86/kvm/mmu/mmu.c]
+public final class VcpuMmu {
+    /// What the vCPU knows that the MMU does not.
+    public interface Owner {
+        /// Whether a signal waits for the vCPU's thread.
+        boolean signalPending();
+
+        /// Whether the VM is broken.
+        boolean vmDead();
+    }
+
+    // Page-fault error codes; the low bits are those of #PF.
+    /// The entry was present.
+    public static final long ERROR_PRESENT = PageFault.ERROR_PRESENT;
+    /// The access was a write.
+    public static final long ERROR_WRITE = PageFault.ERROR_WRITE;
+    /// The access was an instruction fetch.
+    public static final long ERROR_FETCH = PageFault.ERROR_FETCH;
+    /// The access went to private memory.
+    public static final long ERROR_PRIVATE = PageFault.ERROR_PRIVATE;
+
+    private static final long NO_GFN = -1;
+    private static final int FOUR_LEVEL_BITS = 48;
+
+    private final Mmu mmu;
+    private final Owner owner;
+    private final PageFault fault = new PageFault();
+    private final DirtyRing ring;
+    private int guestAddressBits = FOUR_LEVEL_BITS;
+    private boolean smm;
+    private boolean guestMode;
+    private boolean twoDimensional = true;
+    private MmuRole role;
+    private MmuPage root;
+    private MmuPage mirrorRoot;
+    private boolean rootChanged;
+    private long mmioGfn = NO_GFN;
+    private long mmioGeneration;
+
+    /// The MMU of a new vCPU: no root is loaded.
+    public VcpuMmu(Mmu mmu, Owner owner) {
+        this.mmu = mmu;
+        this.owner = owner;
+        this.ring = mmu.dirtyLog().newRing();
+        chooseRole();
+    }
+
+    // --- role
+
+    private void chooseRole() {
+        int max = mmu.parameters().maxTdpLevel();
+        int level = max == 5 && guestAddressBits <= FOUR_LEVEL_BITS ? 4 : max;
+        role = MmuRole.directRoot(level, smm, guestMode, mmu.masks().accessedDirty());
+    }
+
+    /// The guest's physical address width: CPUID 80000008 EAX 7:0, of a TD 23:16. More than 48 bits take 5 levels. [LINUX
+    /// kvm_mmu_get_tdp_level, kvm_mmu_after_set_cpuid]
+    public void guestAddressBits(int bits) {
+        guestAddressBits = bits;
+        unload();
+        chooseRole();
+    }
+
+    /// The mode that the vCPU runs in; another one has other roots. [LINUX kvm_init_mmu]
+    ///
+    /// @param inSmm         system-management mode
+    /// @param inGuestMode   a nested guest runs
+    /// @param byGuestPhysical whether the tables in use are indexed by the VM's guest-physical addresses: false while those of a
+    ///                      nested guest or of a guest's own paging are shadowed
+    public void mode(boolean inSmm, boolean inGuestMode, boolean byGuestPhysical) {
+        smm = inSmm;
+        guestMode = inGuestMode;
+        twoDimensional = byGuestPhysical;
+        unload();
+        chooseRole();
+    }
+
+    /// The role of the root that the vCPU uses now or will load.
+    public MmuRole role() {
+        return role;
+    }
+
+    private int addressSpace() {
+        return smm && mmu.slots().addressSpaces() > 1 ? 1 : 0;
+    }
+
+    DirtyRing ring() {
+        return ring;
+    }
+
+    /// The ring of the vCPU's writes, null when writes go to bitmaps.
+    public DirtyRing dirtyRing() {
+        return ring;
+    }
+
+    // --- roots
+
+    /// Loads the roots unless valid ones are loaded; before every entry, and before the tables are used for the vCPU. [LINUX
+    /// kvm_mmu_reload]
+    ///
+    /// @throws KvmException ENOMEM
+    public void reload() {
+        if (root != null && !root.isInvalid()) {
+            return;
+        }
+        unload();
+        mmu.lockShared();
+        try {
+            if (mmu.hasMirror() && mirrorRoot == null) {
+                mirrorRoot = mmu.tdp().root(MmuRole.mirrored(role.word()));
+            }
+            root = mmu.tdp().root(role.word());
+        } finally {
+            mmu.unlockShared();
+        }
+        rootChanged = true;
+    }
+
+    /// Whether a root was loaded that the processor does not know yet. Who asks tells it [#eptp] or [#rootPa], and makes it drop its
+    /// translations; asked again, the answer is no.
+    public boolean takeRootChange() {
+        boolean changed = rootChanged;
+        rootChanged = false;
+        return changed;
+    }
+
+    /// Gives the direct root back; a TD's mirror stays until the vCPU goes. [LINUX kvm_mmu_unload]
+    public void unload() {
+        mmioGfn = NO_GFN;
+        if (root == null) {
+            return;
+        }
+        mmu.lockShared();
+        mmu.tdp().put(root);
+        mmu.unlockShared();
+        root = null;
+    }
+
+    /// The vCPU goes.
+    public void destroy() {
+        unload();
+        if (mirrorRoot != null) {
+            mmu.lockShared();
+            mmu.tdp().put(mirrorRoot);
+            mmu.unlockShared();
+            mirrorRoot = null;
+        }
+    }
+
+    /// Whether a root is loaded.
+    public boolean isLoaded() {
+        return root != null;
+    }
+
+    /// The physical address of the loaded direct root.
+    public long rootPa() {
+        return root.tablePa;
+    }
+
+    /// The EPT pointer of the loaded direct root: write-back, accessed and dirty flags when the processor has them. [SDM Vol. 3 "EPT
+    /// Pointer"]
+    public long eptp() {
+        return root.tablePa | Ept.TYPE_WB | ((long) (root.level() - 1) << 3)
+                | (mmu.masks().accessedDirty() ? Ept.EPTP_ACCESSED_DIRTY : 0);
+    }
+
+    // --- faults
+
+    /// Handles an access that the tables did not let through. [LINUX kvm_mmu_page_fault]
+    ///
+    /// @param gpa   with the SHARED bit, if there is one
+    /// @param error ERROR_ bits
+    public FaultResult fault(long gpa, long error) {
+        return handle(gpa, error, false);
+    }
+
+    private FaultResult handle(long gpa, long error, boolean prefetch) {
+        int reading = mmu.slotReaders().readLock();
+        try {
+            fault.start(gpa, error, prefetch, mmu.nxHugePages().enabled());
+            fault.gfn = (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits();
+            fault.slot = mmu.slots().find(addressSpace(), fault.gfn);
+            var result = handle(fault);
+            return result == FaultResult.EMULATE && fault.isPrivate ? FaultResult.MEMORY_FAULT : result;
+        } finally {
+            mmu.slotReaders().readUnlock(reading);
+        }
+    }
+
+    private FaultResult handle(PageFault f) {
+        if (root == null) {
+            return FaultResult.RETRY;
+        }
+        if ((f.gfn | mmu.rootBits(root)) >>> (9 * root.level()) != 0) {
+            // Where the tables do not reach: no entry may stand for it, and there is nothing to map.
+            return f.slot == null && !f.isPrivate ? FaultResult.EMULATE : FaultResult.FAULT;
+        }
+        if (canBeFast(f)) {
+            var fast = mmu.tdp().fastFault(this, root, f);
+            if (fast != null) {
+                return fast;
+            }
+        }
+        var result = mmu.findPage(this, f);
+        if (result != null) {
+            return result;
+        }
+        mmu.lockShared();
+        try {
+            boolean stale = root.isInvalid() || (f.slot != null && mmu.mustRetry(f.invalidationSequence, f.gfn));
+            return stale ? FaultResult.RETRY : mmu.tdp().map(this, f.isPrivate && mirrorRoot != null ? mirrorRoot : root, f);
+        } finally {
+            mmu.unlockShared();
+        }
+    }
+
+    /// [LINUX page_fault_can_be_fast]
+    private boolean canBeFast(PageFault f) {
+        if (f.reserved || f.slot == null || (f.isPrivate && mmu.hasMirror()) || f.isPrivate != mmu.isPrivate(f.gfn)) {
+            return false;
+        }
+        return f.present ? f.write : !mmu.masks().accessedDirty();
+    }
+
+    /// Handles an entry with reserved bits or a misconfiguration: MMIO that is cached, or once was. [LINUX handle_mmio_page_fault]
+    public FaultResult misconfiguration(long gpa) {
+        if (mmioGfn == gpa >>> Mmu.PAGE_SHIFT && mmioGeneration == mmu.slots().generation(addressSpace())) {
+            return FaultResult.EMULATE;
+        }
+        long spte = lookUp(gpa);
+        if (!mmu.masks().isMmio(spte, mmu.mmioValue())) {
+            return FaultResult.RETRY; // zapped meanwhile
+        }
+        long generation = mmu.slots().generation(addressSpace());
+        if ((generation & MemSlotSet.UPDATE_IN_PROGRESS) != 0
+                || Spte.generation(spte) != (generation & Spte.GENERATION_MASK)) {
+            return handle(gpa, PageFault.ERROR_RESERVED, false);
+        }
+        rememberMmio(gpa >>> Mmu.PAGE_SHIFT);
+        return FaultResult.EMULATE;
+    }
+
+    void rememberMmio(long gfn) {
+        mmioGfn = gfn;
+        mmioGeneration = mmu.slots().generation(addressSpace());
+    }
+
+    private long lookUp(long gpa) {
+        if (root == null) {
+            return Spte.NONPRESENT;
+        }
+        mmu.tdp().tables.beginWalk();
+        try {
+            return mmu.tdp().lookUp(root, (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits());
+        } finally {
+            mmu.tdp().tables.endWalk();
+        }
+    }
+
+    /// Whether the mirror root maps `gpa`.
+    public boolean isPrivateMapped(long gpa) {
+        if (mirrorRoot == null) {
+            return false;
+        }
+        mmu.tdp().tables.beginWalk();
+        try {
+            return Spte.isPresent(mmu.tdp().lookUp(mirrorRoot, gpa >>> Mmu.PAGE_SHIFT));
+        } finally {
+            mmu.tdp().tables.endWalk();
+        }
+    }
+
+    // --- populating
+
+    /// Maps the page of `gpa` before anybody accesses it. [LINUX kvm_tdp_page_prefault]
+    ///
+    /// @param gpa   with the SHARED bit, if there is one
+    /// @param error ERROR_ bits
+    /// @return the level of the mapping, at least 1; or a negative error number: EOPNOTSUPP in a mode whose tables are not indexed by
+    ///         guest-physical address, EINTR, EIO, ENOENT where only MMIO is, EAGAIN while the slot goes, EFAULT, ENOMEM
+    public int mapPage(long gpa, long error) {
+        if (!twoDimensional) {
+            return -Errno.EOPNOTSUPP.number();
+        }
+        while (true) {
+            if (owner.signalPending()) {
+                return -Errno.EINTR.number();
+            }
+            if (owner.vmDead()) {
+                return -Errno.EIO.number();
+            }
+            switch (handle(gpa, error, true)) {
+                case RETRY -> {
+                    mmu.letOthersRun();
+                    reload();
+                }
+                case FIXED, SPURIOUS, WRITE_PROTECTED -> {
+                    return fault.goalLevel;
+                }
+                case EMULATE -> {
+                    return -Errno.ENOENT.number();
+                }
+                case INVALID_SLOT -> {
+                    return -Errno.EAGAIN.number();
+                }
+                case MEMORY_FAULT, FAULT -> {
+                    return -Errno.EFAULT.number();
+                }
+                case NO_MEMORY -> {
+                    return -Errno.ENOMEM.number();
+                }
+                case BUGGED -> {
+                    return -Errno.EIO.number();
+                }
+            }
+        }
+    }
+
+    /// Maps a page of a guest_memfd whose frame is known, by the mirror root. slots_lock is held, and a root is loaded. [LINUX
+    /// kvm_tdp_mmu_map_private_pfn]
+    ///
+    /// @return 0, or a negative error number: EINTR, EIO (also when it was mapped already), ENOMEM
+    public int mapPrivate(long gpa, long pagePa) {
+        while (true) {
+            if (owner.signalPending()) {
+                return -Errno.EINTR.number();
+            }
+            if (owner.vmDead()) {
+                return -Errno.EIO.number();
+            }
+            fault.start(gpa, ERROR_PRIVATE, true, false);
+            fault.gfn = gpa >>> Mmu.PAGE_SHIFT;
+            fault.slot = mmu.slots().find(addressSpace(), fault.gfn);
+            fault.pa = pagePa;
+            fault.mayWrite = true;
+            fault.maxLevel = 1;
+            mmu.lockShared();
+            FaultResult result;
+            try {
+                result = mmu.tdp().map(this, mirrorRoot, fault);
+            } finally {
+                mmu.unlockShared();
+            }
+            if (result == FaultResult.RETRY) {
+                mmu.letOthersRun();
+            } else {
+                return result == FaultResult.FIXED ? 0
+                        : -(result == FaultResult.NO_MEMORY ? Errno.ENOMEM : Errno.EIO).number();
+            }
+        }
+    }
+}
