@@ -1,5 +1,6 @@
 package cloister.devices;
 
+import cloister.sim.Ratio;
 import cloister.sim.VirtualClock;
 
 /// The fixed ACPI power-management hardware: PM1a event and control blocks and the PM timer.
@@ -84,8 +85,7 @@ public final class AcpiPm implements PortDevice {
     }
 
     private int timer() {
-        long ticks = (long) ((double) clock.now() * TIMER_HERTZ / clock.ticksPerSecond());
-        return (int) ticks & 0xff_ffff;
+        return (int) Ratio.floor(clock.now(), TIMER_HERTZ, clock.ticksPerSecond()) & 0xff_ffff;
     }
 
     private void update() {

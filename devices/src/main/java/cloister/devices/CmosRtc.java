@@ -1,5 +1,6 @@
 package cloister.devices;
 
+import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.time.DateTimeException;
 import java.time.Instant;
@@ -9,7 +10,7 @@ import java.time.ZoneOffset;
 /// The MC146818 real-time clock with CMOS RAM, on the virtual clock. [MC146818A data sheet]
 ///
 /// Ports 0x70 (index) and 0x71 (data). Runs in UTC.
-public final class CmosRtc implements PortDevice {
+public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> {
     /// The index port; the data port follows.
     public static final int BASE = 0x70;
     /// CMOS byte of the century, which FADT names.
@@ -45,6 +46,14 @@ public final class CmosRtc implements PortDevice {
     private int index;
     private int flags;
     private long updatesSeenSecond;
+    /// The timers of the clock.
+    enum TimerKind {
+        /// The next second: an update, perhaps an alarm.
+        SECOND,
+        /// The periodic interrupt.
+        PERIOD
+    }
+
     private VirtualClock.Timer secondTimer;
     private VirtualClock.Timer periodicTimer;
 
@@ -190,7 +199,18 @@ public final class CmosRtc implements PortDevice {
         }
         if ((ram[B] & (ALARM | UPDATE)) != 0 && !setting()) {
             long next = (clock.nanos() / SECOND_NANOS + 1) * SECOND_NANOS;
-            secondTimer = clock.schedule(clock.ticksOfNanos(next), this::secondPassed);
+            secondTimer = clock.schedule(clock.ticksOfNanos(next), this, TimerKind.SECOND);
+        }
+    }
+
+    @Override public void timerFired(TimerKind kind) {
+        switch (kind) {
+            case SECOND -> secondPassed();
+            case PERIOD -> {
+                flags |= PERIODIC;
+                update();
+                armPeriodic();
+            }
         }
     }
 
@@ -217,11 +237,7 @@ public final class CmosRtc implements PortDevice {
         int rate = ram[A] & 0xf;
         if ((ram[B] & PERIODIC) != 0 && rate != 0) {
             long hertz = 32768 >> (rate < 3 ? rate + 6 : rate - 1);
-            periodicTimer = clock.schedule(clock.now() + clock.ticksPerSecond() / hertz, () -> {
-                flags |= PERIODIC;
-                update();
-                armPeriodic();
-            });
+            periodicTimer = clock.schedule(clock.now() + clock.ticksPerSecond() / hertz, this, TimerKind.PERIOD);
         }
     }
 

@@ -279,7 +279,7 @@ public final class Scheduler {
             return true;
         }
         if (pace == IdlePace.REAL_TIME && outsideOpen) {
-            long nanos = (long) ((deadline - clock.now()) * 1e9 / clock.ticksPerSecond());
+            long nanos = clock.nanosOfTicks(Math.max(0, deadline - clock.now()));
             long until = System.nanoTime() + nanos;
             for (long left = nanos; left > 0 && postedCount.get() == 0; left = until - System.nanoTime()) {
                 parkUnlessPosted(left);

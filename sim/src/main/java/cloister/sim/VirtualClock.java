@@ -1,5 +1,6 @@
 package cloister.sim;
 
+import java.util.List;
 import java.util.PriorityQueue;
 
 /// The platform's only time. One tick is one TSC tick of the logical processors; the frequency is fixed at creation.
@@ -9,8 +10,10 @@ import java.util.PriorityQueue;
 ///
 /// Not thread-safe: used by the host thread that holds the [Scheduler]'s baton.
 public final class VirtualClock {
+    private static final long NANOS_PER_SECOND = 1_000_000_000L;
+
     private final long ticksPerSecond;
-    private final PriorityQueue<Timer> timers = new PriorityQueue<>();
+    private final PriorityQueue<ArmedTimer<?>> timers = new PriorityQueue<>();
     private long now;
     private long sequence;
 
@@ -34,14 +37,17 @@ public final class VirtualClock {
 
     /// Nanoseconds since power-on.
     public long nanos() {
-        return Math.multiplyHigh(now, 1_000_000_000L) == 0 && now < Long.MAX_VALUE / 1_000_000_000L
-                ? now * 1_000_000_000L / ticksPerSecond
-                : (long) ((double) now * 1e9 / ticksPerSecond);
+        return nanosOfTicks(now);
+    }
+
+    /// Converts a duration in ticks to nanoseconds, rounding down.
+    public long nanosOfTicks(long ticks) {
+        return Ratio.floor(ticks, NANOS_PER_SECOND, ticksPerSecond);
     }
 
     /// Converts a duration in nanoseconds to ticks, rounding up.
     public long ticksOfNanos(long nanos) {
-        return (long) Math.ceil((double) nanos * ticksPerSecond / 1e9);
+        return Ratio.ceil(nanos, ticksPerSecond, NANOS_PER_SECOND);
     }
 
     /// Moves time forward by `ticks` and fires every timer that became due, in order of deadline.
@@ -53,9 +59,10 @@ public final class VirtualClock {
     /// Arms a timer. A deadline in the past fires at the next advance.
     ///
     /// @param deadline absolute time in ticks
-    /// @param action   runs on the host thread that advanced the clock; it must not switch host threads
-    public Timer schedule(long deadline, Runnable action) {
-        var timer = new Timer(deadline, sequence++, action);
+    /// @param owner    is told when it fires
+    /// @param kind     which of the owner's timers this is
+    public <K extends Enum<K>> Timer schedule(long deadline, TimerOwner<K> owner, K kind) {
+        var timer = new ArmedTimer<>(deadline, sequence++, owner, kind);
         timers.add(timer);
         return timer;
     }
@@ -80,6 +87,11 @@ public final class VirtualClock {
         return true;
     }
 
+    /// The armed timers in the order in which they will fire.
+    public List<Timer> armed() {
+        return timers.stream().filter(timer -> !timer.done).sorted().map(timer -> (Timer) timer).toList();
+    }
+
     private void fireDue() {
         while (true) {
             dropCancelled();
@@ -93,35 +105,62 @@ public final class VirtualClock {
     }
 
     private void dropCancelled() {
-        while (!timers.isEmpty() && timers.peek().cancelled) {
+        while (!timers.isEmpty() && timers.peek().done) {
             timers.remove();
         }
     }
 
     /// An armed timer; fires once unless cancelled before.
-    public static final class Timer implements Comparable<Timer> {
-        private final long deadline;
-        private final long sequence;
-        private final Runnable action;
-        private boolean cancelled;
+    public sealed interface Timer permits ArmedTimer {
+        /// Absolute time in ticks.
+        long deadline();
 
-        private Timer(long deadline, long sequence, Runnable action) {
-            this.deadline = deadline;
-            this.sequence = sequence;
-            this.action = action;
-        }
+        /// Who is told.
+        TimerOwner<?> owner();
+
+        /// Which of the owner's timers it is.
+        Enum<?> kind();
 
         /// Keeps the timer from firing; without effect once it has fired.
-        public void cancel() {
-            cancelled = true;
+        void cancel();
+    }
+
+    private static final class ArmedTimer<K extends Enum<K>> implements Timer, Comparable<ArmedTimer<?>> {
+        private final long deadline;
+        private final long sequence;
+        private final TimerOwner<K> owner;
+        private final K kind;
+        private boolean done;
+
+        private ArmedTimer(long deadline, long sequence, TimerOwner<K> owner, K kind) {
+            this.deadline = deadline;
+            this.sequence = sequence;
+            this.owner = owner;
+            this.kind = kind;
+        }
+
+        @Override public long deadline() {
+            return deadline;
+        }
+
+        @Override public TimerOwner<?> owner() {
+            return owner;
+        }
+
+        @Override public Enum<?> kind() {
+            return kind;
+        }
+
+        @Override public void cancel() {
+            done = true;
         }
 
         private void fire() {
-            cancelled = true;
-            action.run();
+            done = true;
+            owner.timerFired(kind);
         }
 
-        @Override public int compareTo(Timer other) {
+        @Override public int compareTo(ArmedTimer<?> other) {
             int byDeadline = Long.compare(deadline, other.deadline);
             return byDeadline != 0 ? byDeadline : Long.compare(sequence, other.sequence);
         }

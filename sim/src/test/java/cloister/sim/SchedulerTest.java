@@ -11,6 +11,8 @@ import org.junit.jupiter.api.Timeout;
 
 @Timeout(20)
 class SchedulerTest {
+    private enum Kind { ONLY }
+
     private final VirtualClock clock = new VirtualClock(1_000_000_000);
     private final Scheduler scheduler = new Scheduler(clock, new RoundRobin(), Scheduler.IdlePace.SKIP);
     private final List<String> seen = new ArrayList<>();
@@ -116,7 +118,7 @@ class SchedulerTest {
     @Test void timeSkipsWhenAllWait() {
         var waiter = new HostThread[1];
         waiter[0] = scheduler.spawn("a", () -> {
-            clock.schedule(5_000, () -> scheduler.unpark(waiter[0]));
+            clock.schedule(5_000, _ -> scheduler.unpark(waiter[0]), Kind.ONLY);
             scheduler.park();
             seen.add("woken at " + clock.now());
         });
@@ -129,7 +131,7 @@ class SchedulerTest {
         scheduler.lookAt(1_000, () -> seen.add("look at " + clock.now()));
         scheduler.lookAt(9_000, () -> seen.add("too late"));
         waiter[0] = scheduler.spawn("a", () -> {
-            clock.schedule(5_000, () -> scheduler.unpark(waiter[0]));
+            clock.schedule(5_000, _ -> scheduler.unpark(waiter[0]), Kind.ONLY);
             scheduler.park();
             seen.add("woken at " + clock.now());
         });

@@ -6,6 +6,7 @@ import cloister.cpu.core.Cpu;
 import cloister.cpu.core.VmExitSignal;
 import cloister.cpu.sys.EventDelivery;
 import cloister.cpu.sys.PendingEvents;
+import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitReason;
@@ -16,7 +17,7 @@ import cloister.spec.x86.Rflags;
 /// What VMX non-root operation adds to the events between two instructions: trap-like exits, monitor trap flag, preemption timer,
 /// windows, virtual interrupts, and exits for NMIs and external interrupts. [SDM Vol. 3 "Priority Among Concurrent Events",
 /// "Other Causes of VM Exits"]
-final class BoundaryEvents {
+final class BoundaryEvents implements TimerOwner<BoundaryEvents.TimerKind> {
     /// The preemption timer counts down by 1 when this bit of the TSC changes (IA32_VMX_MISC bits 4:0).
     static final int PREEMPTION_TIMER_RATE = 5;
     private static final int NO_TRAP = -1;
@@ -31,6 +32,12 @@ final class BoundaryEvents {
     /// With the monitor trap flag: an exit is due at the next boundary.
     private boolean monitorTrapPending;
     private long enteredAt;
+
+    /// The timer of a processor's VMX operation.
+    enum TimerKind {
+        /// The VMX-preemption timer.
+        PREEMPTION
+    }
 
     private VirtualClock.Timer timer;
     private boolean timerArmed;
@@ -72,8 +79,12 @@ final class BoundaryEvents {
         long value = vmx.vmcs.read(PREEMPTION_TIMER_VALUE);
         timerDeadline = ((cpu.ticks() >>> PREEMPTION_TIMER_RATE) + value) << PREEMPTION_TIMER_RATE;
         if (value != 0) {
-            timer = cpu.clock.schedule(timerDeadline, events::raise);
+            timer = cpu.clock.schedule(timerDeadline, this, TimerKind.PREEMPTION);
         }
+    }
+
+    @Override public void timerFired(TimerKind kind) {
+        events.raise();
     }
 
     /// VM exit: disarms the timer.

@@ -25,6 +25,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 /// Data and I/O breakpoints, single-stepping of branches and of string instructions, in real-address mode. The handler of #DB is
 /// an IRET; what it was given is recorded as "RIP relative to the code:DR6 bits". [SDM Vol. 3 "Debug Exceptions"]
 class DebugExceptionTest {
+    private enum Kind { ONLY }
+
     private static final int CODE = 0x2000;
     private static final int DATA = 0x5000;
 
@@ -64,7 +66,7 @@ class DebugExceptionTest {
         byte[] bytes = program.apply(new Assembler(CodeMode.BITS16, CODE)).assemble();
         memory.write(CODE, bytes, 0, bytes.length);
         var loop = new RunLoop(cpu, null);
-        cpu.clock.schedule(5_000, loop::requestStop);
+        cpu.clock.schedule(5_000, _ -> loop.requestStop(), Kind.ONLY);
         loop.run();
     }
 

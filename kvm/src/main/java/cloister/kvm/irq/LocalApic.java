@@ -3,13 +3,15 @@ package cloister.kvm.irq;
 import static cloister.spec.x86.ApicRegister.*;
 
 import cloister.kvm.emulate.GuestGp;
+import cloister.sim.Ratio;
+import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
 /// The in-kernel local APIC of one vCPU: xAPIC and x2APIC register files, priority logic, timer. [LINUX
 /// arch/x86/kvm/lapic.c] [SDM Vol. 3 "Advanced Programmable Interrupt Controller (APIC)"]
-public final class LocalApic {
+public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
     private static final int MAX_LVT = 5;
     private static final int X2APIC_MSR_BASE = 0x800;
     private static final int LVT_MASK = LVT_MASKED | (1 << 12) | 0xff;
@@ -22,6 +24,14 @@ public final class LocalApic {
     private boolean userspaceIoapic;
     /// Bits 63:32 of the x2APIC ICR live in ICR2's slot.
     private int pendingEsr;
+
+    /// The timers of a local APIC.
+    public enum TimerKind {
+        /// The count reaches zero, in one-shot and periodic mode.
+        COUNT,
+        /// IA32_TSC_DEADLINE is reached.
+        DEADLINE
+    }
 
     private VirtualClock.Timer timer;
     private boolean timerPending;
@@ -409,8 +419,15 @@ public final class LocalApic {
         long count = reg(TIMER_INITIAL_COUNT) & 0xffff_ffffL;
         if (count != 0) {
             timerStart = clock.now();
-            timerPeriodTicks = Math.max(1, clock.ticksOfNanos(count * divisor() * busCycleNs));
-            timer = clock.schedule(timerStart + timerPeriodTicks, this::countExpired);
+            timerPeriodTicks = Math.max(1, clock.ticksOfNanos(Ratio.floor(count, divisor() * busCycleNs, 1)));
+            timer = clock.schedule(timerStart + timerPeriodTicks, this, TimerKind.COUNT);
+        }
+    }
+
+    @Override public void timerFired(TimerKind kind) {
+        switch (kind) {
+            case COUNT -> countExpired();
+            case DEADLINE -> deadlineExpired();
         }
     }
 
@@ -419,7 +436,7 @@ public final class LocalApic {
         timerPending = true;
         if (timerMode() == LVT_TIMER_PERIODIC) {
             timerStart += timerPeriodTicks;
-            timer = clock.schedule(timerStart + timerPeriodTicks, this::countExpired);
+            timer = clock.schedule(timerStart + timerPeriodTicks, this, TimerKind.COUNT);
         }
         owner.apicEvent();
     }
@@ -430,7 +447,7 @@ public final class LocalApic {
         }
         long left = Math.max(0, timerStart + timerPeriodTicks - clock.now());
         long total = reg(TIMER_INITIAL_COUNT) & 0xffff_ffffL;
-        return (int) Math.min(total, (long) ((double) left * total / timerPeriodTicks));
+        return (int) Math.min(total, Ratio.floor(left, total, timerPeriodTicks));
     }
 
     /// RDMSR IA32_TSC_DEADLINE.
@@ -447,12 +464,12 @@ public final class LocalApic {
         timerPending = false;
         tscDeadline = guestTsc;
         if (guestTsc != 0) {
-            long deadline = guestTsc - owner.tscOffset();
-            timer = clock.schedule(deadline, this::deadlineExpired);
             if (Long.compareUnsigned(guestTsc, clock.now() + owner.tscOffset()) <= 0) {
-                timer.cancel();
                 deadlineExpired();
+                return;
             }
+            long deadline = guestTsc - owner.tscOffset();
+            timer = clock.schedule(deadline < 0 ? Long.MAX_VALUE : deadline, this, TimerKind.DEADLINE); // 2^63 ticks never pass
         }
     }
 

@@ -152,6 +152,16 @@ final class LocalApicTest {
         assertThat(apic(0).deliverable()).isEqualTo(0xec);
     }
 
+    /// A deadline with bit 63 set is centuries away, not in the past.
+    @Test void theFarthestTscDeadlineNeverComes() {
+        clock.advance(5000);
+        apic(0).writeMsr(X2APIC + (LVT_TIMER >> 4), LVT_TIMER_TSC_DEADLINE | 0x41);
+        apic(0).tscDeadline(-1);
+        clock.advance(1_000_000);
+        assertThat(apic(0).timerPending()).isFalse();
+        assertThat(apic(0).tscDeadline()).isEqualTo(-1);
+    }
+
     @Test void tscDeadlineInThePastFiresAtOnce() {
         apic(0).writeMsr(X2APIC + (LVT_TIMER >> 4), LVT_TIMER_TSC_DEADLINE | 0xec);
         clock.advance(5000);
