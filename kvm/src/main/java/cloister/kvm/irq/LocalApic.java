@@ -464,12 +464,14 @@ public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
         timerPending = false;
         tscDeadline = guestTsc;
         if (guestTsc != 0) {
-            if (Long.compareUnsigned(guestTsc, clock.now() + owner.tscOffset()) <= 0) {
+            long guestNow = clock.now() + owner.tscOffset();
+            if (Long.compareUnsigned(guestTsc, guestNow) <= 0) {
                 deadlineExpired();
                 return;
             }
-            long deadline = guestTsc - owner.tscOffset();
-            timer = clock.schedule(deadline < 0 ? Long.MAX_VALUE : deadline, this, TimerKind.DEADLINE); // 2^63 ticks never pass
+            long deadline = clock.now() + (guestTsc - guestNow);
+            boolean reachable = guestTsc - guestNow > 0 && deadline > 0; // 2^63 ticks never pass
+            timer = clock.schedule(reachable ? deadline : Long.MAX_VALUE, this, TimerKind.DEADLINE);
         }
     }
 
