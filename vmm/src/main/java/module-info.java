@@ -5,4 +5,5 @@ module cloister.vmm {
     requires transitive cloister.devices;
     requires transitive cloister.platform;
     exports cloister.vmm;
+    exports cloister.vmm.observe;
 }

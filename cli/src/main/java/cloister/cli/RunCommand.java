@@ -4,7 +4,6 @@ import cloister.cli.guest.FetchFailure;
 import cloister.cli.guest.GuestCache;
 import cloister.devices.ByteSink;
 import cloister.sim.Scheduler.IdlePace;
-import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.ExecChannel;
 import cloister.vmm.Initramfs;
 import cloister.vmm.Machine;
@@ -26,6 +25,7 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParentCommand;
 
@@ -42,8 +42,6 @@ final class RunCommand implements Callable<Integer> {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
     /// instructions and prove nothing here.
     private static final String COMMAND_LINE = "console=ttyS0 panic=-1 cryptomgr.notests";
-
-    private static final int MAX_DUMP_SECONDS = 1_000_000;
 
     @ParentCommand
     private Main main;
@@ -79,28 +77,8 @@ final class RunCommand implements Callable<Integer> {
     @Option(names = "--timeout", paramLabel = "SECONDS", description = "End the run after so much wall time.")
     private Integer timeout;
 
-    @Option(names = "--trace", paramLabel = "KIND,...", split = ",", hideParamSyntax = true,
-            description = "Trace ${COMPLETION-CANDIDATES}.")
-    private TraceKind[] trace = {};
-
-    @Option(names = "--trace-out", paramLabel = "FILE", description = "Where the trace goes. Default: standard error.")
-    private Path traceOut;
-
-    @Option(names = "--stats", description = "Print what the run cost, on standard error.")
-    private boolean stats;
-
-    @Option(names = "--dump-on-exit", paramLabel = "FILE",
-            description = "When the guest has ended, write what the TDX module knows: TD and VP fields, Secure EPT, PAMT, KeyIDs. "
-                    + "FILE.json is JSON (for 'cloister inspect'), other names text.")
-    private Path dumpOnExit;
-
-    @Option(names = "--dump-at", paramLabel = "SECONDS",
-            description = "Write such a dump to --dump-file when the guest's virtual time is there, and go on.")
-    private Double dumpAt;
-
-    @Option(names = "--dump-file", paramLabel = "FILE", defaultValue = "cloister-dump.json",
-            description = "Where --dump-at and Ctrl-A d write. Default: ${DEFAULT-VALUE}.")
-    private Path dumpFile;
+    @Mixin
+    private ObserveOptions observe;
 
     @Option(names = "--offline", description = "Fetch nothing: the guest has to be in the cache.")
     private boolean offline;
@@ -132,18 +110,7 @@ final class RunCommand implements Callable<Integer> {
         if (timeout != null && timeout < 1) {
             throw UserError.usage("--timeout " + timeout + " is no time: choose 1 second or more");
         }
-        if (traceOut != null && trace.length == 0) {
-            throw UserError.usage("--trace-out without --trace: say what to trace");
-        }
-        if (dumpOnExit != null) {
-            DumpFile.check("--dump-on-exit", dumpOnExit);
-        }
-        if (dumpAt != null) {
-            if (!(dumpAt >= 0 && dumpAt < MAX_DUMP_SECONDS)) {
-                throw UserError.usage("--dump-at " + dumpAt + " is no time: choose 0 to " + MAX_DUMP_SECONDS + " seconds");
-            }
-            DumpFile.check("--dump-file", dumpFile);
-        }
+        observe.check();
     }
 
     private static void checkFile(Path file, String what) {
@@ -158,8 +125,8 @@ final class RunCommand implements Callable<Integer> {
         ByteSink screen = exec == null ? flushingAtLineEnd(stdout) : verbose ? System.err::write : octet -> { };
         var tail = new ConsoleTail(screen);
         try (var terminal = exec == null ? Terminal.raw() : null;
-                var tracer = Tracer.open(trace, traceOut)) {
-            var config = config().console(tail).secondSerial(commandOutput).observer(tracer)
+                var tracer = observe.tracer()) {
+            var config = observe.applyTo(config(), tracer).console(tail).secondSerial(commandOutput)
                     .interactive(exec == null).pace(terminal != null && terminal.interactive()
                             ? IdlePace.REAL_TIME : IdlePace.SKIP);
             try (var machine = new Machine(config)) {
@@ -167,27 +134,18 @@ final class RunCommand implements Callable<Integer> {
                     terminal.forward(key -> machine.consoleInput(new byte[] {(byte) key}), () -> {
                         quit = true;
                         machine.requestStop();
-                    }, () -> machine.inspectSoon(this::dump));
+                    }, () -> machine.inspectSoon(observe::dump));
                 }
-                if (dumpAt != null) {
-                    machine.inspectAt((long) (dumpAt * 1e9), this::dump);
-                }
+                observe.before(machine);
                 var done = new CountDownLatch(1);
                 startTimer(machine, done);
                 var outcome = machine.run();
                 done.countDown();
                 stdout.flush();
-                if (dumpOnExit != null) {
-                    DumpFile.write(dumpOnExit, machine.inspect());
-                }
+                observe.afterRun(machine);
                 boolean torn = outcome instanceof Outcome.PowerOff || outcome instanceof Outcome.Reset;
                 long leaked = torn ? machine.tearDown() : 0;
-                if (stats) {
-                    StatsReport.print(machine.stats(), System.err);
-                    if (torn) {
-                        System.err.println("private pages left   " + leaked);
-                    }
-                }
+                observe.atEnd(machine.stats(), torn);
                 if (leaked != 0) {
                     return ended(ExitCode.LEAK, leaked + " private pages could not be reclaimed", tail);
                 }
@@ -195,12 +153,6 @@ final class RunCommand implements Callable<Integer> {
             }
         } finally {
             stdout.flush();
-        }
-    }
-
-    private void dump(ModuleSnapshot snapshot) {
-        if (DumpFile.write(dumpFile, snapshot)) {
-            System.err.print("cloister: dump written to " + dumpFile + "\r\n"); // the terminal may be raw
         }
     }
 

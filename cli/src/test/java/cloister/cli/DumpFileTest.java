@@ -59,7 +59,7 @@ final class DumpFileTest {
 
     @Test void jsonIsAsTheSchemaSays() throws IOException {
         var json = JsonParser.parseString(SnapshotJson.write(snapshot));
-        var schema = new DumpSchema();
+        var schema = new JsonSchema("dump.schema.json");
         assertThat(schema.violations(json)).isEmpty();
         var pamt = json.getAsJsonObject().getAsJsonArray("pamt").get(0).getAsJsonObject();
         pamt.addProperty("start", 0);

@@ -1,6 +1,7 @@
 package cloister.vmm;
 
 import cloister.devices.AcpiPm;
+import cloister.devices.ByteSink;
 import cloister.devices.CmosRtc;
 import cloister.devices.DebugPort;
 import cloister.devices.IoApic;
@@ -22,10 +23,10 @@ final class Board {
     final Uart16550 com1;
     final Uart16550 com2;
 
-    Board(MachineConfig config, VirtualClock clock, IoApic.Messages messages, SystemControl system) {
+    Board(MachineConfig config, ByteSink console, VirtualClock clock, IoApic.Messages messages, SystemControl system) {
         ioApic = new IoApic(messages);
         mmio.claim(IoApic.BASE_GPA, IoApic.BYTES, ioApic);
-        com1 = new Uart16550(AcpiTables.COM1_PORT, ioApic.line(AcpiTables.COM1_IRQ), config.console);
+        com1 = new Uart16550(AcpiTables.COM1_PORT, ioApic.line(AcpiTables.COM1_IRQ), console);
         com2 = new Uart16550(AcpiTables.COM2_PORT, ioApic.line(AcpiTables.COM2_IRQ), config.secondSerial);
         ports.claim(AcpiTables.COM1_PORT, Uart16550.PORTS, com1);
         ports.claim(AcpiTables.COM2_PORT, Uart16550.PORTS, com2);
@@ -34,7 +35,7 @@ final class Board {
         ports.claim(PciHost.BASE, PciHost.PORTS, pci);
         mmio.claim(PciHost.ECAM_GPA, PciHost.ECAM_BYTES, pci.ecam());
         ports.claim(AcpiPm.EVENT_BLOCK, AcpiPm.PORTS, new AcpiPm(clock, ioApic.line(AcpiTables.SCI_IRQ), system));
-        ports.claim(FIRMWARE_DEBUG_PORT, 1, new DebugPort(config.console));
+        ports.claim(FIRMWARE_DEBUG_PORT, 1, new DebugPort(console));
         new LegacyPorts(clock, system).claim(ports);
     }
 }

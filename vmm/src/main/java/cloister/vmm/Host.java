@@ -23,7 +23,7 @@ final class Host implements AutoCloseable {
     private Host(MachineConfig config) {
         long bytes = config.memoryBytes + (config.memoryBytes >> OVERHEAD_SHIFT) + HOST_BYTES;
         platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
-        recorder = new RunRecorder(config.observer);
+        recorder = new RunRecorder(config.observer, platform.scheduler(), config.cpus, config.timed);
         platform.observer(recorder);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
                 platform.freeStartPa(), platform.freeEndPa()));
@@ -54,9 +54,9 @@ final class Host implements AutoCloseable {
         return platform.retired();
     }
 
-    /// Hash over all SEAMCALLs and exits.
-    long traceHash() {
-        return recorder.hash();
+    /// What sees and counts the run.
+    RunRecorder recorder() {
+        return recorder;
     }
 
     @Override public void close() {

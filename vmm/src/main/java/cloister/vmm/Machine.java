@@ -10,7 +10,6 @@ import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.tdx.inspect.ModuleSnapshot;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -42,7 +41,7 @@ public final class Machine implements AutoCloseable {
         host = Host.create(config);
         vm = host.kvm().createVm(td ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
         enableCapabilities(td);
-        board = new Board(config, host.clock(), new Interrupts(), new Ends());
+        board = new Board(config, host.recorder().console(config.console), host.clock(), new Interrupts(), new Ends());
         memory = new GuestMemory(vm, host.kvm().userMemory(), td);
         if (td) {
             buildTrustDomain(layout, image);
@@ -110,6 +109,7 @@ public final class Machine implements AutoCloseable {
             scheduler.run();
         } finally {
             wallNanos = System.nanoTime() - started;
+            host.recorder().finish();
         }
         if (outcome == null) {
             outcome = scheduler.stalled() ? new Outcome.Stalled()
@@ -153,10 +153,9 @@ public final class Machine implements AutoCloseable {
     /// What the run cost so far; complete after [#run].
     public MachineStats stats() {
         var kvm = vm.stats();
-        var seamcalls = new HashMap<>(kvm.seamcalls());
-        kvm.busySeamcalls().forEach((leaf, count) -> seamcalls.put(leaf + " BUSY", count));
-        return new MachineStats(host.instructions(), host.clock().nanos(), wallNanos, kvm.exits(), seamcalls,
-                kvm.pagesAugmented(), kvm.pagesConverted(), host.traceHash());
+        var meter = host.recorder().meter();
+        return new MachineStats(host.instructions(), host.clock().nanos(), wallNanos, config.timed, meter.exits(), meter.seamcalls(),
+                meter.module(), meter.threads(), kvm.pagesAugmented(), kvm.pagesConverted(), kvm.leakedPages(), host.recorder().hash());
     }
 
     /// Tears the guest down; for a trust domain every page goes back from the TDX module to the host. Call after [#run].
@@ -182,9 +181,9 @@ public final class Machine implements AutoCloseable {
         return text.toString();
     }
 
-    /// Virtual time in ticks.
-    long now() {
-        return host.clock().now();
+    /// Virtual time in nanoseconds.
+    long nanos() {
+        return host.clock().nanos();
     }
 
     boolean isTrustDomain() {

@@ -29,6 +29,7 @@ public final class MachineConfig {
     IdlePace pace = IdlePace.SKIP;
     SchedulingStrategy strategy = new RoundRobin();
     MachineObserver observer = MachineObserver.NONE;
+    boolean timed;
 
     /// A trust domain or an ordinary VM. Default: trust domain.
     public MachineConfig vmType(VmType value) {
@@ -132,6 +133,12 @@ public final class MachineConfig {
     /// Who hears what the machine does. Default: nobody.
     public MachineConfig observer(MachineObserver value) {
         observer = value;
+        return this;
+    }
+
+    /// Whether [Machine#stats] tells the wall time of exits and calls: one reading of this machine's clock at each. Default: no.
+    public MachineConfig timed(boolean value) {
+        timed = value;
         return this;
     }
 

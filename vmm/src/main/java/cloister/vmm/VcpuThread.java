@@ -7,6 +7,8 @@ import cloister.kvm.KvmVcpu;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.tdx.Tdvmcall;
+import cloister.vmm.observe.TraceEvent;
+import cloister.vmm.observe.TraceKind;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Locale;
@@ -33,7 +35,7 @@ final class VcpuThread implements Runnable {
         this.observer = observer;
         this.faults = new GuestFaults(machine, memory);
         this.td = machine.isTrustDomain();
-        this.traced = observer.wants(MachineObserver.Kind.USER_EXIT);
+        this.traced = observer.wants(TraceKind.USER);
     }
 
     @Override public void run() {
@@ -89,7 +91,7 @@ final class VcpuThread implements Runnable {
 
     private void trace(String reason, String detail) {
         if (traced) {
-            observer.event(MachineObserver.Kind.USER_EXIT, vcpu.id(), machine.now(), reason + " " + detail);
+            observer.event(new TraceEvent.UserExit(machine.nanos(), vcpu.id(), reason, detail));
         }
     }
 

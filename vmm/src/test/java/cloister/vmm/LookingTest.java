@@ -3,8 +3,13 @@ package cloister.vmm;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.vmm.observe.TraceEvent;
+import cloister.vmm.observe.TraceKind;
 import java.util.ArrayList;
+import java.util.EnumSet;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -12,6 +17,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /// Looking at a run never changes it: the same hash over all exits and SEAMCALLs, the same number of instructions, the same virtual time.
 final class LookingTest {
+    private static final Map<String, Run> PLAIN = new HashMap<>();
+
     private record Run(long hash, long instructions, long nanos, String console) {
     }
 
@@ -29,6 +36,10 @@ final class LookingTest {
     }
 
     private static Run plain(VmType type, int cpus) {
+        return PLAIN.computeIfAbsent(type + " " + cpus, key -> plainRun(type, cpus));
+    }
+
+    private static Run plainRun(VmType type, int cpus) {
         var run = run(type, cpus, config -> { }, machine -> { });
         assertThat(run.console()).isEqualTo("....");
         return run;
@@ -51,5 +62,29 @@ final class LookingTest {
             assertThat(looked).as("+%d us", micros).isEqualTo(plain);
             assertThat(seen).hasSize(1);
         }
+    }
+
+    @ParameterizedTest
+    @CsvSource({"TDX, 1", "TDX, 4", "DEFAULT, 1", "DEFAULT, 4"})
+    void aTraceOfEverythingDoesNot(VmType type, int cpus) {
+        var kinds = EnumSet.noneOf(TraceKind.class);
+        var traced = run(type, cpus, config -> config.observer(new MachineObserver() {
+            @Override public boolean wants(TraceKind kind) {
+                return true;
+            }
+
+            @Override public void event(TraceEvent event) {
+                kinds.add(event.kind());
+            }
+        }), machine -> { });
+        assertThat(traced).isEqualTo(plain(type, cpus));
+        assertThat(kinds).contains(TraceKind.EXITS, TraceKind.SCHED, TraceKind.USER);
+        assertThat(kinds.contains(TraceKind.VMCALL)).isEqualTo(type == VmType.TDX);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"TDX, 1", "TDX, 4", "DEFAULT, 1", "DEFAULT, 4"})
+    void measuringTimeDoesNot(VmType type, int cpus) {
+        assertThat(run(type, cpus, config -> config.timed(true), machine -> { })).isEqualTo(plain(type, cpus));
     }
 }

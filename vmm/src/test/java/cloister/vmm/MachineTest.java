@@ -2,6 +2,8 @@ package cloister.vmm;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.vmm.observe.TraceEvent;
+import cloister.vmm.observe.TraceKind;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -21,7 +23,7 @@ final class MachineTest {
             assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
             assertThat(console).hasToString(TinyGuest.VM_OUTPUT);
             assertThat(machine.stats().instructions()).isBetween(100L, 1000L);
-            assertThat(machine.stats().vmExits()).containsKey("IO_INSTRUCTION");
+            assertThat(machine.stats().exits("IO_INSTRUCTION")).isEqualTo(TinyGuest.VM_OUTPUT.length() + 1);
         }
     }
 
@@ -30,8 +32,8 @@ final class MachineTest {
             assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
             assertThat(console).hasToString(TinyGuest.TD_OUTPUT);
             var stats = machine.stats();
-            assertThat(stats.vmExits()).containsEntry("TDVMCALL.MAP_GPA", 2L);
-            assertThat(stats.seamcalls()).containsKeys("TDH.VP.ENTER", "TDH.MEM.PAGE.AUG", "TDH.MEM.PAGE.REMOVE");
+            assertThat(stats.exits("TDVMCALL.MAP_GPA")).isEqualTo(2);
+            assertThat(List.of("TDH.VP.ENTER", "TDH.MEM.PAGE.AUG", "TDH.MEM.PAGE.REMOVE")).allMatch(leaf -> stats.seamcalls(leaf) > 0);
             assertThat(machine.tearDown()).as("pages not reclaimed").isZero();
         }
     }
@@ -55,20 +57,21 @@ final class MachineTest {
     }
 
     @Test void observerHearsOnlyWhatItWants() {
-        List<String> events = new ArrayList<>();
+        List<TraceEvent> events = new ArrayList<>();
         var config = config(VmType.DEFAULT).observer(new MachineObserver() {
-            @Override public boolean wants(Kind kind) {
-                return kind == Kind.USER_EXIT;
+            @Override public boolean wants(TraceKind kind) {
+                return kind == TraceKind.USER;
             }
 
-            @Override public void event(Kind kind, int processor, long ticks, String text) {
-                events.add(kind + " " + text);
+            @Override public void event(TraceEvent event) {
+                events.add(event);
             }
         });
         try (var machine = new Machine(config)) {
             machine.run();
         }
-        assertThat(events).hasSize(TinyGuest.VM_OUTPUT.length() + 1).allMatch(e -> e.startsWith("USER_EXIT IO out"));
+        assertThat(events).hasSize(TinyGuest.VM_OUTPUT.length() + 1).allMatch(e -> e instanceof TraceEvent.UserExit exit
+                && exit.reason().equals("IO") && exit.detail().startsWith("out"));
     }
 
     @Test void anEndlessLoopTimesOut() {

@@ -49,7 +49,7 @@ public final class ExitCounters implements KvmStats {
         var result = new TreeMap<String, Long>();
         for (int i = 0; i < instructionCalls.length; i++) {
             if (instructionCalls[i] != 0) {
-                result.put("TDVMCALL." + ExitReason.name(i), instructionCalls[i]);
+                result.put("TDVMCALL." + Tdvmcall.name(i), instructionCalls[i]);
             }
         }
         for (int i = 0; i < otherCalls.length; i++) {

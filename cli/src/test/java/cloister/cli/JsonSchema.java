@@ -10,12 +10,12 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
-/// docs/dump.schema.json, and the part of JSON Schema that it uses.
-final class DumpSchema {
+/// A schema of docs/, and the part of JSON Schema that it uses.
+final class JsonSchema {
     private final JsonObject root;
 
-    DumpSchema() throws IOException {
-        root = JsonParser.parseString(Files.readString(Path.of("..", "docs", "dump.schema.json"))).getAsJsonObject();
+    JsonSchema(String file) throws IOException {
+        root = JsonParser.parseString(Files.readString(Path.of("..", "docs", file))).getAsJsonObject();
     }
 
     /// Where a document is not as the schema says.
