@@ -28,8 +28,8 @@ final class ObserveOptions {
     enum TraceClock { virtual, host }
 
     @Option(names = "--trace", paramLabel = "KIND[:NAME],...", split = ",", hideParamSyntax = true,
-            description = "Trace events of these kinds: seamcall, tdcall, vmcall (TDVMCALLs), exits, sept (TDH.MEM.*), lock, sched, console, "
-                    + "user (KVM_RUN). A name chooses of a kind: seamcall:MEM.PAGE.AUG, vmcall:MAP_GPA, seamcall:MEM.*.")
+            description = "Trace events of these kinds: seamcall, tdcall, vmcall (TDVMCALLs), exits, sept (TDH.MEM.*), lock, sched, "
+                    + "console, user (KVM_RUN). A name chooses of a kind: seamcall:MEM.PAGE.AUG, vmcall:MAP_GPA, seamcall:MEM.*.")
     private List<String> trace = List.of();
 
     @Option(names = "--trace-out", paramLabel = "FILE",

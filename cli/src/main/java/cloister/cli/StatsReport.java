@@ -87,7 +87,8 @@ final class StatsReport {
             return;
         }
         line("  EPT_VIOLATION is a fault of the Secure EPT: the TD touched private memory that was not mapped, and KVM added the page.%n");
-        line("  TDVMCALL.* are requests of the TD itself, MMIO and IO for its devices. Virtual time runs from the exit to the next entry.%n");
+        line("  TDVMCALL.* are requests of the TD itself, MMIO and IO for its devices.%n");
+        line("  Virtual time runs from the exit to the next entry of the vCPU.%n");
     }
 
     private void threads(MachineStats stats) {

@@ -47,7 +47,8 @@ final class Tracer implements MachineObserver, AutoCloseable {
         }
         try {
             OutputStream out = file == null ? new StandardError() : new BufferedOutputStream(Files.newOutputStream(file), BUFFER_BYTES);
-            return new Tracer(filters, from, until, TraceWriter.of(file, out, hostClock), file == null ? "standard error" : file.toString());
+            String name = file == null ? "standard error" : file.toString();
+            return new Tracer(filters, from, until, TraceWriter.of(file, out, hostClock), name);
         } catch (IOException e) {
             throw UserError.usage("--trace-out: cannot write " + file + " (" + e.getMessage() + "): choose another file");
         }

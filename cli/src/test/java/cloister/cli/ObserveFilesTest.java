@@ -99,7 +99,8 @@ class ObserveFilesTest {
         };
         try {
             System.setErr(new java.io.PrintStream(err, true, StandardCharsets.UTF_8));
-            var tracer = new Tracer(List.of(TraceFilter.of("seamcall")), null, null, TraceWriter.of(Path.of("t.txt"), full, false), "t.txt");
+            var writer = TraceWriter.of(Path.of("t.txt"), full, false);
+            var tracer = new Tracer(List.of(TraceFilter.of("seamcall")), null, null, writer, "t.txt");
             run(tracer);
             assertThat(tracer.failed()).isTrue();
         } catch (IOException e) {

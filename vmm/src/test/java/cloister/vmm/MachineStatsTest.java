@@ -60,7 +60,8 @@ final class MachineStatsTest {
 
     @Test void timesAddUpToThatOfTheMachine() {
         var stats = run(VmType.TDX, true);
-        assertThat(stats.vmExits()).allMatch(c -> c.hostNanos() > 0).isSortedAccordingTo(Comparator.comparingLong(Cost::hostNanos).reversed());
+        assertThat(stats.vmExits()).allMatch(c -> c.hostNanos() > 0)
+                .isSortedAccordingTo(Comparator.comparingLong(Cost::hostNanos).reversed());
         long guest = stats.threads().stream().mapToLong(t -> t.guestHostNanos()).sum();
         long running = stats.threads().stream().filter(t -> !t.name().equals("build")).mapToLong(t
                 -> t.guestHostNanos() + t.hostNanos()).sum();
