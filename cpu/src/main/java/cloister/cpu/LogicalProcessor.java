@@ -2,7 +2,9 @@ package cloister.cpu;
 
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
+import cloister.cpu.fpu.CetComponents;
 import cloister.cpu.fpu.FpuState;
+import cloister.cpu.fpu.XsaveArea;
 import cloister.cpu.sys.Cpuid;
 import cloister.cpu.sys.Msrs;
 import cloister.cpu.sys.PageWalker;
@@ -26,6 +28,7 @@ import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
+import java.lang.foreign.MemorySegment;
 
 /// A logical processor (LP) as host software uses it: the privileged instructions, as Java calls. One host thread at a time
 /// drives it, the one that is pinned to it; only [#sendInterrupt] and [#sendNmi] are for others.
@@ -352,6 +355,39 @@ public final class LogicalProcessor {
     /// [cloister.cpu.fpu.XsaveArea].
     public FpuState fpu() {
         return cpu.fpu;
+    }
+
+    /// XSAVES64 of `components` to `area`.
+    public void xsaves(long components, MemorySegment area) {
+        XsaveArea.save(cpu.fpu, cpu.pkru, components, true, area);
+        CetComponents.save(cpu.cet, components, area);
+    }
+
+    /// XRSTORS64 of `components` from `area`, with XCR0 | IA32_XSS the same.
+    ///
+    /// @return false for #GP: nothing is loaded then
+    public boolean xrstors(long components, MemorySegment area) {
+        if (!XsaveArea.valid(area, components, true) || !CetComponents.valid(components, area)) {
+            return false;
+        }
+        ProtectionKeys.load(cpu, XsaveArea.restore(cpu.fpu, cpu.pkru, components, area));
+        CetComponents.restore(cpu.cet, components, area);
+        return true;
+    }
+
+    /// Brings `components` to their initial configuration.
+    public void resetComponents(long components) {
+        if ((components & XsaveArea.X87) != 0) {
+            cpu.fpu.initX87();
+        }
+        if ((components & XsaveArea.SSE) != 0) {
+            cpu.fpu.initSse();
+            cpu.fpu.mxcsr = FpuState.INITIAL_MXCSR;
+        }
+        if ((components & XsaveArea.PKRU) != 0) {
+            pkru(0);
+        }
+        CetComponents.reset(cpu.cet, components);
     }
 
     /// RDMSR.

@@ -151,11 +151,15 @@ public final class Decoder {
                     f.addressSize = 1;
                 }
                 case 0x26, 0x2E, 0x36, 0x3E -> {
+                    f.prefixes = b == 0x3E ? f.prefixes | Instruction.PREFIX_NOTRACK : f.prefixes & ~Instruction.PREFIX_NOTRACK;
                     if (mode != CodeMode.BITS64) {
                         segment = (b >> 3) & 3;
                     }
                 }
-                case 0x64, 0x65 -> segment = b - 0x60;
+                case 0x64, 0x65 -> {
+                    f.prefixes &= ~Instruction.PREFIX_NOTRACK;
+                    segment = b - 0x60;
+                }
                 default -> {
                     if (mode != CodeMode.BITS64 || (b & 0xF0) != 0x40) {
                         f.prefixes |= rex != 0 ? Instruction.PREFIX_REX : 0;

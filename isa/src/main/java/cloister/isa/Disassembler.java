@@ -56,6 +56,9 @@ public final class Disassembler {
             if (i.has(Instruction.PREFIX_LOCK)) {
                 out.append("lock ");
             }
+            if ((i.op == Op.CALL || i.op == Op.JMP) && i.kind0 != OperandKind.REL && i.has(Instruction.PREFIX_NOTRACK)) {
+                out.append("notrack ");
+            }
             String mnemonic = mnemonic();
             repeatPrefix();
             out.append(mnemonic);
@@ -104,6 +107,7 @@ public final class Disassembler {
                 case CMPPS, CMPPD, CMPSS, CMPSD_XMM -> compare(name);
                 case PCLMULQDQ -> carryless();
                 case FXSAVE, FXRSTOR, XSAVE, XRSTOR, XSAVEC, XSAVEOPT, XSAVES, XRSTORS -> wide ? name + "64" : name;
+                case RDSSP, INCSSP, WRSS, WRUSS -> name + (wide ? "q" : "d");
                 case SYSRET, SYSEXIT -> name + (wide ? "q" : "d");
                 default -> name;
             };

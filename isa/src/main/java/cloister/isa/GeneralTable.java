@@ -280,6 +280,7 @@ final class GeneralTable {
         0F 1C                   | NOP           | Ev
         0F 1D                   | NOP           | Ev
         0F 1E                   | NOP           | Ev
+        F3 0F 1E /1             | RDSSP         | Ry
         F3 0F 1E FA             | ENDBR64       |
         F3 0F 1E FB             | ENDBR32       |
         0F 1F                   | NOP           | Ev

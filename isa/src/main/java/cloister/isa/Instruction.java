@@ -15,6 +15,9 @@ public final class Instruction {
     public static final int PREFIX_ADDRESS_SIZE = 16;
     public static final int PREFIX_REX = 32;
     public static final int PREFIX_REX_W = 64;
+    /// The last segment prefix is 3EH: NOTRACK of a near indirect CALL or JMP. [SDM Vol. 1 "No-track Prefix for Near Indirect
+    /// CALL/JMP"]
+    public static final int PREFIX_NOTRACK = 128;
 
     /// The operation; [Op#UNKNOWN] for bytes that are no instruction of ours (they raise #UD or stop the run).
     public final Op op;

@@ -14,6 +14,7 @@ final class SystemTable {
         0F 01 /2                | LGDT          | Ms              | f64
         0F 01 /3                | LIDT          | Ms              | f64
         0F 01 /4                | SMSW          | RvMw
+        F3 0F 01 /5             | RSTORSSP      | Mq
         0F 01 /6                | LMSW          | Ew
         0F 01 /7                | INVLPG        | Mb
         NP 0F 01 C0             | ENCLV         |
@@ -36,6 +37,8 @@ final class SystemTable {
         NP 0F 01 D4             | VMFUNC        |
         NP 0F 01 D7             | ENCLU         |
         NP 0F 01 E8             | SERIALIZE     |
+        F3 0F 01 E8             | SETSSBSY      |
+        F3 0F 01 EA             | SAVEPREVSSP   |
         NP 0F 01 EE             | RDPKRU        |
         NP 0F 01 EF             | WRPKRU        |
         0F 01 F8                | SWAPGS        |                 | o64
@@ -86,6 +89,8 @@ final class SystemTable {
         F3 0F AE /1             | RDGSBASE      | Ry              | o64
         F3 0F AE /2             | WRFSBASE      | Ry              | o64
         F3 0F AE /3             | WRGSBASE      | Ry              | o64
+        F3 0F AE /5             | INCSSP        | Ry
+        F3 0F AE /6             | CLRSSBSY      | Mq
         F3 0F AE /6             | UMONITOR      | Ra
         F2 0F AE /6             | UMWAIT        | Rd
         66 0F AE /6             | TPAUSE        | Rd
@@ -100,6 +105,8 @@ final class SystemTable {
         66 0F 38 80             | INVEPT        | Gy,Mdq          | f64
         66 0F 38 81             | INVVPID       | Gy,Mdq          | f64
         66 0F 38 82             | INVPCID       | Gy,Mdq          | f64
+        66 0F 38 F5             | WRUSS         | My,Gy
+        NP 0F 38 F6             | WRSS          | My,Gy
         F4                      | HLT           |
         """.stripTrailing(); // no constant, so that no other class keeps a copy
 

@@ -1,7 +1,6 @@
 package cloister.platform;
 
 import cloister.cpu.LogicalProcessor;
-import cloister.cpu.fpu.FpuState;
 import cloister.cpu.fpu.XsaveArea;
 import cloister.tdx.port.ExtendedState;
 import java.lang.foreign.MemorySegment;
@@ -12,30 +11,13 @@ final class FpuArea {
     private final MemorySegment image = MemorySegment.ofArray(bytes);
 
     void save(LogicalProcessor lp, ExtendedState state, long mask) {
-        XsaveArea.save(lp.fpu(), lp.pkru(), mask, true, image);
+        lp.xsaves(mask, image);
         state.write(bytes, XsaveArea.size(mask, true));
     }
 
     /// @return false when XRSTORS raises #GP
     boolean load(LogicalProcessor lp, ExtendedState state, long mask) {
         state.read(bytes, XsaveArea.size(mask, true));
-        if (!XsaveArea.valid(image, mask, true)) {
-            return false;
-        }
-        lp.pkru(XsaveArea.restore(lp.fpu(), lp.pkru(), mask, image));
-        return true;
-    }
-
-    static void reset(LogicalProcessor lp, long mask) {
-        if ((mask & XsaveArea.X87) != 0) {
-            lp.fpu().initX87();
-        }
-        if ((mask & XsaveArea.SSE) != 0) {
-            lp.fpu().initSse();
-            lp.fpu().mxcsr = FpuState.INITIAL_MXCSR;
-        }
-        if ((mask & XsaveArea.PKRU) != 0) {
-            lp.pkru(0);
-        }
+        return lp.xrstors(mask, image);
     }
 }

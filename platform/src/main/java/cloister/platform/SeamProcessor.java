@@ -119,7 +119,7 @@ final class SeamProcessor implements Processor {
     }
 
     @Override public void resetExtendedState(long mask) {
-        FpuArea.reset(lp, mask);
+        lp.resetComponents(mask);
     }
 
     @Override public long xmmLow(int index) {

@@ -31,6 +31,9 @@ final class BranchInstructions {
 
     static void jmp(Cpu cpu, Instruction insn) {
         transfer(cpu, branchTarget(cpu, insn), insn.operandSize);
+        if (insn.kind0 != OperandKind.REL) {
+            cpu.cet.near(insn);
+        }
     }
 
     static void jcc(Cpu cpu, Instruction insn) {
@@ -63,8 +66,12 @@ final class BranchInstructions {
 
     static void call(Cpu cpu, Instruction insn) {
         long target = checked(cpu, branchTarget(cpu, insn), insn.operandSize);
+        ShadowStack.call(cpu, insn);
         cpu.push(cpu.nextRip, insn.operandSize);
         cpu.nextRip = target;
+        if (insn.kind0 != OperandKind.REL) {
+            cpu.cet.near(insn);
+        }
     }
 
     static void ret(Cpu cpu, Instruction insn) {
@@ -72,7 +79,9 @@ final class BranchInstructions {
         int width = cpu.stackBits() / 8;
         long sp = Cpu.truncate(cpu.r[Cpu.RSP], width);
         long target = cpu.read(cpu.linear(Cpu.SS, sp, size, false), size);
+        long ssp = ShadowStack.ret(cpu, target);
         transfer(cpu, target, size);
+        cpu.cet.ssp = ssp;
         long release = insn.kind0 == OperandKind.IMM ? insn.imm & 0xffff : 0;
         cpu.reg(Cpu.RSP, width, sp + size + release);
     }

@@ -27,6 +27,7 @@ public final class CodeCache {
     static final int OFFSET_MASK = 0x1fff;
     /// Of an element of [#info]: the lowest of the bits that count the instruction within its run.
     static final int INDEX_SHIFT = 13;
+    private static final int MODE_BITS = 5;
 
     /// The opcode of each word of [#code], apart, so that nothing else of a word is looked at before its case is reached.
     byte[] ops = new byte[1 << 15];
@@ -42,6 +43,8 @@ public final class CodeCache {
 
     final PhysicalMemory memory;
     private final Map<Long, CodePage> pages = new HashMap<>();
+    /// The decode modes, one bit each, in which any code was decoded.
+    private int usedModes;
     /// Frames that [PhysicalMemory#watch] watches for us.
     private final BitSet watching = new BitSet();
     private final List<CodePage> byId = new ArrayList<>();
@@ -92,7 +95,7 @@ public final class CodeCache {
                 || !memory.ownedWhollyBy(pa, PhysicalMemory.keyId(hpa))) {
             return null;
         }
-        return page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.codeMode.ordinal());
+        return page(pa >> PhysicalMemory.FRAME_SHIFT, cpu.decodeMode());
     }
 
     /// Resolves the stub at `pc`: patches the branch that led there. Returns the target's place, or 0 when
@@ -124,7 +127,8 @@ public final class CodeCache {
     }
 
     private CodePage page(long frame, int mode) {
-        Long key = (frame << 2) | mode;
+        usedModes |= 1 << mode;
+        Long key = key(frame, mode);
         CodePage page = pages.get(key);
         if (page == null) {
             page = new CodePage(byId.size(), frame, mode);
@@ -136,6 +140,10 @@ public final class CodeCache {
             }
         }
         return page;
+    }
+
+    private static long key(long frame, int mode) {
+        return (frame << MODE_BITS) | mode;
     }
 
     private void makeRoom() {
@@ -203,8 +211,8 @@ public final class CodeCache {
         }
         boolean kept = false;
         boolean dropped = false;
-        for (int mode = 0; mode < 3; mode++) {
-            Long key = (frame << 2) | mode;
+        for (int left = usedModes; left != 0; left &= left - 1) {
+            Long key = key(frame, Integer.numberOfTrailingZeros(left));
             CodePage page = pages.get(key);
             if (page == null) {
                 continue;

@@ -2,7 +2,7 @@ package cloister.cpu.core;
 
 import java.util.Arrays;
 
-/// What is decoded of one physical page in one code mode.
+/// What is decoded of one physical page in one decode mode ([Cpu#decodeMode]).
 final class CodePage {
     /// Position in the cache's list.
     final int id;

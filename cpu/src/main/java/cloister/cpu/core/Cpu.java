@@ -159,6 +159,8 @@ public final class Cpu {
 
     /// What VMX non-root operation changes.
     public NonRoot vmx = NonRoot.OUTSIDE;
+    /// Control-flow enforcement.
+    public final ControlFlow cet = new ControlFlow(this);
     /// Index of the logical processor, also its x2APIC id.
     public int index;
     public Cpuid cpuid = new Cpuid(1);
@@ -295,7 +297,7 @@ public final class Cpu {
         return codeMode == CodeMode.BITS64;
     }
 
-    /// Recomputes what depends on CR0, CR3, CR4, EFER, CS, CPL, RFLAGS.VM/AC/TF, VPID and EPTP. Call after any change of
+    /// Recomputes what depends on CR0, CR3, CR4, EFER, CS, CPL, RFLAGS.VM/AC/TF, VPID, EPTP and the CET MSRs. Call after any change of
     /// them; changes of rights inside an address space (CR0.WP, CR4.SMEP/SMAP/PKE, EFER.NXE, PKRU) also need
     /// `tlb.flushAll()`.
     public void updateMode() {
@@ -312,7 +314,18 @@ public final class Cpu {
         if (codeMode != before) {
             jumps.clear(); // its keys do not carry the mode
         }
+        cet.update();
         tlb.selectSpace();
+    }
+
+    /// How code is decoded: the mode, above it what of control-flow enforcement is in force.
+    int decodeMode() {
+        return codeMode.ordinal() | (cet.variant << 2);
+    }
+
+    /// An SSP cut to what the mode can address.
+    long ssp(long value) {
+        return is64Bit() ? value : value & 0xffff_ffffL;
     }
 
     /// Ends a part of a repeated string instruction (REP MOVS, REP INS ...): it goes on at the same RIP and has not retired. What

@@ -86,7 +86,8 @@ public final class IntegerInstructions {
             case SAHF -> IntegerInstructions::sahf;
             case CLC, STC, CMC -> IntegerInstructions::carryFlag;
             case CLD, STD -> IntegerInstructions::directionFlag;
-            case NOP, PAUSE, ENDBR32, ENDBR64, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2,
+            case ENDBR32, ENDBR64 -> ControlFlow::endBranch;
+            case NOP, PAUSE, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2,
                  PREFETCHW, CLDEMOTE -> IntegerInstructions::nop;
             case RDRAND, RDSEED -> IntegerInstructions::random;
             case MOVS, STOS, LODS, CMPS, SCAS -> StringInstructions::execute;

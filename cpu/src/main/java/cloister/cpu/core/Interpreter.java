@@ -20,8 +20,27 @@ public final class Interpreter {
     /// [#step] instead.
     public static void run(Cpu cpu, long slice) {
         long end = cpu.retired + slice;
+        if (cpu.attention == ControlFlow.ATTENTION && !arrive(cpu)) {
+            return;
+        }
         while (loop(cpu, end - cpu.retired)) {
         }
+    }
+
+    /// Goes on behind an indirect branch that is tracked: at decoded code that begins with ENDBRANCH, or by executing one instruction.
+    ///
+    /// @return whether there is more to do
+    private static boolean arrive(Cpu cpu) {
+        long target = resume(cpu);
+        CodeCache cache = cpu.code;
+        int place = cache.locate(cpu, target);
+        if (place < 0 || cache.code[place & CodeCache.PLACE_MASK] != MicroOp.END_BRANCH) {
+            step(cpu);
+        } else {
+            cpu.jumps.put(target, place);
+            cpu.cet.arrived();
+        }
+        return cpu.attention == 0;
     }
 
     /// As [#run]; true when the code cache has got new arrays and the loop must start again with them.
@@ -883,6 +902,7 @@ public final class Interpreter {
     public static Instruction step(Cpu cpu) {
         long linear = resume(cpu);
         Instruction insn = cpu.fetch.at(linear);
+        cpu.cet.check(insn);
         cpu.alone = true;
         try {
             execute(cpu, insn, Semantics.handler(insn.op));
@@ -948,7 +968,21 @@ public final class Interpreter {
         long linear = r[Cpu.RSP] - 8;
         slowPush(cpu, linear, r[Slot.PAGE] + code[pc + 1], pc, base, budget);
         r[Cpu.RSP] = linear;
+        if ((int) code[pc] >>> 24 != 0) {
+            track(cpu, target, budget - (cpu.code.info[pc] >>> CodeCache.INDEX_SHIFT) - 1);
+        }
         return target;
+    }
+
+    /// The tracker waits for ENDBRANCH at `target`, unless it is known to be there and nothing can come between.
+    private static void track(Cpu cpu, long target, long budget) {
+        long[] jumps = cpu.jumps.words;
+        int jump = JumpCache.index(target);
+        boolean known = jumps[jump] == target && jumps[jump + 1] >>> 32 == cpu.jumps.key
+                && cpu.code.code[(int) jumps[jump + 1] & CodeCache.PLACE_MASK] == MicroOp.END_BRANCH;
+        if (!known || budget <= 0 || cpu.attention != 0) {
+            cpu.cet.near();
+        }
     }
 
     private static long checkedTarget(Cpu cpu, long target, int pc, long base, long budget) {

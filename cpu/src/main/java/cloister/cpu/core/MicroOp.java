@@ -93,6 +93,7 @@ final class MicroOp {
     static final int JMP_PAGE = 113;
     /// (+) a: RSP, b: page slot. Second word: page-relative return address.
     static final int CALL = 114;
+    /// (+) a: the target. c: 1 when indirect branches are tracked. Second word as in CALL.
     static final int CALL_REG = 115;
     static final int JMP_REG = 116;
     /// a: RSP; immediate: bytes released beyond the address.
@@ -103,6 +104,9 @@ final class MicroOp {
     static final int GENERIC_END = 121;
     /// An instruction that crosses the page end.
     static final int CROSS = 122;
+
+    /// ENDBRANCH where branches are tracked: a move that means nothing, told from any other by its `c`.
+    static final long END_BRANCH = word(MOV64, Slot.T0, Slot.ZERO, 0xeb, 0);
 
     private MicroOp() {
     }

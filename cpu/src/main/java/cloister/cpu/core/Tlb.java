@@ -58,6 +58,7 @@ public final class Tlb {
     private final FrameHook[] hooks = new FrameHook[ENTRIES];
     private final Translation walk = new Translation();
     final Watchpoints watchpoints = new Watchpoints(this);
+    final ShadowTlb shadow;
 
     /// Access right and address space of the code that runs.
     int context;
@@ -72,6 +73,7 @@ public final class Tlb {
         this.cpu = cpu;
         this.memory = cpu.memory;
         this.window = memory.window();
+        this.shadow = new ShadowTlb(cpu, this);
         flushAll();
     }
 
@@ -117,6 +119,7 @@ public final class Tlb {
         Arrays.fill(tags, NONE);
         spaces.clear();
         lastSpace = 0;
+        shadow.clear();
     }
 
     /// Drops at least the non-global translations of the current address space (MOV to CR3).
@@ -152,6 +155,7 @@ public final class Tlb {
     /// page that it lies in, if that is a large page.
     public void flushPage(long linear) {
         cpu.jumps.clear();
+        shadow.clear();
         for (int i = 0; i < ENTRIES; i++) {
             if (tags[i] != NONE && ((tags[i] ^ linear) & (-1L << shifts[i])) == 0) {
                 drop(i);

@@ -27,6 +27,9 @@ final class Translator {
     private final byte[] bytes = new byte[PAGE + 16];
 
     private CodePage page;
+    private CodeMode mode;
+    /// [ControlFlow#variant] of the code.
+    private int enforced;
     private boolean wide;
     private int offset;
     private int index;
@@ -48,7 +51,9 @@ final class Translator {
     /// Translates the run that starts at `start`; returns its place.
     int translate(CodePage codePage, int start) {
         page = codePage;
-        wide = MODES[page.mode] == CodeMode.BITS64;
+        mode = MODES[page.mode & 3];
+        enforced = page.mode >> 2;
+        wide = mode == CodeMode.BITS64;
         MemorySegment.copy(cache.memory.window(), ValueLayout.JAVA_BYTE, page.frame << PhysicalMemory.FRAME_SHIFT, bytes, 0, PAGE);
         int first = cache.next;
         offset = start;
@@ -66,7 +71,7 @@ final class Translator {
     }
 
     private Instruction decode(int at) {
-        return decoder.decode(MODES[page.mode], bytes, at, PAGE - at);
+        return decoder.decode(mode, bytes, at, PAGE - at);
     }
 
     /// Translates one instruction, or two fused ones. False when the run ends.
@@ -162,7 +167,8 @@ final class Translator {
             case XCHG, XADD, CMPXCHG -> exchange();
             case BSWAP -> insn.size0 >= 4 && register(RegisterOps.BSWAP, Slot.ZERO, 0);
             case CWDE, CDQE, CDQ, CQO -> widen();
-            case NOP, ENDBR32, ENDBR64, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW,
+            case ENDBR32, ENDBR64 -> endBranch();
+            case NOP, LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW,
                  CLDEMOTE -> true; // counted, but no micro-op
             case PUSH, POP, LEAVE -> stack();
             default -> false;
@@ -177,6 +183,18 @@ final class Translator {
             case RET -> ret();
             default -> generic();
         };
+    }
+
+    /// A target of tracked branches, so that they need not leave the engine to find one. Where tracking may be suppressed, ENDBRANCH has
+    /// work to do.
+    private boolean endBranch() {
+        if ((enforced & ControlFlow.LEGACY) != 0) {
+            return false;
+        }
+        if ((enforced & ControlFlow.TRACKING) != 0 && insn.op == (wide ? Op.ENDBR64 : Op.ENDBR32)) {
+            emit(MicroOp.END_BRANCH);
+        }
+        return true;
     }
 
     private boolean generic() {
@@ -638,7 +656,7 @@ final class Translator {
     /// Whether a direct branch does: not where it leaves the page of a segment, whose limit counts, nor where a 16-bit operand
     /// size cuts EIP.
     private boolean reachable(Instruction jump, long target) {
-        boolean cuts = jump.operandSize == 2 && MODES[page.mode] == CodeMode.BITS32;
+        boolean cuts = jump.operandSize == 2 && mode == CodeMode.BITS32;
         return wide ? fits(target) : target >= 0 && target < PAGE && !cuts;
     }
 
@@ -669,7 +687,7 @@ final class Translator {
             }
             return false;
         }
-        if (!wide || insn.operandSize != 8 || !isSource(0)) {
+        if (!wide || insn.operandSize != 8 || !isSource(0) || (enforced & ControlFlow.TRACKING) != 0) {
             return generic();
         }
         source(0, 8, Slot.T0);
@@ -678,7 +696,7 @@ final class Translator {
     }
 
     private boolean call() {
-        if (!wide || insn.operandSize != 8) {
+        if (!wide || insn.operandSize != 8 || (enforced & ControlFlow.SHADOW_STACK) != 0) {
             return generic();
         }
         if (insn.kind0 == OperandKind.REL) {
@@ -688,16 +706,17 @@ final class Translator {
             emit(word(MicroOp.CALL, Cpu.RSP, Slot.PAGE, 0, (int) target()), offset + insn.length);
             return false;
         }
-        if (!isSource(0)) {
+        boolean tracked = (enforced & ControlFlow.TRACKING) != 0;
+        if (!isSource(0) || (tracked && ((enforced & ControlFlow.LEGACY) != 0 || insn.has(Instruction.PREFIX_NOTRACK)))) {
             return generic();
         }
         source(0, 8, Slot.T0);
-        emit(word(MicroOp.CALL_REG, slot, 0, 0, 0), offset + insn.length);
+        emit(word(MicroOp.CALL_REG, slot, 0, tracked ? 1 : 0, 0), offset + insn.length);
         return false;
     }
 
     private boolean ret() {
-        if (!wide || insn.operandSize != 8) {
+        if (!wide || insn.operandSize != 8 || (enforced & ControlFlow.SHADOW_STACK) != 0) {
             return generic();
         }
         emit(word(MicroOp.RET, Cpu.RSP, 0, 0, insn.kind0 == OperandKind.IMM ? (int) insn.imm & 0xffff : 0));

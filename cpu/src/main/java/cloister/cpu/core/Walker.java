@@ -5,6 +5,9 @@ public interface Walker {
     int READ = 0;
     int WRITE = 1;
     int FETCH = 2;
+    /// Accesses to shadow stacks, with the right [#USER] or [#SUPERVISOR].
+    int SHADOW_READ = 3;
+    int SHADOW_WRITE = 4;
 
     /// An ordinary access at CPL 3.
     int USER = 0;
@@ -20,7 +23,7 @@ public interface Walker {
     /// Throws [GuestFault] for #PF (made by [Cpu#pageFault]) and [VmExitSignal] for EPT violations and the like; nothing is
     /// then written to `out`. With paging off, linear is guest-physical. The address is canonical.
     ///
-    /// @param access [#READ], [#WRITE] or [#FETCH]
+    /// @param access [#READ], [#WRITE], [#FETCH], [#SHADOW_READ] or [#SHADOW_WRITE]
     /// @param right  [#USER], [#SUPERVISOR] or [#SUPERVISOR_AC]
     /// @param out    every field is set
     void walk(Cpu cpu, long linear, int access, int right, Translation out);

@@ -10,8 +10,7 @@ import java.util.Locale;
 /// format, as host software does with its own XSAVE, XSAVES, XRSTOR and XRSTORS. The guest's instructions are in
 /// [XsaveInstructions]. [SDM Vol. 1 "XSAVE Area"]
 ///
-/// Components of our silicon: x87, SSE, PKRU, and of IA32_XSS CET_U and CET_S, which take their place in the compacted format
-/// but never leave their initial configuration, since CET is not implemented.
+/// Components of our silicon: x87, SSE, PKRU, and of IA32_XSS CET_U and CET_S ([CetComponents]).
 public final class XsaveArea {
     public static final long X87 = 1;
     public static final long SSE = 1 << 1;
@@ -35,8 +34,9 @@ public final class XsaveArea {
     public static final int PKRU_OFFSET = 0xa80;
     /// CPUID.(EAX=0DH,ECX=9):EAX.
     public static final int PKRU_SIZE = 8;
-    private static final int CET_U_SIZE = 16;
-    private static final int CET_S_SIZE = 24;
+    /// CPUID.(EAX=0DH,ECX=11):EAX and (ECX=12):EAX.
+    public static final int CET_U_SIZE = 16;
+    public static final int CET_S_SIZE = 24;
     /// CPUID.(EAX=0DH,ECX=0):ECX: size of a standard area with all components.
     public static final int STANDARD_SIZE = PKRU_OFFSET + PKRU_SIZE;
 

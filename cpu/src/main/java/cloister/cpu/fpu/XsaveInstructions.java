@@ -2,7 +2,6 @@ package cloister.cpu.fpu;
 
 import cloister.cpu.core.Cpu;
 import cloister.cpu.sys.ProtectionKeys;
-import cloister.cpu.core.ModelLimit;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.spec.x86.ExceptionVector;
@@ -119,7 +118,7 @@ final class XsaveInstructions {
     }
 
     private static long inUse(Cpu cpu, long rfbm) {
-        long used = XsaveArea.inUse(cpu.fpu, cpu.pkru, rfbm & ~XsaveArea.SSE);
+        long used = XsaveArea.inUse(cpu.fpu, cpu.pkru, rfbm & ~XsaveArea.SSE) | CetComponents.inUse(cpu.cet, rfbm);
         return (rfbm & XsaveArea.SSE) != 0 && cpu.fpu.sseInUse(registers(cpu)) ? used | XsaveArea.SSE : used;
     }
 
@@ -162,6 +161,12 @@ final class XsaveInstructions {
         if ((bv & XsaveArea.PKRU) != 0) {
             cpu.write64(at + XsaveArea.EXTENDED, cpu.pkru & 0xffff_ffffL);
         }
+        if ((bv & XsaveArea.CET_U) != 0) {
+            writeWords(cpu, at + CetComponents.userOffset(rfbm), CetComponents.user(cpu.cet));
+        }
+        if ((bv & XsaveArea.CET_S) != 0) {
+            writeWords(cpu, at + CetComponents.supervisorOffset(rfbm), CetComponents.supervisor(cpu.cet));
+        }
         cpu.write64(at + XsaveArea.XSTATE_BV, bv);
         cpu.write64(at + XsaveArea.XCOMP_BV, rfbm | XsaveArea.COMPACTED);
     }
@@ -199,11 +204,43 @@ final class XsaveInstructions {
         long bv = image[HEADER];
         boolean compacted = image[HEADER + 1] < 0;
         readComponents(cpu, at, image, rfbm, bv, compacted);
+        long[] userCet = readCet(cpu, at + CetComponents.userOffset(image[HEADER + 1]), rfbm & XsaveArea.CET_U, bv, CetComponents.USER_WORDS);
+        long[] supervisorCet = readCet(cpu, at + CetComponents.supervisorOffset(image[HEADER + 1]), rfbm & XsaveArea.CET_S, bv,
+                CetComponents.SUPERVISOR_WORDS);
         // Everything that can fault has been read. XSTATE_BV bits outside RFBM do not matter from here.
         XsaveArea.restoreLegacy(cpu.fpu, image, rfbm, bv, compacted, insn.has(Instruction.PREFIX_REX_W), registers(cpu));
         if ((rfbm & XsaveArea.PKRU) != 0) {
             int pkru = (bv & XsaveArea.PKRU) != 0 ? (int) image[PKRU_WORD] : 0;
             ProtectionKeys.load(cpu, pkru);
+        }
+        if (userCet != null) {
+            CetComponents.loadUser(cpu.cet, userCet);
+            cpu.updateMode();
+        }
+        if (supervisorCet != null) {
+            CetComponents.loadSupervisor(cpu.cet, supervisorCet);
+        }
+    }
+
+    /// The words of a CET component, zeros when the image says that it is initial; null when it is not asked for.
+    private static long[] readCet(Cpu cpu, long at, long component, long bv, int count) {
+        if (component == 0) {
+            return null;
+        }
+        long[] words = new long[count];
+        for (int i = 0; i < count && (bv & component) != 0; i++) {
+            words[i] = cpu.read64(at + 8L * i);
+        }
+        boolean legal = component == XsaveArea.CET_U ? CetComponents.legalUser(words) : CetComponents.legalSupervisor(words);
+        if (!legal) {
+            throw cpu.gp(0);
+        }
+        return words;
+    }
+
+    private static void writeWords(Cpu cpu, long at, long[] words) {
+        for (int i = 0; i < words.length; i++) {
+            cpu.write64(at + 8L * i, words[i]);
         }
     }
 
@@ -241,21 +278,8 @@ final class XsaveInstructions {
                 throw cpu.gp(0);
             }
         }
-        if ((present & (XsaveArea.CET_U | XsaveArea.CET_S)) != 0) {
-            requireInitialCet(cpu, at, image[HEADER + 1]);
-        }
         if ((present & XsaveArea.PKRU) != 0) {
             image[PKRU_WORD] = cpu.read64(at + (compacted ? XsaveArea.EXTENDED : XsaveArea.PKRU_OFFSET));
-        }
-    }
-
-    private static void requireInitialCet(Cpu cpu, long at, long comp) {
-        int from = XsaveArea.size(comp & XsaveArea.PKRU, true);
-        int to = XsaveArea.size(comp, true);
-        for (int n = from; n < to; n += 8) {
-            if (cpu.read64(at + n) != 0) {
-                throw new ModelLimit("XRSTORS of CET state (CET is not implemented)");
-            }
         }
     }
 

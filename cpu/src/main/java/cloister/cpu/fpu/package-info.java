@@ -12,5 +12,4 @@
 /// - FPREM and FPREM1 reduce exponents that are 64 or more apart by 32 to 63 a step, as the manual allows.
 /// - The modified optimisation of XSAVEOPT and XSAVES does not exist.
 /// - An unmasked x87 exception with CR0.NE clear stops the run: FERR# and IGNNE# are not wired.
-/// - CET components have a place in the compacted XSAVE format and are always in their initial configuration.
 package cloister.cpu.fpu;

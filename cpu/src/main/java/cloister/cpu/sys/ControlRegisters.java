@@ -12,7 +12,7 @@ import cloister.spec.x86.Efer;
 public final class ControlRegisters {
     private static final long CR4_SUPPORTED = Cr4.VME | Cr4.PVI | Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE
             | Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.UMIP | Cr4.LA57 | Cr4.VMXE | Cr4.FSGSBASE | Cr4.PCIDE
-            | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP | Cr4.PKE | Cr4.PKS;
+            | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP | Cr4.PKE | Cr4.CET | Cr4.PKS | Cr4.SMXE;
     /// Changes of these drop all translations, global ones too.
     private static final long CR4_TRANSLATION = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.LA57 | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP
             | Cr4.PKE | Cr4.PKS;
@@ -123,6 +123,7 @@ public final class ControlRegisters {
         boolean codeIs64 = Segments.longMode(cpu) && (cpu.segAr[Segments.CS] & Segments.AR_L) != 0;
         boolean illegal = (paging && (cr0 & Cr0.PE) == 0)
                 || ((cr0 & Cr0.NW) != 0 && (cr0 & Cr0.CD) == 0)
+                || ((cr0 & Cr0.WP) == 0 && (cpu.cr4 & Cr4.CET) != 0)
                 || (!paging && wasPaging && (codeIs64 || (cpu.cr4 & Cr4.PCIDE) != 0));
         long efer = cpu.efer;
         if (paging && !wasPaging && (efer & Efer.LME) != 0) {
@@ -176,6 +177,7 @@ public final class ControlRegisters {
         long changed = value ^ old;
         boolean longMode = Segments.longMode(cpu);
         boolean illegal = (value & ~CR4_SUPPORTED) != 0
+                || ((value & Cr4.CET) != 0 && (cpu.cr0 & Cr0.WP) == 0)
                 || (longMode && ((value & Cr4.PAE) == 0 || (changed & Cr4.LA57) != 0))
                 || ((value & changed & Cr4.PCIDE) != 0 && (!longMode || (cpu.cr3 & 0xfff) != 0));
         if (illegal) {

@@ -24,8 +24,7 @@ public final class Cpuid {
 
     /// The state components that XCR0 may enable: x87, SSE, PKRU.
     public static final long XCR0_SUPPORTED = 0x203;
-    /// The state components that IA32_XSS may enable: CET_U, CET_S. The TDX module insists on them; as CET itself is not
-    /// implemented they never leave their initial configuration.
+    /// The state components that IA32_XSS may enable: CET_U, CET_S.
     public static final long XSS_SUPPORTED = 0x1800;
     /// Offset of PKRU in the standard format.
     public static final int PKRU_OFFSET = 0xa80;
@@ -36,10 +35,10 @@ public final class Cpuid {
 
     private static final int EDX_1 = bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 21, 23, 24, 25, 26,
             27, 28);
-    private static final int ECX_1 = bits(0, 1, 2, 3, 4, 5, 9, 13, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 30);
+    private static final int ECX_1 = bits(0, 1, 2, 3, 4, 5, 6, 9, 13, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 30);
     private static final int EBX_7 = bits(0, 1, 3, 6, 7, 8, 9, 10, 13, 18, 19, 20, 23, 24, 29);
-    private static final int ECX_7 = bits(2, 3, 5, 16, 22, 24, 27, 28, 31);
-    private static final int EDX_7 = bits(4, 10, 14, 19, 26, 27, 28, 29, 30, 31);
+    private static final int ECX_7 = bits(2, 3, 5, 7, 16, 22, 24, 27, 28, 31);
+    private static final int EDX_7 = bits(4, 10, 14, 19, 20, 26, 27, 28, 29, 30, 31);
     private static final int OSXSAVE = 1 << 27;
     private static final int OSPKE = 1 << 4;
     private static final int APIC = 1 << 9;

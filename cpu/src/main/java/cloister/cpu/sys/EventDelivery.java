@@ -239,8 +239,11 @@ public final class EventDelivery {
             throw cpu.gp(ext);
         }
         int newCpl = Segments.isConforming(ar) ? cpu.cpl : Segments.dpl(ar);
-        long sp = newStack(cpu, newCpl, (int) (gate >>> 32) & 7, ext) & -16;
-        sp = pushFrame(cpu, sp, newCpl, pushedFlags(cpu, type, vector), returnRip, errorCode, hasErrorCode, ext);
+        int ist = (int) (gate >>> 32) & 7;
+        long top = newStack(cpu, newCpl, ist, ext) & -16;
+        long sp = probeFrame(cpu, top, newCpl, hasErrorCode, ext);
+        var shadowStack = FarShadowStack.enter(cpu, newCpl, ist, code, returnRip);
+        pushFrame(cpu, top, newCpl, pushedFlags(cpu, type, vector), returnRip, errorCode, hasErrorCode);
         // All checks passed; nothing below may fail.
         boolean inner = newCpl != cpu.cpl;
         Segments.fill(cpu, Segments.CS, (selector & 0xfffc) | newCpl, code);
@@ -252,6 +255,7 @@ public final class EventDelivery {
         cpu.systemFlags(CLEARED_FLAGS | (gateType == Segments.TYPE_INTERRUPT_GATE ? (int) Rflags.IF : 0), 0);
         cpu.nextRip = target;
         cpu.updateMode();
+        shadowStack.commitEntry(cpu);
     }
 
     /// The code segment that a gate names, accessed.
@@ -295,19 +299,23 @@ public final class EventDelivery {
         return type == Interruption.HARDWARE_EXCEPTION && vector != ExceptionVector.DB ? flags | Rflags.RF : flags;
     }
 
-    private static long pushFrame(Cpu cpu, long top, int newCpl, long flags, long returnRip, int errorCode, boolean hasErrorCode,
-            int ext) {
+    /// Makes sure that the frame can be pushed; returns where it ends.
+    private static long probeFrame(Cpu cpu, long top, int newCpl, boolean hasErrorCode, int ext) {
         int bytes = hasErrorCode ? 48 : 40;
         long sp = top - bytes;
         if (!cpu.canonical(sp) || !cpu.canonical(top - 1)) {
             throw cpu.fault(ExceptionVector.SS, ext);
         }
-        boolean user = newCpl == 3;
-        if (user) {
+        if (newCpl == 3) {
             cpu.probeWrite(sp, bytes);
         } else {
             cpu.probeSystemWrite(sp, bytes);
         }
+        return sp;
+    }
+
+    private static void pushFrame(Cpu cpu, long top, int newCpl, long flags, long returnRip, int errorCode, boolean hasErrorCode) {
+        boolean user = newCpl == 3;
         put(cpu, user, top - 8, cpu.segSelector[Segments.SS]);
         put(cpu, user, top - 16, cpu.r[Cpu.RSP]);
         put(cpu, user, top - 24, flags);
@@ -316,7 +324,6 @@ public final class EventDelivery {
         if (hasErrorCode) {
             put(cpu, user, top - 48, errorCode & 0xffff_ffffL);
         }
-        return sp;
     }
 
     private static void put(Cpu cpu, boolean user, long linear, long value) {

@@ -33,10 +33,14 @@ final class FarTransfers {
         }
         if (cpu.realOrVirtual8086()) {
             realMode(cpu, selector, offset, size, call);
-        } else {
-            protectedMode(cpu, selector, offset, size, call);
+            cpu.updateMode();
+            return;
         }
+        var shadowStack = protectedMode(cpu, selector, offset, size, call);
         cpu.updateMode();
+        if (shadowStack != null) {
+            shadowStack.commitEntry(cpu);
+        }
     }
 
     private static void realMode(Cpu cpu, int selector, long offset, int size, boolean call) {
@@ -44,27 +48,45 @@ final class FarTransfers {
             throw cpu.gp(0);
         }
         if (call) {
+            probeReturn(cpu, size);
             pushReturn(cpu, size);
         }
         Segments.fillReal(cpu, Segments.CS, selector);
         cpu.nextRip = offset;
     }
 
-    /// Pushes CS and the return address on the current stack, both or none.
+    /// Makes sure that [#pushReturn] does not fault.
+    private static void probeReturn(Cpu cpu, int size) {
+        int width = cpu.stackBits() / 8;
+        long first = Segments.size(cpu.r[Cpu.RSP] - size, width);
+        long a = cpu.linear(Segments.SS, first, size, true);
+        long b = cpu.linear(Segments.SS, Segments.size(first - size, width), size, true);
+        cpu.probeWrite(a, size);
+        cpu.probeWrite(b, size);
+    }
+
+    /// A CALL without change of level to code segment `code`.
+    private static FarShadowStack callSameLevel(Cpu cpu, int size, long code) {
+        probeReturn(cpu, size);
+        var shadowStack = FarShadowStack.enter(cpu, cpu.cpl, 0, code, cpu.nextRip);
+        pushReturn(cpu, size);
+        return shadowStack;
+    }
+
+    /// Pushes CS and the return address on the current stack.
     private static void pushReturn(Cpu cpu, int size) {
         int width = cpu.stackBits() / 8;
         long first = Segments.size(cpu.r[Cpu.RSP] - size, width);
         long second = Segments.size(first - size, width);
         long a = cpu.linear(Segments.SS, first, size, true);
         long b = cpu.linear(Segments.SS, second, size, true);
-        cpu.probeWrite(a, size);
-        cpu.probeWrite(b, size);
         cpu.write(a, size, cpu.segSelector[Segments.CS]);
         cpu.write(b, size, cpu.nextRip);
         cpu.reg(Cpu.RSP, width, second);
     }
 
-    private static void protectedMode(Cpu cpu, int selector, long offset, int size, boolean call) {
+    /// @return what is left to do with the shadow stack; null after a task switch
+    private static FarShadowStack protectedMode(Cpu cpu, int selector, long offset, int size, boolean call) {
         if (Segments.isNull(selector)) {
             throw cpu.gp(0);
         }
@@ -77,20 +99,18 @@ final class FarTransfers {
                 throw cpu.gp(selector & 0xfffc);
             }
             checkPresentAndTarget(cpu, selector, descriptor, offset);
-            if (call) {
-                pushReturn(cpu, size);
-            }
+            var shadowStack = call ? callSameLevel(cpu, size, descriptor) : FarShadowStack.jump(cpu, descriptor);
             loadCode(cpu, (selector & 0xfffc) | cpu.cpl, descriptor);
             cpu.nextRip = offset;
-            return;
+            return shadowStack;
         }
         if ((ar & Segments.AR_S) != 0) {
             throw cpu.gp(selector & 0xfffc);
         }
-        systemTarget(cpu, selector, descriptor, call);
+        return systemTarget(cpu, selector, descriptor, call);
     }
 
-    private static void systemTarget(Cpu cpu, int selector, long descriptor, boolean call) {
+    private static FarShadowStack systemTarget(Cpu cpu, int selector, long descriptor, boolean call) {
         int ar = Segments.ar(descriptor);
         boolean longMode = Segments.longMode(cpu);
         int type = ar & 0xf;
@@ -106,12 +126,12 @@ final class FarTransfers {
         if (task || type == Segments.TYPE_TASK_GATE) {
             TaskSwitch.switchTo(cpu, task ? selector : (int) (descriptor >>> 16) & 0xffff,
                     call ? TaskSwitch.CALL : TaskSwitch.JMP);
-            return;
+            return null;
         }
-        throughCallGate(cpu, selector, descriptor, call);
+        return throughCallGate(cpu, selector, descriptor, call);
     }
 
-    private static void throughCallGate(Cpu cpu, int gateSelector, long gate, boolean call) {
+    private static FarShadowStack throughCallGate(Cpu cpu, int gateSelector, long gate, boolean call) {
         boolean longMode = Segments.longMode(cpu);
         int size = longMode ? 8 : (Segments.ar(gate) & 8) != 0 ? 4 : 2;
         int selector = (int) (gate >>> 16) & 0xffff;
@@ -132,33 +152,37 @@ final class FarTransfers {
         }
         checkPresentAndTarget(cpu, selector, code, offset);
         int newCpl = inner ? Segments.dpl(ar) : cpu.cpl;
+        FarShadowStack shadowStack;
         if (inner && longMode) {
-            innerCall64(cpu, newCpl);
+            shadowStack = innerCall64(cpu, newCpl, code);
         } else if (inner) {
-            innerCall(cpu, newCpl, size, (int) (gate >>> 32) & 0x1f);
-        } else if (call) {
-            pushReturn(cpu, size);
+            shadowStack = innerCall(cpu, newCpl, code, size, (int) (gate >>> 32) & 0x1f);
+        } else {
+            shadowStack = call ? callSameLevel(cpu, size, code) : FarShadowStack.jump(cpu, code);
         }
         cpu.cpl = newCpl;
         loadCode(cpu, (selector & 0xfffc) | newCpl, code);
         cpu.nextRip = offset;
+        return shadowStack;
     }
 
-    private static void innerCall64(Cpu cpu, int newCpl) {
+    private static FarShadowStack innerCall64(Cpu cpu, int newCpl, long code) {
         long sp = EventDelivery.tssStack(cpu, 4 + newCpl * 8, 0);
         if (!cpu.canonical(sp - 32)) {
             throw cpu.fault(ExceptionVector.SS, 0);
         }
         cpu.probeSystemWrite(sp - 32, 32);
+        var shadowStack = FarShadowStack.enter(cpu, newCpl, 0, code, cpu.nextRip);
         cpu.writeSystem64(sp - 8, cpu.segSelector[Segments.SS]);
         cpu.writeSystem64(sp - 16, cpu.r[Cpu.RSP]);
         cpu.writeSystem64(sp - 24, cpu.segSelector[Segments.CS]);
         cpu.writeSystem64(sp - 32, cpu.nextRip);
         cpu.r[Cpu.RSP] = sp - 32;
         Segments.fillNullStack(cpu, newCpl, newCpl);
+        return shadowStack;
     }
 
-    private static void innerCall(Cpu cpu, int newCpl, int size, int parameters) {
+    private static FarShadowStack innerCall(Cpu cpu, int newCpl, long code, int size, int parameters) {
         var stack = InnerStack.of(cpu, newCpl, 0);
         int width = cpu.stackBits() / 8;
         long[] copied = new long[parameters];
@@ -167,6 +191,7 @@ final class FarTransfers {
             copied[i] = cpu.read(cpu.linear(Segments.SS, at, size, false), size);
         }
         stack.reserve(4 + parameters, size);
+        var shadowStack = FarShadowStack.enter(cpu, newCpl, 0, code, cpu.nextRip);
         stack.push(cpu.segSelector[Segments.SS]);
         stack.push(cpu.r[Cpu.RSP]);
         for (int i = parameters - 1; i >= 0; i--) {
@@ -175,6 +200,7 @@ final class FarTransfers {
         stack.push(cpu.segSelector[Segments.CS]);
         stack.push(cpu.nextRip);
         stack.commit(newCpl);
+        return shadowStack;
     }
 
     static void checkPresentAndTarget(Cpu cpu, int selector, long code, long offset) {
@@ -220,18 +246,22 @@ final class FarTransfers {
         long code = readReturnTarget(cpu, selector);
         checkPresentAndTarget(cpu, selector, code, rip);
         int rpl = selector & 3;
+        FarShadowStack shadowStack;
         if (rpl == cpu.cpl) {
+            shadowStack = FarShadowStack.leave(cpu, rpl, selector, code, rip, false);
             cpu.reg(Cpu.RSP, width, cpu.r[Cpu.RSP] + 2L * size + release);
             loadCode(cpu, selector, code);
         } else {
             long sp = peek(cpu, 2L * size + release, size);
             int ss = (int) peek(cpu, 3L * size + release, size) & 0xffff;
             long stack = readReturnStack(cpu, ss, rpl, code);
+            shadowStack = FarShadowStack.leave(cpu, rpl, selector, code, rip, false);
             loadCode(cpu, selector, code);
             toOuter(cpu, rpl, ss, stack, sp, size, release);
         }
         cpu.nextRip = rip;
         cpu.updateMode();
+        shadowStack.commitReturn();
     }
 
     /// The stack slot `offset` bytes above the top.

@@ -19,6 +19,7 @@ final class FastCalls {
         }
         int before = cpu.systemFlags;
         long flags = cpu.rflags();
+        saveUserSsp(cpu);
         cpu.r[Cpu.RCX] = cpu.nextRip;
         cpu.r[11] = flags;
         cpu.nextRip = cpu.lstar;
@@ -31,6 +32,7 @@ final class FastCalls {
             cpu.events.deliveries++; // no single-step trap when SYSCALL clears TF
         }
         FlagInstructions.changed(cpu, before);
+        enterSupervisor(cpu);
     }
 
     static void sysret(Cpu cpu, int operandSize) {
@@ -51,6 +53,7 @@ final class FastCalls {
         flat(cpu, Segments.SS, (selector + 8) | 3, DATA | DPL3);
         cpu.cpl = 3;
         FlagInstructions.changed(cpu, before);
+        enterUser(cpu);
     }
 
     static void sysenter(Cpu cpu) {
@@ -59,6 +62,7 @@ final class FastCalls {
             throw cpu.gp(0);
         }
         boolean longMode = Segments.longMode(cpu);
+        saveUserSsp(cpu);
         cpu.systemFlags((int) (Rflags.VM | Rflags.IF | Rflags.RF), 0);
         cpu.r[Cpu.RSP] = longMode ? cpu.sysenterEsp : cpu.sysenterEsp & 0xffff_ffffL;
         cpu.nextRip = longMode ? cpu.sysenterEip : cpu.sysenterEip & 0xffff_ffffL;
@@ -66,6 +70,7 @@ final class FastCalls {
         flat(cpu, Segments.SS, selector + 8, DATA);
         cpu.cpl = 0;
         cpu.updateMode();
+        enterSupervisor(cpu);
     }
 
     static void sysexit(Cpu cpu, int operandSize) {
@@ -84,6 +89,27 @@ final class FastCalls {
         flat(cpu, Segments.SS, (code + 8) | 3, DATA | DPL3);
         cpu.cpl = 3;
         cpu.updateMode();
+        enterUser(cpu);
+    }
+
+    private static void saveUserSsp(Cpu cpu) {
+        if (cpu.cet.shadowStackEnabled(cpu.cpl)) {
+            cpu.cet.plSsp[3] = cpu.cet.ssp;
+        }
+    }
+
+    /// Supervisor code finds no shadow stack (it fetches one by SETSSBSY), and must begin with ENDBRANCH.
+    private static void enterSupervisor(Cpu cpu) {
+        if (cpu.cet.shadowStackEnabled(0)) {
+            cpu.cet.ssp = 0;
+        }
+        cpu.cet.far();
+    }
+
+    private static void enterUser(Cpu cpu) {
+        if (cpu.cet.shadowStackEnabled(3)) {
+            cpu.cet.ssp = cpu.cet.plSsp[3];
+        }
     }
 
     private static void flat(Cpu cpu, int seg, int selector, int ar) {

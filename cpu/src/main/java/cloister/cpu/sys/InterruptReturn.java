@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
 import cloister.isa.Instruction;
+import cloister.spec.x86.Cet;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Rflags;
 
@@ -96,18 +97,22 @@ final class InterruptReturn {
         FarTransfers.checkPresentAndTarget(cpu, selector, code, rip);
         int rpl = selector & 3;
         int mask = imageMask(cpu, size);
+        FarShadowStack shadowStack;
         if (rpl != cpu.cpl || cpu.is64Bit()) {
             long sp = FarTransfers.peek(cpu, 3L * size, size);
             int ss = (int) FarTransfers.peek(cpu, 4L * size, size) & 0xffff;
             long stack = FarTransfers.readReturnStack(cpu, ss, rpl, code);
+            shadowStack = FarShadowStack.leave(cpu, rpl, selector, code, rip, true);
             FarTransfers.loadCode(cpu, selector, code);
             FarTransfers.toOuter(cpu, rpl, ss, stack, sp, size, 0);
         } else {
+            shadowStack = FarShadowStack.leave(cpu, rpl, selector, code, rip, false);
             cpu.reg(Cpu.RSP, cpu.stackBits() / 8, cpu.r[Cpu.RSP] + 3L * size);
             FarTransfers.loadCode(cpu, selector, code);
         }
         flags(cpu, image, mask);
         cpu.nextRip = rip;
+        shadowStack.commitReturn();
     }
 
     /// The flags that the image may change at the privilege level that executes IRET.
@@ -123,13 +128,15 @@ final class InterruptReturn {
     }
 
     private static void toVirtual8086(Cpu cpu, long rip, int selector, int image) {
-        if (rip > 0xffff) {
+        boolean enforced = (cpu.cr4 & Cr4.CET) != 0 && (cpu.cet.uCet & (Cet.SH_STK_EN | Cet.ENDBR_EN)) != 0;
+        if (rip > 0xffff || enforced) {
             throw cpu.gp(0);
         }
         long[] slots = new long[6]; // ESP, SS, ES, DS, FS, GS
         for (int i = 0; i < slots.length; i++) {
             slots[i] = FarTransfers.peek(cpu, 12 + 4L * i, 4);
         }
+        var shadowStack = FarShadowStack.leave(cpu, 3, selector, 0, rip, true);
         flags(cpu, image, LOW_FLAGS | HIGH_FLAGS | IF | IOPL | VIF | VIP | VM);
         cpu.cpl = 3;
         Segments.fillReal(cpu, Segments.CS, selector);
@@ -140,6 +147,7 @@ final class InterruptReturn {
         Segments.fillReal(cpu, Cpu.GS, (int) slots[5]);
         cpu.r[Cpu.RSP] = slots[0];
         cpu.nextRip = rip;
+        shadowStack.commitReturn();
     }
 
     private static void flags(Cpu cpu, int image, int mask) {

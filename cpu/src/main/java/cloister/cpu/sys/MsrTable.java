@@ -5,6 +5,7 @@ import static cloister.spec.x86.Msr.*;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.ModelLimit;
 import cloister.memory.PhysicalMemory;
+import cloister.spec.x86.Cet;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
@@ -53,6 +54,7 @@ final class MsrTable {
         time(rows);
         speculation(rows);
         systemCalls(rows);
+        controlFlow(rows);
         memoryTypes(rows);
         machineCheck(rows);
         debug(rows);
@@ -110,6 +112,29 @@ final class MsrTable {
         t.add(address(IA32_KERNEL_GS_BASE, c -> c.kernelGsBase, (c, v) -> c.kernelGsBase = v));
         t.add(field(IA32_TSC_AUX, LOW_32, c -> c.tscAux, (c, v) -> c.tscAux = v));
         t.add(field(0x6e1, LOW_32, c -> c.pkrs & LOW_32, MsrTable::writePkrs)); // IA32_PKRS
+    }
+
+    /// [SDM Vol. 4 "Architectural MSRs" 6A0H-6A8H]
+    private static void controlFlow(List<Row> t) {
+        t.add(controlRow(IA32_U_CET, c -> c.cet.uCet, (c, v) -> c.cet.uCet = v));
+        t.add(controlRow(IA32_S_CET, c -> c.cet.sCet, (c, v) -> c.cet.sCet = v));
+        for (int i = 0; i < 4; i++) {
+            int level = i;
+            t.add(new Row(IA32_PL0_SSP + i, 0, ~3L, true, c -> c.cet.plSsp[level], (c, v) -> c.cet.plSsp[level] = v));
+        }
+        t.add(address(IA32_INTERRUPT_SSP_TABLE_ADDR, c -> c.cet.interruptSspTable, (c, v) -> c.cet.interruptSspTable = v));
+    }
+
+    private static Row controlRow(int msr, Reader reader, Writer writer) {
+        return new Row(msr, 0, ~Cet.RESERVED, true, reader, (c, v) -> {
+            if (!Cet.legalControl(v)) {
+                throw c.gp(0);
+            }
+            if (v != reader.read(c)) {
+                writer.write(c, v);
+                c.updateMode();
+            }
+        });
     }
 
     private static void memoryTypes(List<Row> t) {

@@ -32,7 +32,7 @@ public interface NonRoot {
     /// [Translation#writable] where the second level does not allow writing (or its dirty flag is clear). Throws for EPT
     /// violations and misconfigurations, and [cloister.cpu.core.GuestFault] #VE for convertible ones.
     ///
-    /// @param access [cloister.cpu.core.Walker#READ], `WRITE` or `FETCH`
+    /// @param access of [cloister.cpu.core.Walker]
     default void secondLevel(Cpu cpu, long gpa, long linear, int access, Translation out) {
         out.hpa = gpa;
         out.direct = true;

@@ -30,6 +30,8 @@ public final class PageWalker implements Walker {
     private int depth;
     private int pageShift;
     private long allowAnd;
+    /// [#allowAnd] without the leaf.
+    private long upperAnd;
     private long denyOr;
     private long leaf;
 
@@ -55,7 +57,7 @@ public final class PageWalker implements Walker {
         } else {
             descendPae(cpu, linear, access, right);
         }
-        boolean mayWrite = check(cpu, linear, access, right);
+        boolean mayWrite = access >= SHADOW_READ ? checkShadowStack(cpu, linear, access, right) : check(cpu, linear, access, right);
         if (!touch(cpu, linear, access, wide ? 8 : 4)) {
             return false;
         }
@@ -70,7 +72,7 @@ public final class PageWalker implements Walker {
 
     private void start() {
         depth = 0;
-        allowAnd = Pte.W | Pte.U;
+        allowAnd = upperAnd = Pte.W | Pte.U;
         denyOr = 0;
     }
 
@@ -102,6 +104,7 @@ public final class PageWalker implements Walker {
             if ((entry & (reservedAlways | reservedAt(level, large))) != 0 || privateKey(cpu, entry)) {
                 throw fault(cpu, linear, access, right, PageFaultCode.P | PageFaultCode.RSVD);
             }
+            upperAnd = allowAnd;
             allowAnd &= entry;
             denyOr |= entry & Pte.XD;
             if (level == 1 || large) {
@@ -152,6 +155,7 @@ public final class PageWalker implements Walker {
         if ((entry & Pte.P) == 0) {
             throw fault(cpu, linear, access, right, 0);
         }
+        upperAnd = allowAnd;
         allowAnd &= entry;
     }
 
@@ -190,6 +194,19 @@ public final class PageWalker implements Walker {
         return mayWrite && (keyDenies & 2) == 0;
     }
 
+    /// As [#check], for accesses to shadow stacks: their pages are dirty and not writable by the leaf, writable by every other entry, and
+    /// of the accessor's own privilege. [SDM Vol. 3 "Shadow-Stack Pages" of "Determination of Access Rights"]
+    private boolean checkShadowStack(Cpu cpu, long linear, int access, int right) {
+        boolean userPage = (allowAnd & Pte.U) != 0;
+        int keyDenies = keyDenies(cpu, userPage, true);
+        boolean shadowStackPage = (upperAnd & Pte.W) != 0 && (leaf & (Pte.W | Pte.D)) == Pte.D;
+        boolean keyFault = (keyDenies & (access == SHADOW_WRITE ? 2 : 1)) != 0;
+        if (!shadowStackPage || userPage != (right == USER) || keyFault) {
+            throw fault(cpu, linear, access, right, PageFaultCode.P | (keyFault ? PageFaultCode.PK : 0));
+        }
+        return (keyDenies & 2) == 0;
+    }
+
     /// Bit 0: reading denied by the protection key; bit 1: writing. [SDM Vol. 3 "Protection Keys"]
     private int keyDenies(Cpu cpu, boolean userPage, boolean writeDisableCounts) {
         if ((cpu.efer & Efer.LMA) == 0 || (cpu.cr4 & (userPage ? Cr4.PKE : Cr4.PKS)) == 0) {
@@ -224,8 +241,11 @@ public final class PageWalker implements Walker {
 
     private static RuntimeException fault(Cpu cpu, long linear, int access, int right, int cause) {
         int code = cause;
-        if (access == WRITE) {
+        if (access == WRITE || access == SHADOW_WRITE) {
             code |= PageFaultCode.W;
+        }
+        if (access >= SHADOW_READ) {
+            code |= PageFaultCode.SS;
         }
         if (right == USER) {
             code |= PageFaultCode.U;

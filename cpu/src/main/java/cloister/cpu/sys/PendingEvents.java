@@ -68,6 +68,11 @@ public final class PendingEvents {
         }
     }
 
+    /// Whether the run loop is to look.
+    boolean raised() {
+        return (cpu.attention & ATTENTION) != 0;
+    }
+
     /// PAUSE and the like: after some in one slice the slice ends.
     void spin() {
         if (++spins % SPINS == 0) {

@@ -51,6 +51,7 @@ final class ProtectedDelivery {
         var frame = inner ? InnerStack.of(cpu, newCpl, ext) : InnerStack.current(cpu, ext);
         int slots = (hasErrorCode ? 4 : 3) + (inner ? 2 : 0) + (fromV86 ? 4 : 0);
         frame.reserve(slots, size);
+        var shadowStack = FarShadowStack.enter(cpu, newCpl, 0, code, returnRip);
         if (fromV86) {
             for (int seg : new int[] {Cpu.GS, Cpu.FS, Cpu.DS, Cpu.ES}) {
                 frame.push(cpu.segSelector[seg]);
@@ -78,5 +79,6 @@ final class ProtectedDelivery {
         cpu.cpl = newCpl;
         cpu.nextRip = target;
         cpu.updateMode();
+        shadowStack.commitEntry(cpu);
     }
 }

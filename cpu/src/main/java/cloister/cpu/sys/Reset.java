@@ -20,6 +20,8 @@ public final class Reset {
         cpu.xcr0 = 1;
         cpu.xss = 0;
         cpu.pkru = cpu.pkrs = 0;
+        cpu.cet.uCet = cpu.cet.sCet = cpu.cet.ssp = cpu.cet.interruptSspTable = 0;
+        Arrays.fill(cpu.cet.plSsp, 0);
         cpu.dr0 = cpu.dr1 = cpu.dr2 = cpu.dr3 = 0;
         cpu.dr6 = DebugRegisters.DR6_RESET;
         cpu.dr7 = DebugRegisters.DR7_RESET;

@@ -59,14 +59,14 @@ public final class RunLoop {
             if (cpu.retired >= sliceEnd || events.spinning) {
                 endSlice();
             }
-            if (cpu.attention != 0) {
+            if (events.raised()) {
                 atBoundary();
             }
             if (events.activity == PendingEvents.ACTIVE) {
                 execute();
             } else if (events.activity == PendingEvents.SHUTDOWN && !cpu.vmx.active()) {
                 return Stop.SHUTDOWN;
-            } else if (cpu.attention == 0 && !await()) {
+            } else if (!events.raised() && !await()) {
                 return Stop.HALTED_FOREVER;
             }
         }
@@ -141,7 +141,7 @@ public final class RunLoop {
     /// @return false when nothing can come
     private boolean await() {
         cpu.advanceClock();
-        if (cpu.attention != 0) {
+        if (events.raised()) {
             return true;
         }
         if (scheduler == null || scheduler.current() == null) {

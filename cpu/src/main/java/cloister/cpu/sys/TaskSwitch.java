@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
 import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
 
@@ -21,6 +22,8 @@ final class TaskSwitch {
     /// The order of the segment registers in a TSS.
     private static final int[] SEGMENTS = {Cpu.ES, Cpu.CS, Cpu.SS, Cpu.DS, Cpu.FS, Cpu.GS};
     /// Where the parts are in a 32-bit and in a 16-bit TSS. [SDM Vol. 3 "Task-State Segment (TSS)", "16-Bit Task-State Segment"]
+    private static final int SSP = 0x68;
+    private static final int LAST_BYTE_WITH_SSP = 0x6b;
     private static final Layout WIDE = new Layout(4, 0x20, 0x28, 0x48, 4, 6, 0x60, 0x67);
     private static final Layout NARROW = new Layout(2, 0x0e, 0x12, 0x22, 2, 4, 0x2a, 0x2b);
 
@@ -43,6 +46,7 @@ final class TaskSwitch {
         long ip;
         long flags;
         boolean trap;
+        long ssp;
         int ldt;
         final long[] registers = new long[8];
         final int[] selectors = new int[6];
@@ -89,9 +93,11 @@ final class TaskSwitch {
         if (!returns) {
             busy(cpu, newAt, true);
         }
+        var shadowStack = TaskShadowStack.leave(cpu, source, newCpl(task), returnRip);
         Segments.fill(cpu, Cpu.TR, selector & 0xfffc, descriptor | ((long) BUSY << 40));
         // The commit point.
         load(cpu, layout, task, ext);
+        shadowStack.enter(task.ssp);
         return layout;
     }
 
@@ -111,7 +117,9 @@ final class TaskSwitch {
         if (!Segments.present(descriptor)) {
             throw cpu.fault(ExceptionVector.NP, code);
         }
-        if ((Segments.limit(descriptor) & 0xffff_ffffL) < Layout.of(ar).lastByte) {
+        boolean enforcing = (cpu.cr4 & Cr4.CET) != 0; // then tasks are 32-bit ones and have an SSP
+        int lastByte = enforcing ? LAST_BYTE_WITH_SSP : Layout.of(ar).lastByte;
+        if ((enforcing && (ar & TYPE_32) == 0) || (Segments.limit(descriptor) & 0xffff_ffffL) < lastByte) {
             throw cpu.fault(ExceptionVector.TS, code);
         }
         return descriptor;
@@ -132,6 +140,7 @@ final class TaskSwitch {
         }
         task.ldt = (int) cpu.readSystem16(base + layout.ldt);
         task.trap = wide && (cpu.readSystem16(base + 0x64) & 1) != 0;
+        task.ssp = (cpu.cr4 & Cr4.CET) != 0 ? cpu.readSystem32(base + SSP) : 0;
         return task;
     }
 
@@ -155,6 +164,10 @@ final class TaskSwitch {
         cpu.writeSystem8(descriptorAt + 5, busy ? access | BUSY : access & ~BUSY);
     }
 
+    private static int newCpl(Incoming task) {
+        return (task.flags & Rflags.VM) != 0 ? 3 : task.selectors[1] & 3;
+    }
+
     // The new task
 
     private static void load(Cpu cpu, Layout layout, Incoming task, int ext) {
@@ -169,7 +182,7 @@ final class TaskSwitch {
         }
         Segments.fillNull(cpu, Cpu.LDTR, task.ldt);
         boolean virtual8086 = (task.flags & Rflags.VM) != 0;
-        cpu.cpl = virtual8086 ? 3 : task.selectors[1] & 3;
+        cpu.cpl = newCpl(task);
         if (layout.size == 4 && (cpu.cr0 & Cr0.PG) != 0 && task.cr3 != cpu.cr3) {
             ControlRegisters.writeCr3(cpu, task.cr3);
         }

@@ -8,6 +8,7 @@ import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Cet;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
@@ -157,10 +158,10 @@ final class ControlChecks {
             default -> type != 1;
         };
         boolean hasCode = (info & Interruption.DELIVER_ERROR_CODE) != 0;
-        boolean wantsCode = type == Interruption.HARDWARE_EXCEPTION && vector != ExceptionVector.CP
-                && ExceptionVector.hasErrorCode(vector) && (v.read(GUEST_CR0) & Cr0.PE) != 0;
+        // IA32_VMX_BASIC bit 56: a hardware exception may have an error code or not, whatever its vector.
+        boolean mayHaveCode = type == Interruption.HARDWARE_EXCEPTION && (v.read(GUEST_CR0) & Cr0.PE) != 0;
         boolean software = type >= Interruption.SOFTWARE_INTERRUPT && type <= Interruption.SOFTWARE_EXCEPTION;
-        return vectorFits && hasCode == wantsCode && (info & 0x7fff_f000) == 0
+        return vectorFits && (!hasCode || mayHaveCode) && (info & 0x7fff_f000) == 0
                 && (!hasCode || (v.readInt(ENTRY_EXCEPTION_ERROR_CODE) & 0xffff_0000) == 0)
                 && (!software || Integer.compareUnsigned(v.readInt(ENTRY_INSTRUCTION_LENGTH), 15) <= 0);
     }
@@ -195,6 +196,13 @@ final class ControlChecks {
         if (v.has(VM_EXIT_CONTROLS, Controls.EXIT_LOAD_PAT) && !pat(v.read(HOST_PAT))) {
             return false;
         }
+        if (!cet(cr0, cr4)) {
+            return false;
+        }
+        if (v.has(VM_EXIT_CONTROLS, Controls.EXIT_LOAD_CET_STATE)
+                && !cetState(v.read(HOST_S_CET), v.read(HOST_SSP), v.read(HOST_INTERRUPT_SSP_TABLE), cr4)) {
+            return false;
+        }
         if (v.has(VM_EXIT_CONTROLS, Controls.EXIT_LOAD_EFER) && !hostEfer(v.read(HOST_EFER))) {
             return false;
         }
@@ -213,6 +221,16 @@ final class ControlChecks {
     static boolean canonical(long address, long cr4) {
         int unused = (cr4 & Cr4.LA57) != 0 ? 7 : 16;
         return address << unused >> unused == address;
+    }
+
+    /// CR4.CET needs CR0.WP.
+    static boolean cet(long cr0, long cr4) {
+        return (cr4 & Cr4.CET) == 0 || (cr0 & Cr0.WP) != 0;
+    }
+
+    /// IA32_S_CET, SSP and IA32_INTERRUPT_SSP_TABLE_ADDR of a VMCS whose control loads them.
+    static boolean cetState(long sCet, long ssp, long table, long cr4) {
+        return Cet.legalControl(sCet) && canonical(sCet, cr4) && (ssp & 3) == 0 && canonical(ssp, cr4) && canonical(table, cr4);
     }
 
     static boolean pat(long pat) {

@@ -28,6 +28,8 @@ final class EptWalker {
     public static final int STRUCTURE = 1;
     /// or something without linear address, such as loading PDPTEs.
     public static final int NO_LINEAR = 2;
+    /// The translation of a linear address for a shadow-stack access.
+    public static final int SHADOW_STACK = 3;
 
     /// Tertiary control of a TD's VMCS: guest-physical addresses are 52 bits wide and SHARED is bit 51, else bit 47.
     static final long PROC3_GPAW = 1 << 5;
@@ -100,7 +102,7 @@ final class EptWalker {
     ///
     /// @param access [Walker#READ], [Walker#WRITE] or [Walker#FETCH]
     /// @param linear the linear address that is being accessed, or whose translation needs the paging structure
-    /// @param stage  [#TRANSLATED], [#STRUCTURE] or [#NO_LINEAR]
+    /// @param stage  [#TRANSLATED], [#STRUCTURE], [#NO_LINEAR] or [#SHADOW_STACK]
     public long translate(long gpa, int access, long linear, int stage) {
         long root = (gpa & sharedBit) != 0 ? sharedRoot : privateRoot;
         long page = gpa >>> PhysicalMemory.FRAME_SHIFT;
@@ -225,8 +227,11 @@ final class EptWalker {
         if (stage != NO_LINEAR) {
             qualification |= ExitQualification.EPT_LINEAR_VALID;
         }
-        if (stage == TRANSLATED) {
+        if (stage == TRANSLATED || stage == SHADOW_STACK) {
             qualification |= ExitQualification.EPT_TRANSLATED;
+        }
+        if (stage == SHADOW_STACK) {
+            qualification |= ExitQualification.EPT_SHADOW_STACK;
         }
         forget(gpa);
         if (convertible(entry)) {

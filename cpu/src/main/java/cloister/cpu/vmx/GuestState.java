@@ -58,6 +58,11 @@ final class GuestState {
         if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_PKRS)) {
             cpu.pkrs = v.readInt(GUEST_PKRS);
         }
+        if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_CET_STATE)) {
+            cpu.cet.sCet = v.read(GUEST_S_CET);
+            cpu.cet.ssp = v.read(GUEST_SSP);
+            cpu.cet.interruptSspTable = v.read(GUEST_INTERRUPT_SSP_TABLE);
+        }
         if (v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_LOAD_PERF_GLOBAL_CTRL)) {
             cpu.msrs.perfGlobalControl(v.read(GUEST_PERF_GLOBAL_CTRL));
         }
@@ -137,6 +142,9 @@ final class GuestState {
         v.write(GUEST_SYSENTER_CS, cpu.sysenterCs);
         v.write(GUEST_SYSENTER_ESP, cpu.sysenterEsp);
         v.write(GUEST_SYSENTER_EIP, cpu.sysenterEip);
+        v.write(GUEST_S_CET, cpu.cet.sCet);
+        v.write(GUEST_SSP, cpu.cet.ssp);
+        v.write(GUEST_INTERRUPT_SSP_TABLE, cpu.cet.interruptSspTable);
         int exit = v.readInt(VM_EXIT_CONTROLS);
         if ((exit & Controls.EXIT_SAVE_DEBUG_CONTROLS) != 0) {
             v.write(GUEST_DR7, cpu.dr7);

@@ -64,7 +64,7 @@ final class GuestStateChecks {
         boolean pg = (cr0 & Cr0.PG) != 0;
         boolean pae = (cr4 & Cr4.PAE) != 0;
         return (cr0 & fixed) == fixed && (cr0 & ~VmxCapabilities.CR0_FIXED1) == 0
-                && (!pg || (cr0 & Cr0.PE) != 0)
+                && (!pg || (cr0 & Cr0.PE) != 0) && ControlChecks.cet(cr0, cr4)
                 && (cr4 & VmxCapabilities.CR4_FIXED0) == VmxCapabilities.CR4_FIXED0 && (cr4 & ~VmxCapabilities.CR4_FIXED1) == 0
                 && (ia32e ? pg && pae : (cr4 & Cr4.PCIDE) == 0)
                 && (v.read(GUEST_CR3) & ~PHYSICAL) == 0
@@ -78,6 +78,9 @@ final class GuestStateChecks {
         if (entry(Controls.ENTRY_LOAD_PAT) && !ControlChecks.pat(v.read(GUEST_PAT))) {
             return false;
         }
+        if (entry(Controls.ENTRY_LOAD_CET_STATE) && !cetState()) {
+            return false;
+        }
         if (!entry(Controls.ENTRY_LOAD_EFER)) {
             return true;
         }
@@ -86,6 +89,13 @@ final class GuestStateChecks {
         boolean lme = (efer & Efer.LME) != 0;
         return (efer & ~(Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE)) == 0 && lma == ia32e
                 && ((cr0 & Cr0.PG) == 0 || lma == lme);
+    }
+
+    /// Outside IA-32e mode IA32_S_CET and SSP are 32 bits wide.
+    private boolean cetState() {
+        long sCet = v.read(GUEST_S_CET);
+        long ssp = v.read(GUEST_SSP);
+        return ControlChecks.cetState(sCet, ssp, v.read(GUEST_INTERRUPT_SSP_TABLE), cr4) && (ia32e || (sCet | ssp) >>> 32 == 0);
     }
 
     private boolean canonical(VmcsField field) {

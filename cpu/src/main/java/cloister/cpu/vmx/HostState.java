@@ -38,6 +38,11 @@ final class HostState {
         if ((exit & Controls.EXIT_LOAD_PKRS) != 0) {
             cpu.pkrs = v.readInt(HOST_PKRS);
         }
+        if ((exit & Controls.EXIT_LOAD_CET_STATE) != 0) {
+            cpu.cet.sCet = v.read(HOST_S_CET);
+            cpu.cet.ssp = v.read(HOST_SSP);
+            cpu.cet.interruptSspTable = v.read(HOST_INTERRUPT_SSP_TABLE);
+        }
         segments(cpu, v);
         cpu.gdtrBase = v.read(HOST_GDTR_BASE);
         cpu.gdtrLimit = 0xffff;

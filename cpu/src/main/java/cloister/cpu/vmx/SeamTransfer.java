@@ -34,7 +34,7 @@ public final class SeamTransfer {
         v.write(HOST_RIP, 0xffff_8000_0000_1000L);
         v.write(HOST_RSP, 0xffff_8000_0001_0000L);
         v.write(VM_EXIT_CONTROLS, Controls.EXIT_DEFAULT1 | Controls.EXIT_HOST_ADDRESS_SPACE_SIZE | Controls.EXIT_LOAD_EFER
-                | Controls.EXIT_LOAD_PAT);
+                | Controls.EXIT_LOAD_PAT | Controls.EXIT_LOAD_CET_STATE);
         return v;
     }
 
@@ -50,6 +50,9 @@ public final class SeamTransfer {
         v.write(GUEST_SYSENTER_CS, cpu.sysenterCs);
         v.write(GUEST_SYSENTER_ESP, cpu.sysenterEsp);
         v.write(GUEST_SYSENTER_EIP, cpu.sysenterEip);
+        v.write(GUEST_S_CET, cpu.cet.sCet);
+        v.write(GUEST_SSP, cpu.cet.ssp);
+        v.write(GUEST_INTERRUPT_SSP_TABLE, cpu.cet.interruptSspTable);
         v.write(GUEST_FS_BASE, cpu.segBase[Cpu.FS]);
         v.write(GUEST_GS_BASE, cpu.segBase[Cpu.GS]);
         v.write(GUEST_GDTR_BASE, cpu.gdtrBase);
@@ -70,6 +73,9 @@ public final class SeamTransfer {
         cpu.sysenterCs = v.read(GUEST_SYSENTER_CS);
         cpu.sysenterEsp = v.read(GUEST_SYSENTER_ESP);
         cpu.sysenterEip = v.read(GUEST_SYSENTER_EIP);
+        cpu.cet.sCet = v.read(GUEST_S_CET);
+        cpu.cet.ssp = v.read(GUEST_SSP);
+        cpu.cet.interruptSspTable = v.read(GUEST_INTERRUPT_SSP_TABLE);
         cpu.segBase[Cpu.FS] = v.read(GUEST_FS_BASE);
         cpu.segBase[Cpu.GS] = v.read(GUEST_GS_BASE);
         cpu.gdtrBase = v.read(GUEST_GDTR_BASE);

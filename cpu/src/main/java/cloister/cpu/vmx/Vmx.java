@@ -141,7 +141,11 @@ final class Vmx implements NonRoot {
 
     @Override public void secondLevel(Cpu cpu, long gpa, long linear, int access, Translation out) {
         if (eptEnabled) {
-            out.hpa = ept.translate(gpa, access, linear, EptWalker.TRANSLATED);
+            out.hpa = switch (access) {
+                case Walker.SHADOW_READ -> ept.translate(gpa, Walker.READ, linear, EptWalker.SHADOW_STACK);
+                case Walker.SHADOW_WRITE -> ept.translate(gpa, Walker.WRITE, linear, EptWalker.SHADOW_STACK);
+                default -> ept.translate(gpa, access, linear, EptWalker.TRANSLATED);
+            };
             out.writable &= ept.writable;
         } else {
             out.hpa = gpa;

@@ -27,9 +27,9 @@ public final class VmxCapabilities {
     static final long CR4_FIXED0 = Cr4.VMXE;
     /// Bits 0-12, VMXE, and the rest of what CPUID enumerates.
     static final long CR4_FIXED1 = 0x1fff | Cr4.VMXE | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP
-            | Cr4.PKE | Cr4.PKS;
-    /// Revision, region size 2048, write-back, INS/OUTS information, TRUE control MSRs.
-    static final long BASIC = Vmcs.REVISION | (0x800L << 32) | (6L << 50) | (1L << 54) | (1L << 55);
+            | Cr4.PKE | Cr4.CET | Cr4.PKS | Cr4.SMXE;
+    /// Revision, region size 2048, write-back, INS/OUTS information, TRUE control MSRs, injection with or without an error code.
+    static final long BASIC = Vmcs.REVISION | (0x800L << 32) | (6L << 50) | (1L << 54) | (1L << 55) | (1L << 56);
     /// Timer rate, LMA stored into the entry controls, all activity states, PT, 4 CR3 targets, any field writable,
     /// zero-length injection.
     static final long MISC = BoundaryEvents.PREEMPTION_TIMER_RATE | (1 << 5) | (7 << 6) | (1 << 14) | (4 << 16) | (1 << 29) | (1 << 30);

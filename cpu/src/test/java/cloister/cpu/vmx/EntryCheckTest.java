@@ -23,7 +23,7 @@ class EntryCheckTest {
                 bad(EPTP, 0x80, 7), bad(VM_EXIT_CONTROLS, 0x1, 7), bad(VM_EXIT_CONTROLS, Controls.EXIT_SAVE_PREEMPTION_TIMER, 7),
                 bad(VM_ENTRY_CONTROLS, 0x1, 7), bad(VM_ENTRY_CONTROLS, Controls.ENTRY_TO_SMM, 7),
                 bad(ENTRY_INTERRUPTION_INFO, 0x8000_0100L, 7), bad(ENTRY_INTERRUPTION_INFO, 0x8000_0203L, 7),
-                bad(ENTRY_INTERRUPTION_INFO, 0x8000_030dL, 7), bad(ENTRY_INTERRUPTION_INFO, 0x8000_0b06L, 7),
+                bad(ENTRY_INTERRUPTION_INFO, 0x8000_0b80L, 7),
                 bad(ENTRY_INTERRUPTION_INFO, 0x8000_0320L, 7),
                 bad(HOST_CR0, 1L << 31, 8), bad(HOST_CR4, 1 << 13, 8), bad(HOST_CR3, 1L << 52, 8), bad(HOST_CS_SELECTOR, 8, 8),
                 bad(HOST_SS_SELECTOR, 3, 8), bad(HOST_TR_SELECTOR, 0x18, 8), bad(HOST_RIP, 1L << 62, 8),

@@ -21,6 +21,8 @@ public final class ExitQualification {
     public static final long EPT_WRITABLE_LINEAR = 1 << 10;
     public static final long EPT_EXECUTE_DISABLE_LINEAR = 1 << 11;
     public static final long EPT_NMI_UNBLOCKING = 1 << 12;
+    /// The access was one to a shadow stack.
+    public static final long EPT_SHADOW_STACK = 1 << 13;
 
     // Control-register accesses: register 3:0, type 5:4, LMSW operand 6, GPR 11:8, LMSW source 31:16
     public static final int CR_MOV_TO = 0;

@@ -64,6 +64,13 @@ public final class Msr {
     public static final int IA32_VMX_VMFUNC = 0x491;
     public static final int IA32_VMX_EXIT_CTLS2 = 0x493;
     public static final int IA32_DS_AREA = 0x600;
+    public static final int IA32_U_CET = 0x6a0;
+    public static final int IA32_S_CET = 0x6a2;
+    public static final int IA32_PL0_SSP = 0x6a4;
+    public static final int IA32_PL1_SSP = 0x6a5;
+    public static final int IA32_PL2_SSP = 0x6a6;
+    public static final int IA32_PL3_SSP = 0x6a7;
+    public static final int IA32_INTERRUPT_SSP_TABLE_ADDR = 0x6a8;
     public static final int IA32_TSC_DEADLINE = 0x6e0;
     public static final int IA32_X2APIC_FIRST = 0x800;
     public static final int IA32_X2APIC_LAST = 0x8ff;
