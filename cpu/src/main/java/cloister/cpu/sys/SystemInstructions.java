@@ -25,6 +25,9 @@ public final class SystemInstructions {
             Op.VMPTRST, Op.VMREAD, Op.VMRESUME, Op.VMWRITE, Op.VMXOFF, Op.VMXON, Op.WBINVD, Op.WBNOINVD, Op.WRFSBASE,
             Op.WRGSBASE, Op.WRMSR, Op.WRPKRU, Op.WRSS, Op.WRUSS, Op.XSETBV);
 
+    private static final int GETSEC_CAPABILITIES = 0;
+    private static final int GETSEC_PARAMETERS = 6;
+
     private SystemInstructions() {
     }
 
@@ -162,7 +165,24 @@ public final class SystemInstructions {
         if (cpu.vmx.active() && !switchedOff) {
             cpu.vmx.intercept(cpu, insn);
         }
-        throw cpu.ud();
+        if (insn.op != Op.GETSEC || switchedOff) {
+            throw cpu.ud();
+        }
+        getsec(cpu);
+    }
+
+    /// GETSEC on a platform without a chipset for measured launch: the leaves CAPABILITIES and PARAMETERS exist. PARAMETERS has no
+    /// parameter to report. [SDM Vol. 2 "Safer Mode Extensions Reference"]
+    private static void getsec(Cpu cpu) {
+        switch ((int) cpu.r[Cpu.RAX]) {
+            case GETSEC_CAPABILITIES -> cpu.reg(Cpu.RAX, 4, (int) cpu.r[Cpu.RBX] == 0 ? 1 << GETSEC_PARAMETERS : 0);
+            case GETSEC_PARAMETERS -> {
+                cpu.reg(Cpu.RAX, 4, 0);
+                cpu.reg(Cpu.RBX, 4, 0);
+                cpu.reg(Cpu.RCX, 4, 0);
+            }
+            default -> throw cpu.ud();
+        }
     }
 
     private static void readCounter(Cpu cpu, Instruction insn) {

@@ -69,7 +69,8 @@ public final class GuestMsrs {
                 Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.IA32_MCG_STATUS, Msr.IA32_MCG_CTL,
                 Msr.IA32_MISC_ENABLE, Msr.IA32_PAT, Msr.IA32_MTRR_DEF_TYPE, Msr.IA32_TSC_DEADLINE, Msr.IA32_XSS,
                 Msr.IA32_EFER, Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_CSTAR, Msr.IA32_FMASK, Msr.IA32_FS_BASE,
-                Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX);
+                Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX, Msr.IA32_U_CET, Msr.IA32_S_CET, Msr.IA32_PL0_SSP,
+                Msr.IA32_PL1_SSP, Msr.IA32_PL2_SSP, Msr.IA32_PL3_SSP, Msr.IA32_INTERRUPT_SSP_TABLE_ADDR);
     }
 
     /// @throws GuestGp when the MSR does not exist

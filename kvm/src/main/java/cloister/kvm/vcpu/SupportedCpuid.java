@@ -21,6 +21,10 @@ public final class SupportedCpuid {
     // Leaf 7 EDX: no UINTR, ARCH_LBR, PCONFIG, core capabilities.
     private static final int LEAF7_EDX_OFF = (1 << 5) | (1 << 18) | (1 << 19) | (1 << 30);
 
+    /// CET_U and CET_S.
+    private static final int SUPPORTED_XSS = 0x1800;
+    private static final int XSAVE_LEGACY_AND_HEADER = 576;
+
     private SupportedCpuid() {
     }
 
@@ -66,20 +70,25 @@ public final class SupportedCpuid {
         }
     }
 
-    /// Supervisor components stay the host's: an ordinary VM has none.
+    /// Of the supervisor components an ordinary VM has those of CET (KVM_SUPPORTED_XSS).
     private static void extendedState(LogicalProcessor lp, List<CpuidEntry> result) {
         int[] r = new int[4];
         lp.cpuid(0xd, 0, r);
         long xcr0 = (r[0] & 0xffff_ffffL) | ((long) r[3] << 32);
         result.add(CpuidEntry.subLeaf(0xd, 0, r[0], r[2], r[2], r[3]));
         lp.cpuid(0xd, 1, r);
-        result.add(CpuidEntry.subLeaf(0xd, 1, r[0] & 0xf, 0, 0, 0));
+        long xss = r[2] & SUPPORTED_XSS;
+        int features = r[0] & 0xf;
+        int at = result.size();
+        int size = XSAVE_LEGACY_AND_HEADER;
         for (int component = 2; component < 63; component++) {
-            if ((xcr0 & (1L << component)) != 0) {
+            if (((xcr0 | xss) & (1L << component)) != 0) {
                 lp.cpuid(0xd, component, r);
-                result.add(CpuidEntry.subLeaf(0xd, component, r[0], r[1], r[2], r[3]));
+                result.add(CpuidEntry.subLeaf(0xd, component, r[0], r[1], r[2], 0));
+                size = ((r[2] & 2) != 0 ? (size + 63) & -64 : size) + r[0];
             }
         }
+        result.add(at, CpuidEntry.subLeaf(0xd, 1, features, size, (int) xss, 0));
     }
 
     private static CpuidEntry signature() {

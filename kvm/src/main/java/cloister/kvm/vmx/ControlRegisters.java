@@ -19,7 +19,7 @@ final class ControlRegisters {
             | Cr4.FSGSBASE;
     private static final long CR0_ALWAYS_ON = Cr0.NE;
     private static final long CR0_ALWAYS_OFF = Cr0.NW | Cr0.CD;
-    private static final long CR4_NEVER = Cr4.VMXE | Cr4.SMXE | Cr4.CET | Cr4.PKS | Cr4.UINTR | Cr4.KL | Cr4.LASS
+    private static final long CR4_NEVER = Cr4.VMXE | Cr4.SMXE | Cr4.PKS | Cr4.UINTR | Cr4.KL | Cr4.LASS
             | Cr4.LAM_SUP;
     private static final int IA32_VMX_CR4_FIXED1 = 0x489;
     private static final long EFER_DEFINED = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
@@ -103,6 +103,9 @@ final class ControlRegisters {
         if (value >>> 32 != 0 || (value & (Cr0.PE | Cr0.PG)) == Cr0.PG || (value & (Cr0.CD | Cr0.NW)) == Cr0.NW) {
             return false;
         }
+        if ((value & Cr0.WP) == 0 && (cr4() & Cr4.CET) != 0) {
+            return false;
+        }
         long masked = value & Cr0.DEFINED;
         boolean turnsPagingOn = (masked & ~old & Cr0.PG) != 0;
         if (turnsPagingOn && (efer & Efer.LME) != 0) {
@@ -139,6 +142,9 @@ final class ControlRegisters {
     boolean writeCr4(long value) {
         long old = cr4();
         if ((value & ~cr4Allowed) != 0) {
+            return false;
+        }
+        if ((value & Cr4.CET) != 0 && ((cr0() & Cr0.WP) == 0 || !ControlFlowMsrs.has(vcpu.cpuid))) {
             return false;
         }
         boolean longMode = (efer & Efer.LMA) != 0;

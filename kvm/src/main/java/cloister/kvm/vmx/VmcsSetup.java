@@ -52,9 +52,9 @@ final class VmcsSetup {
                         | PROC2_WBINVD_EXITING | PROC2_ENABLE_INVPCID | PROC2_ENABLE_XSAVES, 0));
         vmcs.write(VM_EXIT_CONTROLS, adjust(lp, TRUE_EXIT,
                 EXIT_SAVE_DEBUG_CONTROLS | EXIT_HOST_ADDRESS_SPACE_SIZE | EXIT_LOAD_PAT | EXIT_LOAD_EFER
-                        | EXIT_ACKNOWLEDGE_INTERRUPT, 0));
+                        | EXIT_ACKNOWLEDGE_INTERRUPT, EXIT_LOAD_CET_STATE));
         vmcs.write(VM_ENTRY_CONTROLS, adjust(lp, TRUE_ENTRY,
-                ENTRY_LOAD_DEBUG_CONTROLS | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0));
+                ENTRY_LOAD_DEBUG_CONTROLS | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, ENTRY_LOAD_CET_STATE));
         vmcs.write(EXCEPTION_BITMAP, MC_VECTOR_BIT);
         vmcs.write(VPID, vpid);
         vmcs.write(MSR_BITMAP, msrBitmapPa);
@@ -142,9 +142,29 @@ final class VmcsSetup {
         pass(memory, bitmapPa, Msr.IA32_TIME_STAMP_COUNTER, 0);
     }
 
-    /// Clears the bit of `msr` in the read (0) or write (2048) half of the bitmap. [SDM Vol. 3 "MSR-Bitmap Address"]
+    /// Lets the guest access the control-flow enforcement MSRs that it has.
+    ///
+    /// @param enforcement  shadow stacks or indirect-branch tracking
+    /// @param shadowStacks shadow stacks
+    static void controlFlowMsrs(PhysicalMemory memory, long bitmapPa, boolean enforcement, boolean shadowStacks) {
+        for (int half = 0; half <= 2048; half += 2048) {
+            access(memory, bitmapPa, Msr.IA32_U_CET, half, enforcement);
+            access(memory, bitmapPa, Msr.IA32_S_CET, half, enforcement);
+            for (int msr = Msr.IA32_PL0_SSP; msr <= Msr.IA32_PL3_SSP; msr++) {
+                access(memory, bitmapPa, msr, half, shadowStacks);
+            }
+        }
+    }
+
     private static void pass(PhysicalMemory memory, long bitmapPa, int msr, int half) {
+        access(memory, bitmapPa, msr, half, true);
+    }
+
+    /// The bit of `msr` in the read (0) or write (2048) half of the bitmap: clear when the guest may access it. [SDM Vol. 3 "MSR-Bitmap
+    /// Address"]
+    private static void access(PhysicalMemory memory, long bitmapPa, int msr, int half, boolean allowed) {
         long at = bitmapPa + half + (msr < 0 ? 1024 : 0) + ((msr & 0x1fff) >> 3);
-        memory.write(at, 1, memory.read(at, 1) & ~(1L << (msr & 7)));
+        long bit = 1L << (msr & 7);
+        memory.write(at, 1, allowed ? memory.read(at, 1) & ~bit : memory.read(at, 1) | bit);
     }
 }

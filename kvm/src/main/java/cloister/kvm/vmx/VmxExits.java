@@ -118,7 +118,7 @@ final class VmxExits {
 
     private KvmExit cpuid() {
         int[] r = vcpu.cpuidResult;
-        vcpu.cpuid.query((int) gprs[RAX], (int) gprs[RCX], vcpu.cr.cr4(), vcpu.xcr0(), 0, vcpu.apic.isEnabled(), r);
+        vcpu.cpuid.query((int) gprs[RAX], (int) gprs[RCX], vcpu.cr.cr4(), vcpu.xcr0(), vcpu.xss(), vcpu.apic.isEnabled(), r);
         gprs[RAX] = r[0] & LOW;
         gprs[RBX] = r[1] & LOW;
         gprs[RCX] = r[2] & LOW;

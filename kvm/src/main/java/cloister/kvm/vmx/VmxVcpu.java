@@ -15,6 +15,7 @@ import cloister.kvm.irq.ApicPage;
 import cloister.kvm.mmu.GuestWalk;
 import cloister.kvm.vcpu.Vcpu;
 import cloister.kvm.vcpu.Vm;
+import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
@@ -27,6 +28,7 @@ import cloister.spec.x86.Msr;
 import cloister.spec.x86.Rflags;
 import java.util.Arrays;
 import java.util.BitSet;
+import java.util.List;
 
 /// A vCPU of an ordinary VM: a VMCS and the registers that VMX does not switch. [LINUX arch/x86/kvm/vmx/vmx.c]
 final class VmxVcpu extends Vcpu {
@@ -52,7 +54,9 @@ final class VmxVcpu extends Vcpu {
     private final long[] debugRegisters = new long[4];
     private long dr6 = 0xffff_0ff0L;
     private long cr2;
+    private final ControlFlowMsrs controlFlow;
     private long xcr0 = 1;
+    private long xss;
     private int pkru;
     private long tscOffset;
     private boolean loaded;
@@ -77,6 +81,7 @@ final class VmxVcpu extends Vcpu {
         lp.vmclear(vmcsPa);
         lp.vmptrld(vmcsPa);
         this.vmcs = lp.currentVmcs();
+        this.controlFlow = new ControlFlowMsrs(vmcs, cpuid);
         this.cr = new ControlRegisters(this);
         this.exits = new VmxExits(this);
         VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
@@ -119,7 +124,9 @@ final class VmxVcpu extends Vcpu {
         lp.dr(6, dr6);
         lp.cr2(cr2);
         lp.xcr0(xcr0);
+        lp.wrmsr(Msr.IA32_XSS, xss);
         lp.pkru(pkru);
+        controlFlow.load(lp);
         loaded = true;
     }
 
@@ -137,6 +144,8 @@ final class VmxVcpu extends Vcpu {
         dr6 = lp.dr(6);
         cr2 = lp.cr2();
         pkru = lp.pkru();
+        lp.wrmsr(Msr.IA32_XSS, 0); // the host's
+        controlFlow.put();
         loaded = false;
     }
 
@@ -328,6 +337,10 @@ final class VmxVcpu extends Vcpu {
         return tscOffset;
     }
 
+    long xss() {
+        return xss;
+    }
+
     long xcr0() {
         return xcr0;
     }
@@ -349,6 +362,9 @@ final class VmxVcpu extends Vcpu {
         if (slot >= 0) {
             return loaded ? lp.rdmsr(msr) : switchedMsrs[slot];
         }
+        if (ControlFlowMsrs.handles(msr)) {
+            return controlFlow.read(msr);
+        }
         return switch (msr) {
             case Msr.IA32_EFER -> cr.efer();
             case Msr.IA32_FS_BASE -> vmcs.read(GUEST_FS_BASE);
@@ -356,7 +372,7 @@ final class VmxVcpu extends Vcpu {
             case Msr.IA32_SYSENTER_CS -> vmcs.read(GUEST_SYSENTER_CS);
             case Msr.IA32_SYSENTER_ESP -> vmcs.read(GUEST_SYSENTER_ESP);
             case Msr.IA32_SYSENTER_EIP -> vmcs.read(GUEST_SYSENTER_EIP);
-            case Msr.IA32_XSS -> 0;
+            case Msr.IA32_XSS -> xss;
             default -> throw GuestGp.INSTANCE;
         };
     }
@@ -371,6 +387,10 @@ final class VmxVcpu extends Vcpu {
             }
             return;
         }
+        if (ControlFlowMsrs.handles(msr)) {
+            controlFlow.write(msr, canonical(value));
+            return;
+        }
         switch (msr) {
             case Msr.IA32_EFER -> cr.efer(value, byHost);
             case Msr.IA32_PAT -> vmcs.write(GUEST_PAT, value);
@@ -382,6 +402,10 @@ final class VmxVcpu extends Vcpu {
             case Msr.IA32_XSS -> {
                 if ((value & ~cpuid.supportedXss()) != 0) {
                     throw GuestGp.INSTANCE;
+                }
+                xss = value;
+                if (loaded) {
+                    lp.wrmsr(msr, value);
                 }
             }
             default -> throw GuestGp.INSTANCE;
@@ -436,12 +460,19 @@ final class VmxVcpu extends Vcpu {
         vmcs.write(GUEST_DR7, 0x400);
         vmcs.write(GUEST_RFLAGS, 2);
         vmcs.write(GUEST_RIP, 0xfff0);
+        controlFlow.reset();
         pi.drainTo(apic);
         if (init) {
             apic.reset(true); // once more: what was posted is gone
         } else {
             xcr0 = 1;
+            xss = 0;
         }
+    }
+
+    @Override public void setCpuid2(List<CpuidEntry> entries) {
+        super.setCpuid2(entries);
+        VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
     }
 
     @Override public void startAt(int vector) {
