@@ -21,7 +21,9 @@ class BootTest {
         var result = Launcher.cloister("run", "--stats", "--dump-on-exit", dump, "--exec", "dmesg; cat /proc/cpuinfo");
         assertThat(result.exitCode()).as(result.err()).isZero();
         assertThat(result.out()).contains("tdx: Guest detected").contains("Memory Encryption Features active: Intel TDX");
-        assertThat(result.out().lines().filter(l -> l.startsWith("flags"))).singleElement().asString().contains(" tdx_guest");
+        assertThat(result.out().lines().filter(l -> l.startsWith("flags"))).singleElement().asString().contains(" tdx_guest")
+                .contains(" user_shstk", " ibt");
+        assertThat(result.out()).contains("CET detected: Indirect Branch Tracking enabled");
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
         assertThat(result.err()).contains("pages accepted").contains("TDH.VP.ENTER")
                 .contains("TDH.PHYMEM.PAGE.RECLAIM").contains("private pages left   0");
@@ -36,8 +38,19 @@ class BootTest {
     @Test void linuxBootsAsAnOrdinaryVm() {
         var result = Launcher.cloister("run", "--vm-type", "default", "--exec", "dmesg; cat /proc/cpuinfo");
         assertThat(result.exitCode()).as(result.err()).isZero();
-        assertThat(result.out()).contains("Linux version 6.").doesNotContain("tdx_guest");
+        assertThat(result.out()).contains("Linux version 6.", "CET detected: Indirect Branch Tracking enabled", " user_shstk")
+                .doesNotContain("tdx_guest");
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
+    }
+
+    /// A program of ours gets a shadow stack from Linux; when it changes a return address it dies of #CP.
+    @ParameterizedTest
+    @ValueSource(strings = {"tdx", "default"})
+    void userProgramsHaveShadowStacks(String type) {
+        var result = Launcher.cloister("run", "--vm-type", type, "--exec", ShadowStackProgram.writtenTo("/shadow")
+                + "; /shadow; echo $?; dmesg | grep 'control protection'");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out()).contains("shadow stack\n", "139\n", "error:1(near ret)");
     }
 
     @ParameterizedTest

@@ -78,7 +78,7 @@ class FpuAreaTest {
         assertThat(page.word(24) & 0xffff_ffffL).as("MXCSR").isEqualTo(0x1fa0);
         assertThat(page.word(ExtendedState.EXTENDED)).as("PKRU, the first component of the compacted format").isEqualTo(0x5555_5554);
         var saved = page.bytes.clone();
-        FpuArea.reset(lp, XFAM);
+        lp.resetComponents(XFAM);
         assertThat(lp.fpu().xmm).containsOnly(0);
         assertThat(lp.fpu().mxcsr).isEqualTo(FpuState.INITIAL_MXCSR);
         assertThat(lp.pkru()).isZero();
@@ -107,7 +107,7 @@ class FpuAreaTest {
         fill();
         area.save(lp, page, XFAM);
         page.word(offset, page.word(offset) ^ Long.parseUnsignedLong(bits, 16));
-        FpuArea.reset(lp, XFAM);
+        lp.resetComponents(XFAM);
         assertThat(area.load(lp, page, XFAM)).isFalse();
         assertThat(lp.fpu().xmm).containsOnly(0);
     }
@@ -115,7 +115,7 @@ class FpuAreaTest {
     @Test void componentsOutsideTheMaskStay() {
         fill();
         area.save(lp, page, XFAM);
-        FpuArea.reset(lp, XFAM);
+        lp.resetComponents(XFAM);
         assertThat(area.load(lp, page, XsaveArea.X87 | XsaveArea.SSE)).as("XCOMP_BV has more than XFAM").isFalse();
         area.save(lp, page, XsaveArea.X87 | XsaveArea.SSE);
         lp.pkru(0x1234);

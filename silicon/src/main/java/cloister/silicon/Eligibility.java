@@ -54,7 +54,8 @@ final class Eligibility {
             // What the host has not, or Intel and AMD have differently.
             case UMONITOR, UMWAIT, TPAUSE, SERIALIZE, MOVDIRI, MOVDIR64B, RDPKRU, WRPKRU, MONITOR, MWAIT, CLDEMOTE, GETSEC, PCONFIG, RSM,
                 ENCLS, ENCLU, ENCLV, VMCALL, VMFUNC, VMCLEAR, VMLAUNCH, VMRESUME, VMPTRLD, VMPTRST, VMREAD, VMWRITE, VMXON, VMXOFF,
-                INVEPT, INVVPID, INVPCID, SEAMCALL, SEAMRET, SEAMOPS, TDCALL, SYSEXIT, SYSRET, SWAPGS -> false;
+                INVEPT, INVVPID, INVPCID, SEAMCALL, SEAMRET, SEAMOPS, TDCALL, SYSEXIT, SYSRET, SWAPGS, RDSSP, INCSSP, SAVEPREVSSP, RSTORSSP,
+                WRSS, WRUSS, SETSSBSY, CLRSSBSY -> false;
             // XSAVEOPT depends on what the processor knows to be unmodified, XSETBV on the components that there are.
             case XSAVEOPT, XSETBV -> false;
             // A 66 prefix on a near branch in 64-bit mode: AMD honours it, Intel ignores it.
