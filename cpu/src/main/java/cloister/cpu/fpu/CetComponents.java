@@ -20,8 +20,9 @@ public final class CetComponents {
     /// XINUSE for `components`.
     static long inUse(ControlFlow cet, long components) {
         long[] ssp = cet.plSsp;
-        return components & ((cet.uCet | ssp[3]) != 0 ? XsaveArea.CET_U : 0)
-                | (components & ((ssp[0] | ssp[1] | ssp[2]) != 0 ? XsaveArea.CET_S : 0));
+        long user = (cet.uCet | ssp[3]) != 0 ? XsaveArea.CET_U : 0;
+        long supervisor = (ssp[0] | ssp[1] | ssp[2]) != 0 ? XsaveArea.CET_S : 0;
+        return components & (user | supervisor);
     }
 
     /// Where CET_U is in a compacted area of `components` (XCOMP_BV).

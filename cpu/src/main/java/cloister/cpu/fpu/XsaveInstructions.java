@@ -204,8 +204,9 @@ final class XsaveInstructions {
         long bv = image[HEADER];
         boolean compacted = image[HEADER + 1] < 0;
         readComponents(cpu, at, image, rfbm, bv, compacted);
-        long[] userCet = readCet(cpu, at + CetComponents.userOffset(image[HEADER + 1]), rfbm & XsaveArea.CET_U, bv, CetComponents.USER_WORDS);
-        long[] supervisorCet = readCet(cpu, at + CetComponents.supervisorOffset(image[HEADER + 1]), rfbm & XsaveArea.CET_S, bv,
+        long comp = image[HEADER + 1];
+        long[] userCet = readCet(cpu, at + CetComponents.userOffset(comp), rfbm & XsaveArea.CET_U, bv, CetComponents.USER_WORDS);
+        long[] supervisorCet = readCet(cpu, at + CetComponents.supervisorOffset(comp), rfbm & XsaveArea.CET_S, bv,
                 CetComponents.SUPERVISOR_WORDS);
         // Everything that can fault has been read. XSTATE_BV bits outside RFBM do not matter from here.
         XsaveArea.restoreLegacy(cpu.fpu, image, rfbm, bv, compacted, insn.has(Instruction.PREFIX_REX_W), registers(cpu));

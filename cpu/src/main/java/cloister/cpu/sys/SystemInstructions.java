@@ -13,13 +13,15 @@ import java.util.Set;
 /// The slow form of system, segment, far-transfer, flag-image and port instructions.
 public final class SystemInstructions {
     private static final Set<Op> OPS = EnumSet.of(
-            Op.ARPL, Op.CALL_FAR, Op.CLAC, Op.CLDEMOTE, Op.CLFLUSH, Op.CLFLUSHOPT, Op.CLI, Op.CLRSSBSY, Op.CLTS, Op.CLWB, Op.CPUID, Op.ENCLS,
+            Op.ARPL, Op.CALL_FAR, Op.CLAC, Op.CLDEMOTE, Op.CLFLUSH, Op.CLFLUSHOPT, Op.CLI, Op.CLRSSBSY, Op.CLTS, Op.CLWB, Op.CPUID,
+            Op.ENCLS,
             Op.ENCLU, Op.ENCLV, Op.GETSEC, Op.HLT, Op.IN, Op.INCSSP, Op.INS, Op.INT, Op.INT1, Op.INT3, Op.INTO, Op.INVD, Op.INVEPT,
             Op.INVLPG, Op.INVPCID, Op.INVVPID, Op.IRET, Op.JMP_FAR, Op.LAR, Op.LDS, Op.LES, Op.LFS, Op.LGDT, Op.LGS,
             Op.LIDT, Op.LLDT, Op.LMSW, Op.LSL, Op.LSS, Op.LTR, Op.MONITOR, Op.MOVDIR64B, Op.MOVDIRI, Op.MOV_CR, Op.MOV_DR,
             Op.MOV_SREG, Op.MWAIT, Op.OUT, Op.OUTS, Op.PAUSE, Op.PCONFIG, Op.POPF, Op.POP_SREG, Op.PUSHF, Op.PUSH_SREG,
             Op.RDFSBASE, Op.RDGSBASE, Op.RDMSR, Op.RDPID, Op.RDPKRU, Op.RDPMC, Op.RDRAND, Op.RDSEED, Op.RDSSP, Op.RDTSC, Op.RDTSCP,
-            Op.RET_FAR, Op.RSM, Op.RSTORSSP, Op.SAVEPREVSSP, Op.SETSSBSY, Op.SEAMCALL, Op.SEAMOPS, Op.SEAMRET, Op.SERIALIZE, Op.SGDT, Op.SIDT, Op.SLDT, Op.SMSW,
+            Op.RET_FAR, Op.RSM, Op.RSTORSSP, Op.SAVEPREVSSP, Op.SETSSBSY, Op.SEAMCALL,
+            Op.SEAMOPS, Op.SEAMRET, Op.SERIALIZE, Op.SGDT, Op.SIDT, Op.SLDT, Op.SMSW,
             Op.STAC, Op.STI, Op.STR, Op.SWAPGS, Op.SYSCALL, Op.SYSENTER, Op.SYSEXIT, Op.SYSRET, Op.TDCALL, Op.TPAUSE,
             Op.UMONITOR, Op.UMWAIT, Op.VERR, Op.VERW, Op.VMCALL, Op.VMCLEAR, Op.VMFUNC, Op.VMLAUNCH, Op.VMPTRLD,
             Op.VMPTRST, Op.VMREAD, Op.VMRESUME, Op.VMWRITE, Op.VMXOFF, Op.VMXON, Op.WBINVD, Op.WBNOINVD, Op.WRFSBASE,
@@ -50,7 +52,8 @@ public final class SystemInstructions {
             case HLT, MONITOR, MWAIT, PAUSE, TPAUSE, UMONITOR, UMWAIT -> WaitInstructions.execute(cpu, insn);
             case INVLPG, INVPCID, CLFLUSH, CLFLUSHOPT, CLWB, CLDEMOTE, WBINVD, WBNOINVD, INVD, MOVDIRI, MOVDIR64B, SERIALIZE ->
                     MemoryInstructions.execute(cpu, insn);
-            case RDSSP, INCSSP, SAVEPREVSSP, RSTORSSP, WRSS, WRUSS, SETSSBSY, CLRSSBSY -> ShadowStackInstructions.execute(cpu, insn);
+            case RDSSP, INCSSP, SAVEPREVSSP, RSTORSSP, WRSS, WRUSS, SETSSBSY, CLRSSBSY ->
+                    ShadowStackInstructions.execute(cpu, insn);
             default -> virtualisation(cpu, insn);
         }
     }

@@ -12,8 +12,8 @@ import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import java.util.function.Consumer;
 
-/// A processor in 64-bit mode with CR4.CET over 1 MiB in 4 KiB pages, linear is physical. Every vector's handler is a HLT of its own, behind ENDBR64;
-/// user and supervisor have two shadow-stack pages each.
+/// A processor in 64-bit mode with CR4.CET over 1 MiB in 4 KiB pages, linear is physical. Every vector's handler is a HLT of its own,
+/// behind ENDBR64; user and supervisor have two shadow-stack pages each.
 final class CetMachine implements AutoCloseable {
     static final long CODE = 0x1_0000;
     static final long OTHER = 0x1_1000;
