@@ -35,7 +35,7 @@ final class ManPage {
                 quoted("Cloister"));
         section("NAME");
         String[] about = usage.description();
-        text(name(spec) + " \\- " + (about.length == 0 ? "" : roff(about[0].strip().replaceFirst("\\.$", ""))));
+        text(roff(name(spec)) + " \\- " + (about.length == 0 ? "" : roff(about[0].strip().replaceFirst("\\.$", ""))));
         section("SYNOPSIS");
         text("\\fB" + roff(spec.qualifiedName()) + "\\fR " + (spec.subcommands().isEmpty() ? "" : "COMMAND ") + "[OPTIONS]"
                 + spec.positionalParameters().stream().map(p -> " " + roff(p.paramLabel())).collect(Collectors.joining()));
