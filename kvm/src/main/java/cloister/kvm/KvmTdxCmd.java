@@ -6,65 +6,76 @@ import java.util.List;
 /// `struct kvm_tdx_cmd`: a KVM_TDX_ sub-command. A command with nonzero `hwError`, or with flags that the sub-command
 /// does not know, fails with EINVAL.
 public final class KvmTdxCmd {
-    /// The sub-commands.
-    public enum Id { CAPABILITIES, INIT_VM, INIT_VCPU, INIT_MEM_REGION, FINALIZE_VM, GET_CPUID }
+    /// The argument of a sub-command, which says which one it is.
+    public sealed interface Data {
+    }
 
-    private final Id id;
+    /// KVM_TDX_INIT_VCPU.
+    ///
+    /// @param initialRcx what the vCPU finds in RCX and R8
+    public record InitVcpu(long initialRcx) implements Data {
+    }
+
+    /// KVM_TDX_FINALIZE_VM.
+    public record FinalizeVm() implements Data {
+    }
+
+    /// KVM_TDX_GET_CPUID.
+    ///
+    /// @param table what is filled
+    public record GetCpuid(CpuidTable table) implements Data {
+    }
+
     private final int flags;
-    private final Object data;
+    private final Data data;
     /// Out: the SEAMCALL's completion status when one failed; must be 0 on the way in.
     public long hwError;
 
-    private KvmTdxCmd(Id id, int flags, Object data) {
-        this.id = id;
+    private KvmTdxCmd(int flags, Data data) {
         this.flags = flags;
         this.data = data;
     }
 
     /// KVM_TDX_CAPABILITIES: fills `capabilities`. E2BIG when its table has too few entries.
     public static KvmTdxCmd capabilities(Capabilities capabilities) {
-        return new KvmTdxCmd(Id.CAPABILITIES, 0, capabilities);
+        return new KvmTdxCmd(0, capabilities);
     }
 
     /// KVM_TDX_INIT_VM. EINVAL when initialised already or a parameter is not allowed, EBUSY when vCPUs exist.
     public static KvmTdxCmd initVm(InitVm params) {
-        return new KvmTdxCmd(Id.INIT_VM, 0, params);
+        return new KvmTdxCmd(0, params);
     }
 
     /// KVM_TDX_INIT_VCPU. EINVAL when the vCPU is initialised or not in x2APIC mode by CPUID.
     ///
     /// @param initialRcx what the vCPU finds in RCX and R8
     public static KvmTdxCmd initVcpu(long initialRcx) {
-        return new KvmTdxCmd(Id.INIT_VCPU, 0, initialRcx);
+        return new KvmTdxCmd(0, new InitVcpu(initialRcx));
     }
 
-    /// KVM_TDX_INIT_MEM_REGION. EINVAL on bad arguments or state, EIO when a page is mapped already; `region` advances.
+    /// KVM_TDX_INIT_MEM_REGION. EINVAL on bad arguments or state, EIO when a page is mapped already, EINTR when a signal is
+    /// pending; `region` advances.
     ///
     /// @param flags 0 or [cloister.spec.kvm.KvmAbi#TDX_MEASURE_MEMORY_REGION]
     public static KvmTdxCmd initMemRegion(int flags, MemRegion region) {
-        return new KvmTdxCmd(Id.INIT_MEM_REGION, flags, region);
+        return new KvmTdxCmd(flags, region);
     }
 
     /// KVM_TDX_FINALIZE_VM. EINVAL when finalised already, EBUSY.
     public static KvmTdxCmd finalizeVm() {
-        return new KvmTdxCmd(Id.FINALIZE_VM, 0, null);
+        return new KvmTdxCmd(0, new FinalizeVm());
     }
 
     /// KVM_TDX_GET_CPUID on a vCPU: fills `table`. E2BIG updates [CpuidTable#capacity].
     public static KvmTdxCmd getCpuid(CpuidTable table) {
-        return new KvmTdxCmd(Id.GET_CPUID, 0, table);
+        return new KvmTdxCmd(0, new GetCpuid(table));
     }
 
     /// A command with any flags, as a careless caller would build it.
     public KvmTdxCmd withFlags(int newFlags) {
-        var copy = new KvmTdxCmd(id, newFlags, data);
+        var copy = new KvmTdxCmd(newFlags, data);
         copy.hwError = hwError;
         return copy;
-    }
-
-    /// The sub-command.
-    public Id id() {
-        return id;
     }
 
     /// Its flags.
@@ -72,8 +83,8 @@ public final class KvmTdxCmd {
         return flags;
     }
 
-    /// The argument, of the type that the factory took.
-    public Object data() {
+    /// The argument: which sub-command it is.
+    public Data data() {
         return data;
     }
 
@@ -91,7 +102,7 @@ public final class KvmTdxCmd {
     }
 
     /// `struct kvm_tdx_capabilities`.
-    public static final class Capabilities {
+    public static final class Capabilities implements Data {
         public long supportedAttrs;
         public long supportedXfam;
         public long kernelTdvmcallinfo1R11;
@@ -111,11 +122,11 @@ public final class KvmTdxCmd {
     /// @param mrOwnerConfig 48 bytes
     /// @param cpuid         values of the configurable leaves; the others are given as the module virtualises them or absent
     public record InitVm(long attributes, long xfam, byte[] mrConfigId, byte[] mrOwner, byte[] mrOwnerConfig,
-                         List<CpuidEntry> cpuid) {
+                         List<CpuidEntry> cpuid) implements Data {
     }
 
     /// `struct kvm_tdx_init_mem_region`.
-    public static final class MemRegion {
+    public static final class MemRegion implements Data {
         /// Page-aligned address in [UserMemory].
         public long sourceAddr;
         /// Page-aligned private address.

@@ -13,9 +13,12 @@ import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
+import cloister.spec.tdx.HostState;
+import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.Tdvmcall;
 import cloister.spec.tdx.TdxStatus;
+import cloister.spec.x86.Msr;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -34,6 +37,7 @@ final class TrustDomainTest {
     private static final long PAGE = 0x1000;
     private static final long SHARED = 1L << 47;
     private static final int PAGES = 1024;
+    private static final long HOST_MSR = 0x1230;
     private static final List<CpuidEntry> CPUID = List.of(CpuidEntry.leaf(0x8000_0008, 48 << 16, 0, 0, 0));
     private static final byte[] ZEROS = new byte[48];
     private static final long BUSY = TdxStatus.OPERAND_BUSY.code();
@@ -47,7 +51,12 @@ final class TrustDomainTest {
 
     @BeforeEach void aTdWithoutLife() {
         host = new TestHost(2);
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> {
+            lp.installSeam(module);
+            for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
+                lp.wrmsr(msr, HOST_MSR);
+            }
+        });
         kvm = DevKvm.open(host.environment());
         vm = kvm.createVm(VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
@@ -251,6 +260,24 @@ final class TrustDomainTest {
                 row("registers of a TD", Errno.EINVAL, t -> t.ready().getRegs()),
                 row("read-only slot", Errno.EINVAL, t -> t.vm.setUserMemoryRegion2(
                         new UserMemoryRegion(0, KvmAbi.MEM_READONLY, 0, PAGE, t.user, null, 0))),
+                row("vCPU after FINALIZE", Errno.EIO, t -> {
+                    t.ready();
+                    t.vm.createVcpu(1);
+                }),
+                row("more vCPUs than the platform has processors", Errno.EINVAL, t -> {
+                    t.init();
+                    t.vm.createVcpu(0);
+                    t.vm.createVcpu(1);
+                    t.vm.createVcpu(2);
+                }),
+                row("INIT and SIPI by state", Errno.EINVAL, t -> t.ready().setMpState(MpState.SIPI_RECEIVED)),
+                row("GET_CPUID after FINALIZE", Errno.EINVAL,
+                        t -> t.ready().memoryEncryptOp(KvmTdxCmd.getCpuid(new KvmTdxCmd.CpuidTable(256)))),
+                row("VM command on a vCPU", Errno.EINVAL, t -> {
+                    t.init();
+                    t.vcpu(0).memoryEncryptOp(KvmTdxCmd.finalizeVm());
+                }),
+                row("vCPU command on the VM", Errno.EINVAL, t -> t.vm.memoryEncryptOp(KvmTdxCmd.initVcpu(0))),
                 row("without split irqchip", Errno.EINVAL, t -> {
                     t.vm = t.kvm.createVm(VmType.TDX);
                     t.init();
@@ -464,17 +491,40 @@ final class TrustDomainTest {
 
     @Test void aVcpuIsFlushedWhereItWasInitialisedBeforeItRunsElsewhere() {
         init();
-        vcpu(0).memoryEncryptOp(KvmTdxCmd.initVcpu(0));
+        var first = vcpu(0);
+        first.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
         var second = vcpu(1);
         second.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
         memory();
         vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
-        module.exits.add(tdvmcall(10, 0x4000_0000));
-        module.exits.add(end(new long[2]));
-        run(second, exit -> false);
-        assertThat(module.runs).containsExactly("VP_FLUSH on 0", "VP_ENTER on 1", "VP_ENTER on 1");
+        long[] firstTdvpr = {0};
+        boolean[] secondIsDone = {false};
+        var lp = host.processors().getFirst();
+        Consumer<SeamRegs> guest = regs -> {
+            long tdvpr = regs.get(SeamRegs.RCX);
+            firstTdvpr[0] = firstTdvpr[0] == 0 ? tdvpr : firstTdvpr[0];
+            if (tdvpr == firstTdvpr[0]) {
+                while (!secondIsDone[0] && !lp.interruptPending()) {
+                    host.scheduler().switchPoint(SwitchPoint.YIELD);
+                }
+                if (!secondIsDone[0]) {
+                    regs.set(SeamRegs.RAX, 1);
+                    return;
+                }
+            }
+            secondIsDone[0] = true;
+            end(new long[2]).accept(regs);
+        };
+        for (int i = 0; i < 3; i++) {
+            module.exits.add(guest);
+        }
+        host.scheduler().spawn("first", first::run);
+        host.scheduler().spawn("second", second::run);
+        host.scheduler().run();
+        assertThat(module.runs).as("the first vCPU keeps processor 0, so the second moves, which takes an interrupt there")
+                .startsWith("VP_ENTER on 0", "VP_FLUSH on 0").contains("VP_ENTER on 1").hasSize(4);
         vm.close();
-        assertThat(module.runs.subList(3, 5)).containsExactly("VP_FLUSH on 0", "VP_FLUSH on 1");
+        assertThat(module.runs.subList(4, 6)).containsExactlyInAnyOrder("VP_FLUSH on 0", "VP_FLUSH on 1");
     }
 
     /// What once busy-looped: a zap that meets a running vCPU's lock kicks the vCPUs and keeps them out until it is done.
@@ -495,6 +545,53 @@ final class TrustDomainTest {
         host.scheduler().run();
         assertThat(calls()).containsExactly("VP_ENTER", "MEM_RANGE_BLOCK", "MEM_RANGE_BLOCK", "MEM_TRACK",
                 "MEM_PAGE_REMOVE", "PHYMEM_PAGE_WBINVD", "VP_ENTER");
+    }
+
+    @Test void theHostFindsItsUserMsrsAfterATd() {
+        var vcpu = ready();
+        var lp = host.processors().getFirst();
+        for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX}) {
+            assertThat(lp.rdmsr(msr)).as("MSR 0x%x", msr).isEqualTo(HOST_MSR);
+        }
+        module.exits.add(regs -> {
+            assertThat(lp.rdmsr(Msr.IA32_LSTAR)).as("what the module leaves is there before it could").isZero();
+            assertThat(lp.rdmsr(Msr.IA32_FMASK)).isEqualTo(HostState.FMASK);
+            lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0x666);
+            lp.xcr0(1);
+            lp.pkru(0x55);
+            end(new long[2]).accept(regs);
+        });
+        long xcr0 = lp.xcr0();
+        run(vcpu, exit -> false);
+        for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
+            assertThat(lp.rdmsr(msr)).as("MSR 0x%x", msr).isEqualTo(HOST_MSR);
+        }
+        assertThat(lp.xcr0()).isEqualTo(xcr0);
+        assertThat(lp.pkru()).isZero();
+    }
+
+    @Test void anEptMisconfigurationKillsTheTd() {
+        var vcpu = ready();
+        module.exits.add(regs -> regs.set(SeamRegs.RAX, 49));
+        var thrown = catchThrowableOfType(KvmException.class, () -> run(vcpu, exit -> false));
+        assertThat(thrown.errno()).isEqualTo(Errno.EIO);
+        assertThat(catchThrowableOfType(KvmException.class, vcpu::getMpState).errno()).isEqualTo(Errno.EIO);
+    }
+
+    @Test void twoCallersOfInitMemRegionTakeTurns() {
+        init();
+        var vcpus = List.of(vcpu(0), vcpu(1));
+        vcpus.forEach(vcpu -> vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0)));
+        memory();
+        for (int i = 0; i < 2; i++) {
+            var vcpu = vcpus.get(i);
+            long first = i * 64 * PAGE;
+            host.scheduler().spawn("builder" + i, () -> vcpu.memoryEncryptOp(
+                    KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION, new KvmTdxCmd.MemRegion(user + first, first, 16))));
+        }
+        host.scheduler().run();
+        assertThat(vm.stats().pagesAdded()).isEqualTo(32);
+        vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
     }
 
     @Test void interruptsForAHaltedTdArePosted() {

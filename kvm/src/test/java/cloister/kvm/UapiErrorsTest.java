@@ -50,16 +50,20 @@ final class UapiErrorsTest {
                     f.vm.createVcpu(0);
                     f.vm.createVcpu(0);
                 }),
-                row("more vCPUs than processors", Errno.EINVAL, f -> {
-                    f.vm.createVcpu(0);
-                    f.vm.createVcpu(1);
+                row("vCPU id beyond KVM_MAX_VCPU_IDS", Errno.EINVAL, f -> f.vm.createVcpu(4096)),
+                row("vCPU id beyond KVM_CAP_MAX_VCPU_ID", Errno.EINVAL, f -> {
+                    f.vm.enableCap(KvmCap.MAX_VCPU_ID, 2);
                     f.vm.createVcpu(2);
+                }),
+                row("another KVM_CAP_MAX_VCPU_ID", Errno.EINVAL, f -> {
+                    f.vm.enableCap(KvmCap.MAX_VCPU_ID, 2);
+                    f.vm.enableCap(KvmCap.MAX_VCPU_ID, 3);
                 }),
                 row("split irqchip twice", Errno.EEXIST, f -> {
                     f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
                     f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
                 }),
-                row("split irqchip after a vCPU", Errno.EINVAL, f -> {
+                row("split irqchip after a vCPU", Errno.EEXIST, f -> {
                     f.vm.createVcpu(0);
                     f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
                 }),
@@ -67,7 +71,19 @@ final class UapiErrorsTest {
                 row("unknown x2APIC flag", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.X2APIC_API, 4)),
                 row("capability that is only reported", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.USER_MEMORY2)),
                 row("guest_memfd with an unknown flag", Errno.EINVAL, f -> f.vm.createGuestMemfd(PAGE, 4)),
-                row("private memory of an ordinary VM", Errno.EINVAL, f -> f.vm.setMemoryAttributes(0, PAGE, 8)),
+                row("attribute that an ordinary VM lacks", Errno.EINVAL,
+                        f -> f.vm.setMemoryAttributes(0, PAGE, KvmAbi.MEMORY_ATTRIBUTE_PRIVATE)),
+                row("MSI without irqchip", Errno.EINVAL, f -> f.vm.signalMsi(0xfee0_0000L, 0x41)),
+                row("GSI routes without irqchip", Errno.EINVAL, f -> f.vm.setGsiRouting(List.of())),
+                row("APIC bus cycle without irqchip", Errno.ENXIO, f -> f.vm.enableCap(KvmCap.X86_APIC_BUS_CYCLES_NS, 10)),
+                row("APIC bus cycle after a vCPU", Errno.EINVAL, f -> {
+                    f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+                    f.vm.createVcpu(0);
+                    f.vm.enableCap(KvmCap.X86_APIC_BUS_CYCLES_NS, 10);
+                }),
+                row("APIC bus cycle that overflows", Errno.EINVAL,
+                        f -> f.vm.enableCap(KvmCap.X86_APIC_BUS_CYCLES_NS, 1L << 40)),
+                row("MP state without irqchip", Errno.EINVAL, f -> f.vm.createVcpu(0).setMpState(MpState.HALTED)),
                 row("TDX command on an ordinary VM", Errno.ENOTTY,
                         f -> f.vm.memoryEncryptOp(KvmTdxCmd.finalizeVm())),
                 row("TDX command on its vCPU", Errno.ENOTTY,
@@ -107,6 +123,45 @@ final class UapiErrorsTest {
             var thrown = catchThrowableOfType(KvmException.class, () -> action.accept(fixture));
             assertThat(thrown).as(what).isNotNull();
             assertThat(thrown.errno()).as(what).isEqualTo(expected);
+        }
+    }
+
+    @Test void whatUpstreamAllowsIsAllowed() {
+        try (var host = new TestHost(1)) {
+            var kvm = DevKvm.open(host.environment());
+            var vm = kvm.createVm(VmType.DEFAULT);
+            assertThat(vm.createGuestMemfd(PAGE, 0).size()).isEqualTo(PAGE);
+            vm.setMemoryAttributes(0, PAGE, 0);
+            vm.createVcpu(0);
+            vm.createVcpu(1);
+            assertThat(vm.checkExtension(KvmCap.MAX_VCPUS)).isEqualTo(1024);
+            assertThat(kvm.checkExtension(KvmCap.MAX_VCPU_ID)).isEqualTo(4096);
+        }
+    }
+
+    @Test void typesOfVmAreThoseThatCanBeCreated() {
+        try (var host = new TestHost(1)) {
+            assertThat(DevKvm.open(host.environment()).checkExtension(KvmCap.VM_TYPES)).as("there is no TDX module")
+                    .isEqualTo(1L << VmType.DEFAULT.number());
+        }
+    }
+
+    @Test void everyCallOnADeadVmFails() {
+        try (var host = new TestHost(1)) {
+            var kvm = DevKvm.open(host.environment());
+            var vm = kvm.createVm(VmType.DEFAULT);
+            var vcpu = vm.createVcpu(0);
+            vm.close();
+            List<Runnable> calls = List.of(vcpu::getRegs, vcpu::getSregs, vcpu::getMpState, vcpu::nmi, vcpu::getCpuid2, vcpu::getLapic,
+                    vcpu::run, () -> vcpu.getMsrs(0x10), () -> vcpu.setRegs(new KvmRegs()), () -> vcpu.setMpState(MpState.RUNNABLE),
+                    () -> vcpu.setCpuid2(List.of()), () -> vcpu.preFaultMemory(new GpaRange(0, PAGE)),
+                    () -> vm.checkExtension(KvmCap.MAX_VCPUS), () -> vm.signalMsi(0, 0), () -> vm.createVcpu(1),
+                    () -> vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24), () -> vm.setMemoryAttributes(0, PAGE, 0));
+            for (int i = 0; i < calls.size(); i++) {
+                var thrown = catchThrowableOfType(KvmException.class, calls.get(i)::run);
+                assertThat(thrown).as("call " + i).isNotNull();
+                assertThat(thrown.errno()).as("call " + i).isEqualTo(Errno.EIO);
+            }
         }
     }
 

@@ -54,7 +54,6 @@ public final class Machine implements AutoCloseable {
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, IoApic.PINS);
         vm.enableCap(KvmCap.X2APIC_API, KvmAbi.X2APIC_API_USE_32BIT_IDS | KvmAbi.X2APIC_API_DISABLE_BROADCAST_QUIRK);
         if (td) {
-            vm.enableCap(KvmCap.MAX_VCPUS, config.cpus);
             vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);
         }
     }

@@ -38,6 +38,7 @@ public final class DevKvm implements Kvm {
     private final Host host;
     private final MmuModule mmuModule;
     private TdxSystem tdx;
+    private final Extensions extensions = new Extensions(this::vmTypes);
     private final List<Vm> vms = new ArrayList<>();
 
     /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
@@ -54,7 +55,7 @@ public final class DevKvm implements Kvm {
 
     /// [LINUX vmx_hardware_setup, kvm_configure_mmu]
     private static MmuModule mmuModule(Host host) {
-        var lp = host.processors().getFirst();
+        var lp = host.cpus().here().lp();
         int[] registers = new int[4];
         lp.cpuid(ADDRESS_SIZES, 0, registers);
         long ept = lp.rdmsr(Msr.IA32_VMX_EPT_VPID_CAP);
@@ -66,16 +67,27 @@ public final class DevKvm implements Kvm {
     }
 
     @Override public long checkExtension(KvmCap cap) {
-        return Extensions.of(cap);
+        return extensions.of(cap);
     }
 
     @Override public KvmVm createVm(VmType type) {
         var vm = switch (type) {
-            case DEFAULT -> new VmxVm(host, mmuModule);
-            case TDX -> new TdVm(host, mmuModule, tdxSystem());
+            case DEFAULT -> new VmxVm(host, extensions, mmuModule);
+            case TDX -> new TdVm(host, extensions, mmuModule, tdxSystem());
         };
         vms.add(vm);
         return vm;
+    }
+
+    /// Asking brings the TDX module up, for nothing else tells whether it works.
+    private long vmTypes() {
+        long types = 1L << VmType.DEFAULT.number();
+        try {
+            tdxSystem();
+            return types | (1L << VmType.TDX.number());
+        } catch (KvmException unavailable) {
+            return types;
+        }
     }
 
     private TdxSystem tdxSystem() {
@@ -90,7 +102,7 @@ public final class DevKvm implements Kvm {
     }
 
     @Override public List<CpuidEntry> supportedCpuid() {
-        return SupportedCpuid.of(host.processors().getFirst());
+        return SupportedCpuid.of(host.cpus().here().lp());
     }
 
     @Override public List<Integer> msrIndexList() {

@@ -22,7 +22,7 @@ public interface ApicOwner {
     }
 
     /// An NMI message arrived.
-    void nmi();
+    void nmiMessage();
 
     /// An INIT message arrived.
     void init();

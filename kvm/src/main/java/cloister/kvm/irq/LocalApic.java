@@ -184,7 +184,7 @@ public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
                 }
                 return true;
             }
-            case NMI -> owner.nmi();
+            case NMI -> owner.nmiMessage();
             case INIT -> owner.init();
             case STARTUP -> owner.startup(vector);
             default -> {

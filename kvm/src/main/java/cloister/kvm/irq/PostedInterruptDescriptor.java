@@ -9,14 +9,20 @@ public final class PostedInterruptDescriptor {
     private final long pa;
 
     /// @param pa 64-byte aligned
-    public PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector, int apicId) {
+    public PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector) {
         this.memory = memory;
         this.pa = pa;
-        memory.write(pa + PostedInterrupts.CONTROL, 8, ((long) notificationVector << 16) | ((long) apicId << 32));
+        memory.write(pa + PostedInterrupts.CONTROL, 8, (long) notificationVector << 16);
     }
 
     public long pa() {
         return pa;
+    }
+
+    /// The processor that notifications go to. [LINUX vmx_vcpu_pi_load]
+    public void notificationDestination(int apicId) {
+        long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, (control & 0xffff_ffffL) | ((long) apicId << 32));
     }
 
     /// Requests `vector`.

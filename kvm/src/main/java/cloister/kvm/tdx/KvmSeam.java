@@ -2,9 +2,10 @@ package cloister.kvm.tdx;
 
 import static cloister.spec.tdx.SeamRegs.*;
 
-import cloister.cpu.LogicalProcessor;
 import cloister.cpu.vmx.VmxStatus;
+import cloister.kvm.host.Cpus;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
 import cloister.kvm.vcpu.SeamCounters;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
@@ -14,7 +15,8 @@ import cloister.spec.tdx.TdxStatus;
 /// One method per SEAMCALL leaf that KVM uses; each returns the completion status. Arguments named `out` receive the
 /// output registers. [LINUX arch/x86/virt/vmx/tdx/tdx.c]
 ///
-/// RND_NO_ENTROPY is retried here, as everywhere in Linux; all other statuses are the caller's.
+/// RND_NO_ENTROPY is retried here, as everywhere in Linux; all other statuses are the caller's. Methods that take a processor are
+/// called on it, which the caller holds.
 public final class KvmSeam {
     /// SEAMCALL itself failed: there is no module. (TDX_SEAMCALL_VMFAILINVALID)
     public static final long VMFAILINVALID = 0x8000_ff00_ffff_0000L;
@@ -22,18 +24,13 @@ public final class KvmSeam {
     private static final int ENTROPY_RETRIES = 10;
     private static final long VERSION_1 = 1L << 16;
 
-    private final Host host;
+    private final Cpus cpus;
     private final SeamCounters counters;
 
     /// @param counters counts every call
     public KvmSeam(Host host, SeamCounters counters) {
-        this.host = host;
+        this.cpus = host.cpus();
         this.counters = counters;
-    }
-
-    /// The status without operand and detail bits, as Linux compares it.
-    public static boolean is(long status, TdxStatus expected) {
-        return expected.matches(status);
     }
 
     /// OPERAND_BUSY of any operand.
@@ -46,28 +43,33 @@ public final class KvmSeam {
         return (status & SW_ERROR) == SW_ERROR;
     }
 
-    private long call(LogicalProcessor lp, SeamcallLeaf leaf, long version, SeamRegs regs) {
+    private long call(HostCpu cpu, SeamcallLeaf leaf, long version, SeamRegs regs) {
         long status;
         int tries = ENTROPY_RETRIES;
         do {
             regs.set(RAX, leaf.number() | version);
-            status = execute(lp, regs);
+            status = execute(cpu, regs);
             counters.count(leaf.number(), leaf.specificationName(), isBusy(status));
         } while (TdxStatus.RND_NO_ENTROPY.matches(status) && --tries > 0);
         return status;
     }
 
-    private long execute(LogicalProcessor lp, SeamRegs regs) {
-        host.beginInstruction(lp);
+    private static long execute(HostCpu cpu, SeamRegs regs) {
+        return cpu.lp().seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
+    }
+
+    /// On the processor of the current task, which keeps it meanwhile.
+    private long call(SeamcallLeaf leaf, long version, SeamRegs regs) {
+        var cpu = cpus.pin();
         try {
-            return lp.seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
+            return call(cpu, leaf, version, regs);
         } finally {
-            host.endInstruction(lp);
+            cpus.unpin();
         }
     }
 
     private long call(SeamcallLeaf leaf, SeamRegs regs) {
-        return call(host.currentProcessor(), leaf, 0, regs);
+        return call(leaf, 0, regs);
     }
 
     private long call(SeamcallLeaf leaf, long rcx, long rdx) {
@@ -89,7 +91,7 @@ public final class KvmSeam {
 
     /// Writes back the cached lines of a page before the module takes it.
     private void clflushPage(long pa) {
-        var lp = host.currentProcessor();
+        var lp = cpus.here().lp();
         for (long line = pa; line < pa + PhysicalMemory.FRAME_SIZE; line += PhysicalMemory.LINE_SIZE) {
             lp.clflush(line);
         }
@@ -103,8 +105,8 @@ public final class KvmSeam {
     }
 
     /// TDH.SYS.LP.INIT, on every processor.
-    public long sysLpInit(LogicalProcessor lp) {
-        return call(lp, SeamcallLeaf.SYS_LP_INIT, 0, new SeamRegs());
+    public long sysLpInit(HostCpu cpu) {
+        return call(cpu, SeamcallLeaf.SYS_LP_INIT, 0, new SeamRegs());
     }
 
     /// @param out R8: the field
@@ -118,8 +120,8 @@ public final class KvmSeam {
     }
 
     /// TDH.SYS.KEY.CONFIG, once per package.
-    public long sysKeyConfig(LogicalProcessor lp) {
-        return call(lp, SeamcallLeaf.SYS_KEY_CONFIG, 0, new SeamRegs());
+    public long sysKeyConfig(HostCpu cpu) {
+        return call(cpu, SeamcallLeaf.SYS_KEY_CONFIG, 0, new SeamRegs());
     }
 
     /// @param out RDX: the first address not initialised yet
@@ -136,8 +138,8 @@ public final class KvmSeam {
     }
 
     /// TDH.MNG.KEY.CONFIG, once per package.
-    public long mngKeyConfig(LogicalProcessor lp, long tdrPa) {
-        return call(lp, SeamcallLeaf.MNG_KEY_CONFIG, 0, regs(tdrPa, 0, 0, 0));
+    public long mngKeyConfig(HostCpu cpu, long tdrPa) {
+        return call(cpu, SeamcallLeaf.MNG_KEY_CONFIG, 0, regs(tdrPa, 0, 0, 0));
     }
 
     /// TDH.MNG.ADDCX.
@@ -227,7 +229,7 @@ public final class KvmSeam {
 
     /// TDH.VP.INIT, version 1, which takes the x2APIC id.
     public long vpInit(long tdvprPa, long initialRcx, int x2apicId) {
-        return call(host.currentProcessor(), SeamcallLeaf.VP_INIT, VERSION_1,
+        return call(SeamcallLeaf.VP_INIT, VERSION_1,
                 regs(tdvprPa, initialRcx, x2apicId & 0xffff_ffffL, 0));
     }
 
@@ -242,15 +244,15 @@ public final class KvmSeam {
     }
 
     /// TDH.VP.FLUSH, on the processor with which the vCPU is associated.
-    public long vpFlush(LogicalProcessor lp, long tdvprPa) {
-        return call(lp, SeamcallLeaf.VP_FLUSH, 0, regs(tdvprPa, 0, 0, 0));
+    public long vpFlush(HostCpu cpu, long tdvprPa) {
+        return call(cpu, SeamcallLeaf.VP_FLUSH, 0, regs(tdvprPa, 0, 0, 0));
     }
 
     /// TDH.VP.ENTER: runs a TD vCPU. `args` are its argument and result registers; RCX is set here.
-    public long vpEnter(LogicalProcessor lp, long tdvprPa, SeamRegs args) {
+    public long vpEnter(HostCpu cpu, long tdvprPa, SeamRegs args) {
         args.set(RCX, tdvprPa);
         args.set(RAX, SeamcallLeaf.VP_ENTER.number());
-        long status = execute(lp, args);
+        long status = execute(cpu, args);
         counters.count(SeamcallLeaf.VP_ENTER.number(), SeamcallLeaf.VP_ENTER.specificationName(), isBusy(status));
         return status;
     }
@@ -263,8 +265,8 @@ public final class KvmSeam {
     }
 
     /// TDH.PHYMEM.CACHE.WB, once per package, resumed while INTERRUPTED_RESUMABLE.
-    public long phymemCacheWb(LogicalProcessor lp, boolean resume) {
-        return call(lp, SeamcallLeaf.PHYMEM_CACHE_WB, 0, regs(resume ? 1 : 0, 0, 0, 0));
+    public long phymemCacheWb(HostCpu cpu, boolean resume) {
+        return call(cpu, SeamcallLeaf.PHYMEM_CACHE_WB, 0, regs(resume ? 1 : 0, 0, 0, 0));
     }
 
     /// TDH.PHYMEM.PAGE.WBINVD of a page that belonged to `hkid`.

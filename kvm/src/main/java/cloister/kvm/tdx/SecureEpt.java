@@ -103,7 +103,7 @@ final class SecureEpt implements ExternalPageTables {
             return;
         }
         bugOn("TDH.MEM.TRACK", withoutVcpus(() -> seam.memTrack(vm.tdrPa())));
-        vm.awaitOutsideGuest();
+        vm.makeAllVcpusLeaveGuest();
     }
 
     /// One retry, with all vCPUs kept out of the guest. [LINUX tdh_do_no_vcpus]
@@ -111,7 +111,7 @@ final class SecureEpt implements ExternalPageTables {
         long status = call.getAsLong();
         if (KvmSeam.isBusy(status)) {
             zapPending = true;
-            vm.awaitOutsideGuest();
+            vm.makeAllVcpusLeaveGuest();
             status = call.getAsLong();
             zapPending = false;
         }
@@ -121,7 +121,7 @@ final class SecureEpt implements ExternalPageTables {
     /// Takes the page for the host's KeyID: on parts with the partial-write erratum only MOVDIR64B may. [LINUX
     /// tdx_quirk_reset_paddr]
     void clear(long pa) {
-        vm.host.currentProcessor().movdir64b(pa, ZEROS, 0, ZEROS.length / PhysicalMemory.LINE_SIZE);
+        vm.host.cpus().here().lp().movdir64b(pa, ZEROS, 0, ZEROS.length / PhysicalMemory.LINE_SIZE);
     }
 
     private Result result(String what, long status) {

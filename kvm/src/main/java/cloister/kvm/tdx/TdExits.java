@@ -1,7 +1,5 @@
 package cloister.kvm.tdx;
 
-import static cloister.spec.tdx.SeamRegs.*;
-
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRun;
@@ -12,7 +10,6 @@ import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
-import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.Tdvmcall;
 import cloister.spec.tdx.TdxStatus;
 import cloister.spec.vmx.ExitQualification;
@@ -27,6 +24,7 @@ final class TdExits {
     private static final long LOW = 0xffff_ffffL;
     private static final long NON_RECOVERABLE = 1L << 62;
     private static final long KVM_ENOSYS = 1000;
+    private static final long HC_VAPIC_POLL_IRQ = 1;
     private static final long MAP_GPA_CHUNK = 2L << 20;
     private static final long FEATURE_CONTROL_LOCKED = 1;
     private static final long EXTENDED_TYPE = 0xf;
@@ -37,11 +35,14 @@ final class TdExits {
 
     private final TdVcpu vcpu;
     private final TdVm td;
-    private final SeamRegs args;
+    private final VpEnterRegs args;
     private final KvmRun run;
+    /// The exit reason, or -1.
     private int reason = -1;
-    private long mapNext;
-    private long mapEnd;
+    /// A HLT by TDVMCALL was the last exit; its argument says whether interrupts are blocked.
+    private boolean halted;
+    /// What the VMM's answer is for, or null.
+    private PendingTdExit pending;
 
     TdExits(TdVcpu vcpu) {
         this.vcpu = vcpu;
@@ -50,19 +51,55 @@ final class TdExits {
         this.run = vcpu.run;
     }
 
+    /// Whether the last exit was HLT by TDVMCALL with interrupts allowed.
+    boolean haltedWithInterrupts() {
+        return halted && args.first() == 0;
+    }
+
     /// Whether the last exit was HLT by TDVMCALL.
     boolean lastWasHalt() {
-        return reason == ExitReason.HLT;
+        return halted;
+    }
+
+    boolean isPending() {
+        return pending != null;
+    }
+
+    /// Finishes the last exit.
+    ///
+    /// @return a further exit, or null to run on
+    KvmExit complete() {
+        var exit = pending;
+        pending = null;
+        return switch (exit) {
+            case PendingTdExit.Read(int size) -> {
+                args.result(ItemBytes.load(run.data, size));
+                yield null;
+            }
+            case PendingTdExit.MapGpa(long nextGpa, long endGpa) -> mapDone(nextGpa, endGpa);
+            case PendingTdExit.CallInfo() -> {
+                args.result(ItemBytes.load(run.data, 0, 8));
+                args.results(ItemBytes.load(run.data, 8, 8), ItemBytes.load(run.data, 16, 8), ItemBytes.load(run.data, 24, 8),
+                        args.fourth());
+                yield finish(run.ret);
+            }
+            case PendingTdExit.Status() -> finish(run.ret);
+        };
     }
 
     KvmExit handle() {
         long status = vcpu.enterStatus;
         reason = exitReason(status);
+        halted = false;
+        if (status == ExitReason.EPT_MISCONFIGURATION) {
+            td.bug("TDH.VP.ENTER reported an EPT misconfiguration");
+            td.requireAlive();
+        }
         if (reason < 0) {
             return unexpected(status);
         }
         if ((reason & ExitReason.ENTRY_FAILURE) != 0) {
-            return new KvmExit.FailEntry(reason & LOW, vcpu.lp.index());
+            return new KvmExit.FailEntry(reason & LOW, vcpu.cpu().index());
         }
         vcpu.vm.counters.exit(reason);
         if ((status & ((1L << 63) | NON_RECOVERABLE)) != 0 && reason != ExitReason.TRIPLE_FAULT) {
@@ -95,13 +132,13 @@ final class TdExits {
         var known = TdxStatus.of(status);
         return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, "TDH.VP.ENTER returned 0x"
                 + Long.toHexString(status) + (known == null ? "" : " (" + known + ")") + ", RCX 0x"
-                + Long.toHexString(args.get(RCX)) + ", R8 0x" + Long.toHexString(args.get(R8)));
+                + Long.toHexString(args.exitQualification()) + ", R8 0x" + Long.toHexString(args.gpa()));
     }
 
     private KvmExit exceptionOrNmi() {
-        int info = (int) args.get(R9);
+        int info = args.interruptionInfo();
         if (Interruption.type(info) == Interruption.NMI) {
-            vcpu.lp.takeNmi();
+            vcpu.cpus.here().lp().takeNmi();
             return null;
         }
         return Interruption.vector(info) == ExceptionVector.MC ? null
@@ -112,17 +149,21 @@ final class TdExits {
     // --- memory [LINUX tdx_handle_ept_violation]
 
     private KvmExit eptViolation() {
-        long gpa = args.get(R8);
+        long gpa = args.gpa();
         boolean isPrivate = td.isPrivateGpa(gpa);
-        long qualification = args.get(RCX);
+        long qualification = args.exitQualification();
         if (!isPrivate) {
+            if ((qualification & ExitQualification.EPT_FETCH) != 0) {
+                td.bug("vCPU " + vcpu.id() + " fetched an instruction from shared memory at 0x" + Long.toHexString(gpa));
+                td.requireAlive();
+            }
             long error = (qualification & ExitQualification.EPT_WRITE) != 0 ? VcpuMmu.ERROR_WRITE : 0;
             if ((qualification & ExitQualification.EPT_RIGHTS) != 0) {
                 error |= VcpuMmu.ERROR_PRESENT;
             }
             return afterFault(vcpu.mmu.fault(gpa, error), gpa & ~td.mmu.sharedBit(), false);
         }
-        if ((args.get(RDX) & EXTENDED_TYPE) == EXTENDED_PENDING && (qualification & EPT_PROTECTION) == 0) {
+        if ((args.extendedQualification() & EXTENDED_TYPE) == EXTENDED_PENDING && (qualification & EPT_PROTECTION) == 0) {
             td.bug("vCPU " + vcpu.id() + " touched 0x" + Long.toHexString(gpa) + " before accepting it");
             throw new KvmException(Errno.EIO, "the TD touched private memory before accepting it: 0x"
                     + Long.toHexString(gpa));
@@ -130,7 +171,7 @@ final class TdExits {
         FaultResult result;
         while (true) {
             result = vcpu.mmu.fault(gpa, VcpuMmu.ERROR_WRITE | VcpuMmu.ERROR_PRIVATE);
-            if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.isKicked() || td.isDead()) {
+            if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.signalPending() || td.isDead()) {
                 break;
             }
             vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD);
@@ -155,22 +196,20 @@ final class TdExits {
     // --- TDVMCALL
 
     private KvmExit tdvmcall() {
-        if (args.get(R10) != 0) {
+        if (args.callType() != 0) {
             td.counters.hypercall();
-            reason = ExitReason.VMCALL;
-            args.set(R10, -KVM_ENOSYS);
-            return null;
+            return finish(args.callType() == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS);
         }
-        long leaf = args.get(R11);
+        long leaf = args.leaf();
         td.counters.tdvmcall(leaf);
         return leaf >= 0 && leaf < Tdvmcall.GET_TD_VM_CALL_INFO ? instruction((int) leaf) : call(leaf);
     }
 
     private KvmExit instruction(int leaf) {
-        reason = leaf;
         return switch (leaf) {
             case ExitReason.CPUID -> cpuid();
             case ExitReason.HLT -> {
+                halted = true;
                 vcpu.halt();
                 yield finish(Tdvmcall.STATUS_SUCCESS);
             }
@@ -203,27 +242,24 @@ final class TdExits {
 
     /// Sets R10, the status.
     private KvmExit finish(long status) {
-        args.set(R10, status);
+        args.status(status);
         return null;
     }
 
     private KvmExit cpuid() {
         int[] r = vcpu.cpuidResult;
-        vcpu.cpuid.query((int) args.get(R12), (int) args.get(R13), 0, 0, 0, true, r);
-        args.set(R12, r[0] & LOW);
-        args.set(R13, r[1] & LOW);
-        args.set(R14, r[2] & LOW);
-        args.set(R15, r[3] & LOW);
+        vcpu.cpuid.query((int) args.first(), (int) args.second(), 0, 0, 0, true, r);
+        args.results(r[0] & LOW, r[1] & LOW, r[2] & LOW, r[3] & LOW);
         return null;
     }
 
     private KvmExit readMsr() {
-        int msr = (int) args.get(R12);
+        int msr = (int) args.first();
         try {
             if (!TdMsrs.isEmulated(msr)) {
                 return finish(Tdvmcall.STATUS_INVALID_OPERAND);
             }
-            args.set(R11, msr == Msr.IA32_FEATURE_CONTROL ? FEATURE_CONTROL_LOCKED : vcpu.msrs.read(msr));
+            args.result(msr == Msr.IA32_FEATURE_CONTROL ? FEATURE_CONTROL_LOCKED : vcpu.msrs.read(msr));
             return null;
         } catch (GuestGp refused) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
@@ -231,12 +267,12 @@ final class TdExits {
     }
 
     private KvmExit writeMsr() {
-        int msr = (int) args.get(R12);
+        int msr = (int) args.first();
         try {
             if (!TdMsrs.isEmulated(msr) || TdMsrs.isReadOnly(msr)) {
                 return finish(Tdvmcall.STATUS_INVALID_OPERAND);
             }
-            vcpu.msrs.write(msr, args.get(R13), false);
+            vcpu.msrs.write(msr, args.second(), false);
             return null;
         } catch (GuestGp refused) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
@@ -244,40 +280,34 @@ final class TdExits {
     }
 
     private KvmExit io() {
-        long size = args.get(R12);
-        long write = args.get(R13);
-        int port = (int) args.get(R14) & 0xffff;
+        long size = args.first();
+        long write = args.second();
+        int port = (int) args.third() & 0xffff;
         if ((write != 0 && write != 1) || (size != 1 && size != 2 && size != 4)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         int bytes = (int) size;
         if (write == 1) {
-            ItemBytes.store(run.data, bytes, args.get(R15));
+            ItemBytes.store(run.data, bytes, args.fourth());
         } else {
-            vcpu.completion = () -> {
-                args.set(R11, ItemBytes.load(run.data, bytes));
-                return null;
-            };
+            pending = new PendingTdExit.Read(bytes);
         }
         return new KvmExit.Io(write == 1, bytes, port, 1);
     }
 
     private KvmExit mmio() {
-        long size = args.get(R12);
-        long write = args.get(R13);
-        long gpa = args.get(R14);
+        long size = args.first();
+        long write = args.second();
+        long gpa = args.third();
         if ((size != 1 && size != 2 && size != 4 && size != 8) || (write != 0 && write != 1) || td.isPrivateGpa(gpa)
                 || td.isPrivateGpa(gpa + size - 1)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         int bytes = (int) size;
         if (write == 1) {
-            ItemBytes.store(run.data, bytes, args.get(R15));
+            ItemBytes.store(run.data, bytes, args.fourth());
         } else {
-            vcpu.completion = () -> {
-                args.set(R11, ItemBytes.load(run.data, bytes));
-                return null;
-            };
+            pending = new PendingTdExit.Read(bytes);
         }
         return new KvmExit.Mmio(gpa & ~td.mmu.sharedBit(), bytes, write == 1);
     }
@@ -285,8 +315,8 @@ final class TdExits {
     // --- MapGPA [LINUX tdx_map_gpa]
 
     private KvmExit mapGpa() {
-        long gpa = args.get(R12);
-        long size = args.get(R13);
+        long gpa = args.first();
+        long size = args.second();
         if ((td.exitHypercalls & (1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0) {
             return mapFailed(Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED, gpa);
         }
@@ -298,9 +328,7 @@ final class TdExits {
         if (((gpa | size) & (PAGE - 1)) != 0) {
             return mapFailed(Tdvmcall.STATUS_ALIGN_ERROR, gpa);
         }
-        mapNext = gpa;
-        mapEnd = gpa + size;
-        return mapChunk();
+        return mapChunk(gpa, gpa + size);
     }
 
     private boolean isLegal(long gpa) {
@@ -308,56 +336,45 @@ final class TdExits {
     }
 
     private KvmExit mapFailed(long status, long gpa) {
-        args.set(R11, gpa);
+        args.result(gpa);
         return finish(status);
     }
 
-    private KvmExit mapChunk() {
-        long bytes = Math.min(mapEnd - mapNext, MAP_GPA_CHUNK);
+    private KvmExit mapChunk(long nextGpa, long endGpa) {
+        long bytes = Math.min(endGpa - nextGpa, MAP_GPA_CHUNK);
         run.ret = 0;
-        vcpu.completion = this::mapDone;
-        return new KvmExit.MapGpaRange(mapNext & ~td.mmu.sharedBit(), bytes >>> 12, td.isPrivateGpa(mapNext));
+        pending = new PendingTdExit.MapGpa(nextGpa, endGpa);
+        return new KvmExit.MapGpaRange(nextGpa & ~td.mmu.sharedBit(), bytes >>> 12, td.isPrivateGpa(nextGpa));
     }
 
-    private KvmExit mapDone() {
+    private KvmExit mapDone(long nextGpa, long endGpa) {
         if (run.ret == Errno.EAGAIN.number()) {
-            return mapFailed(Tdvmcall.STATUS_RETRY, mapNext);
+            return mapFailed(Tdvmcall.STATUS_RETRY, nextGpa);
         }
         if (run.ret == Errno.EINVAL.number()) {
-            return mapFailed(Tdvmcall.STATUS_INVALID_OPERAND, mapNext);
+            return mapFailed(Tdvmcall.STATUS_INVALID_OPERAND, nextGpa);
         }
         if (run.ret != 0) {
             throw new KvmException(Errno.EINVAL, "MapGPA answered with " + run.ret);
         }
-        mapNext += MAP_GPA_CHUNK;
-        if (Long.compareUnsigned(mapNext, mapEnd) >= 0) {
+        long next = nextGpa + MAP_GPA_CHUNK;
+        if (Long.compareUnsigned(next, endGpa) >= 0) {
             return finish(Tdvmcall.STATUS_SUCCESS);
         }
-        return vcpu.hasEvents() ? mapFailed(Tdvmcall.STATUS_RETRY, mapNext) : mapChunk();
+        return vcpu.hasEvents() ? mapFailed(Tdvmcall.STATUS_RETRY, next) : mapChunk(next, endGpa);
     }
 
     // --- what the VMM answers
 
     private KvmExit fatalError() {
-        long[] data = new long[16];
-        data[0] = vcpu.enterStatus;
-        data[1] = args.get(RCX);
-        data[2] = args.get(RDX);
-        data[3] = args.get(RBX);
-        data[6] = args.get(RSI);
-        data[7] = args.get(RDI);
-        for (int i = R8; i <= R15; i++) {
-            data[i] = args.get(i);
-        }
-        return new KvmExit.SystemEvent(KvmAbi.SYSTEM_EVENT_TDX_FATAL, data);
+        return new KvmExit.SystemEvent(KvmAbi.SYSTEM_EVENT_TDX_FATAL, args.fatalErrorData(vcpu.enterStatus));
     }
 
     private KvmExit callInfo() {
-        long leaf = args.get(R12);
+        long leaf = args.first();
         if (leaf == 0) {
-            for (int i = R11; i <= R14; i++) {
-                args.set(i, 0);
-            }
+            args.result(0);
+            args.results(0, 0, 0, args.fourth());
             return finish(Tdvmcall.STATUS_SUCCESS);
         }
         if (leaf != 1) {
@@ -365,32 +382,27 @@ final class TdExits {
         }
         run.ret = Tdvmcall.STATUS_SUCCESS;
         Arrays.fill(run.data, 0, 32, (byte) 0);
-        vcpu.completion = () -> {
-            for (int i = 0; i < 4; i++) {
-                args.set(R11 + i, ItemBytes.load(run.data, 8 * i, 8));
-            }
-            return finish(run.ret);
-        };
+        pending = new PendingTdExit.CallInfo();
         return new KvmExit.TdxGetTdVmCallInfo(leaf);
     }
 
     private KvmExit quote() {
-        long gpa = args.get(R12);
+        long gpa = args.first();
         if (td.isPrivateGpa(gpa)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         run.ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
-        vcpu.completion = () -> finish(run.ret);
-        return new KvmExit.TdxGetQuote(gpa & ~td.mmu.sharedBit(), args.get(R13));
+        pending = new PendingTdExit.Status();
+        return new KvmExit.TdxGetQuote(gpa & ~td.mmu.sharedBit(), args.second());
     }
 
     private KvmExit eventNotify() {
-        long vector = args.get(R12);
+        long vector = args.first();
         if (vector < 32 || vector > 255) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
         run.ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
-        vcpu.completion = () -> finish(run.ret);
+        pending = new PendingTdExit.Status();
         return new KvmExit.TdxSetupEventNotify((int) vector);
     }
 }

@@ -1,6 +1,5 @@
 package cloister.kvm.tdx;
 
-import cloister.cpu.LogicalProcessor;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRegs;
@@ -9,11 +8,14 @@ import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.MpState;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
+import cloister.kvm.host.UserReturnMsrs;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.vcpu.GuestMsrs;
-import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.HostContext;
+import cloister.kvm.vcpu.Request;
+import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
-import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -31,32 +33,29 @@ import java.util.Arrays;
 
 /// A vCPU of a TD: control pages that the TDX module owns, and a posted-interrupt descriptor. [LINUX
 /// arch/x86/kvm/vmx/tdx.c]
-final class TdVcpu extends Vcpu {
-    private static final long STATE_DETAILS = (1L << 63) | (17L << 56) | 0x100;
-    private static final long PEND_NMI = (32L << 56) | 11;
-    private static final long INTERRUPT_PENDING = 1;
-    private static final long CPUID_VALUES = 0x9410000300000000L;
+final class TdVcpu extends VcpuFile {
     private static final int UNREADABLE_LEAF = 0x7fff_ff80;
     private static final int MAX_SUBLEAF = 0x7f;
     private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
 
     final TdVm td;
     /// The registers of TDH.VP.ENTER, kept from exit to entry.
-    final SeamRegs args = new SeamRegs();
+    final VpEnterRegs args = new VpEnterRegs();
     long enterStatus;
     private final TdExits exits;
     private final KvmSeam seam;
+    private final HostContext hostContext = new HostContext();
     private boolean initialized;
     private long tdvprPa;
     private long[] tdcxPa = {};
-    /// The processor that keeps state of this vCPU, or null.
-    private LogicalProcessor associatedWith;
+    /// The processor whose list of vCPUs this one is on: the TDX module may keep state of it there. [LINUX associated_tdvcpus]
+    private HostCpu associatedWith;
     private boolean entered;
-    private long hostXcr0;
-    private int hostPkru;
-    private long hostXss;
-    private long hostDebugctl;
-    private long hostKernelGsBase;
+    private boolean freed;
+    /// TDH.VP.INIT has bound the vCPU to a processor for the first time.
+    private boolean associable;
+    /// Whether the processor's registers are those that TDH.VP.ENTER leaves. [LINUX guest_state_loaded]
+    private boolean guestStateLoaded;
 
     TdVcpu(TdVm vm, int id) {
         super(vm, id, ApicPage.own());
@@ -69,19 +68,37 @@ final class TdVcpu extends Vcpu {
 
     // --- KVM_MEMORY_ENCRYPT_OP
 
-    @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
-        vm.requireAlive();
+    @Override protected void tdxCommand(KvmTdxCmd cmd) {
         TdVm.checkCommand(cmd);
-        Vm.require(td.hasHkid() && !td.isRunnable(), Errno.EINVAL, "the TD is not initialised, or final already");
-        switch (cmd.id()) {
-            case INIT_VCPU -> initVcpu(cmd);
-            case INIT_MEM_REGION -> initMemRegion(cmd);
-            case GET_CPUID -> getCpuid(cmd);
-            default -> throw new KvmException(Errno.EINVAL, cmd.id() + " is a command of the VM");
+        try (var held = td.lockState()) {
+            Vm.require(td.hasHkid() && !td.isRunnable(), Errno.EINVAL, "the TD is not initialised, or final already");
+            boolean done = withProcessor(() -> switch (cmd.data()) {
+                case KvmTdxCmd.InitVcpu(long initialRcx) -> {
+                    initVcpu(cmd, initialRcx);
+                    yield true;
+                }
+                case KvmTdxCmd.MemRegion region -> {
+                    initMemRegion(cmd, region);
+                    yield true;
+                }
+                case KvmTdxCmd.Capabilities c -> false;
+                case KvmTdxCmd.InitVm c -> false;
+                case KvmTdxCmd.FinalizeVm c -> false;
+                case KvmTdxCmd.GetCpuid c -> false;
+            });
+            if (done) {
+                return;
+            }
         }
+        loaded(() -> {
+            Vm.require(td.hasHkid() && !td.isRunnable() && cmd.data() instanceof KvmTdxCmd.GetCpuid, Errno.EINVAL,
+                    "not a command of vCPUs, or too late for it");
+            getCpuid(cmd, ((KvmTdxCmd.GetCpuid) cmd.data()).table());
+            return null;
+        });
     }
 
-    private void initVcpu(KvmTdxCmd cmd) {
+    private void initVcpu(KvmTdxCmd cmd, long initialRcx) {
         Vm.require(cmd.flags() == 0, Errno.EINVAL, "flags");
         Vm.require(!initialized, Errno.EINVAL, "the vCPU is initialised");
         try {
@@ -90,18 +107,15 @@ final class TdVcpu extends Vcpu {
         } catch (GuestGp refused) {
             throw new KvmException(Errno.EINVAL, "CPUID lacks x2APIC");
         }
-        createTdvps((Long) cmd.data());
+        createTdvps(initialRcx);
         write(VmcsField.POSTED_INTERRUPT_NOTIFICATION_VECTOR.encoding(), Host.POSTED_INTR_VECTOR, 0xffffL);
         write(VmcsField.POSTED_INTERRUPT_DESCRIPTOR_ADDRESS.encoding(), pi.pa(), -1L);
         write(VmcsField.PIN_BASED_CONTROLS.encoding(), Controls.PIN_POSTED_INTERRUPTS, Controls.PIN_POSTED_INTERRUPTS);
         initialized = true;
-        mmu.reload();
-        if (mmu.takeRootChange()) {
-            loadRoot();
-        }
+        reloadMmu();
     }
 
-    @Override public void loadRoot() {
+    @Override protected void loadRoot() {
         write(VmcsField.SHARED_EPTP.encoding(), mmu.rootPa(), -1L);
         flushTlb();
     }
@@ -128,11 +142,14 @@ final class TdVcpu extends Vcpu {
             vm.counters.tdxPages++;
         }
         tdcxPa = pages;
-        status = seam.vpInit(tdvprPa, initialRcx, id());
+        // TDH.VP.INIT may take the TDR exclusively, which paths of the MMU that must not fail take shared.
+        try (var held = vm.mmu.lock().lockExclusive()) {
+            status = seam.vpInit(tdvprPa, initialRcx, id());
+        }
         if (status != 0) {
             throw fail("TDH.VP.INIT", status);
         }
-        associatedWith = host.currentProcessor();
+        associable = true;
         mpState = MpState.RUNNABLE;
     }
 
@@ -148,15 +165,15 @@ final class TdVcpu extends Vcpu {
         }
     }
 
-    private void initMemRegion(KvmTdxCmd cmd) {
+    private void initMemRegion(KvmTdxCmd cmd, KvmTdxCmd.MemRegion region) {
         Vm.require(initialized, Errno.EINVAL, "KVM_TDX_INIT_VCPU comes first");
         Vm.require((cmd.flags() & ~KvmAbi.TDX_MEASURE_MEMORY_REGION) == 0, Errno.EINVAL, "flags");
-        var region = (KvmTdxCmd.MemRegion) cmd.data();
         long bytes = region.nrPages << 12;
-        Vm.require(((region.sourceAddr | region.gpa) & 0xfff) == 0 && region.nrPages > 0
+        Vm.require(((region.sourceAddr | region.gpa) & 0xfff) == 0 && region.nrPages != 0
                 && region.gpa + bytes > region.gpa && td.isPrivateGpa(region.gpa)
                 && td.isPrivateGpa(region.gpa + bytes - 1), Errno.EINVAL, "region");
-        while (region.nrPages > 0) {
+        while (region.nrPages != 0) {
+            Vm.require(!signalPending(), Errno.EINTR, "a signal is pending");
             td.populate(this, region.sourceAddr, region.gpa, cmd.flags() != 0);
             region.sourceAddr += 0x1000;
             region.gpa += 0x1000;
@@ -165,9 +182,8 @@ final class TdVcpu extends Vcpu {
     }
 
     /// [LINUX tdx_vcpu_get_cpuid]
-    private void getCpuid(KvmTdxCmd cmd) {
+    private void getCpuid(KvmTdxCmd cmd, KvmTdxCmd.CpuidTable table) {
         Vm.require(cmd.flags() == 0, Errno.EINVAL, "flags");
-        var table = (KvmTdxCmd.CpuidTable) cmd.data();
         var found = new ArrayList<CpuidEntry>();
         for (int base : new int[] {0, 0x8000_0000}) {
             int first = found.size();
@@ -204,7 +220,7 @@ final class TdVcpu extends Vcpu {
 
     /// One entry by TDH.MNG.RD; `sub` -1: the leaf has no sub-leaves.
     private CpuidEntry readCpuid(int leaf, int sub) {
-        long field = CPUID_VALUES | (leaf < 0 ? 1L << 16 : 0) | ((leaf & 0x7fL) << 9) | (sub < 0 ? 0x1feL : (long) sub << 1);
+        long field = Metadata.CPUID_VALUES | (leaf < 0 ? 1L << 16 : 0) | ((leaf & 0x7fL) << 9) | (sub < 0 ? 0x1feL : (long) sub << 1);
         var out = new SeamRegs();
         if (seam.mngRd(td.tdrPa(), field, out) != 0) {
             return null;
@@ -223,82 +239,94 @@ final class TdVcpu extends Vcpu {
                 (int) high, (int) (high >>> 32));
     }
 
-    // --- run loop
+    // --- processors
 
-    @Override public void preRun() {
+    @Override protected void preRun() {
         Vm.require(initialized && td.isRunnable(), Errno.EINVAL, "the TD or its vCPU is not ready");
     }
 
-    /// The TDX module clobbers registers of the host; remember what must come back, and put the user-return MSRs where the
-    /// module would leave them. [LINUX tdx_prepare_switch_to_guest]
-    @Override public void load() {
-        if (associatedWith != lp) {
-            flushAssociation();
+    /// [LINUX tdx_vcpu_load]
+    @Override protected void vcpuLoad(HostCpu target, boolean moved) {
+        if (!moved || !td.hasHkid()) {
+            return;
         }
-        hostXcr0 = lp.xcr0();
-        hostPkru = lp.pkru();
-        hostXss = lp.rdmsr(Msr.IA32_XSS);
-        hostDebugctl = lp.rdmsr(Msr.IA32_DEBUGCTL);
-        hostKernelGsBase = lp.rdmsr(Msr.IA32_KERNEL_GS_BASE);
-        lp.wrmsr(Msr.IA32_FMASK, HostState.FMASK);
-        lp.wrmsr(Msr.IA32_STAR, 0);
-        lp.wrmsr(Msr.IA32_LSTAR, 0);
-        lp.wrmsr(Msr.IA32_TSC_AUX, 0);
+        flushAssociation();
+        td.tdx.associate(this, target);
+        associatedWith = target;
+        request(Request.TLB_FLUSH); // the processor may know shared translations of an earlier stay
     }
 
-    @Override public void put() {
-        lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, hostKernelGsBase);
+    /// [LINUX tdx_prepare_switch_to_host]
+    @Override protected void vcpuPut(HostCpu from) {
+        if (guestStateLoaded) {
+            hostContext.restoreRegisters(from.lp());
+            guestStateLoaded = false;
+        }
     }
 
-    @Override public void beforeEntry() {
+    /// Remembers what the TDX module replaces, and puts the MSRs that only user programs need where it leaves them at a TD exit: it
+    /// may come back without having entered, and then has left them alone. [LINUX tdx_prepare_switch_to_guest]
+    private void switchToGuest(HostCpu here) {
+        hostContext.save(here.lp());
+        var msrs = here.userReturnMsrs();
+        msrs.set(UserReturnMsrs.FMASK, HostState.FMASK);
+        msrs.set(UserReturnMsrs.STAR, 0);
+        msrs.set(UserReturnMsrs.LSTAR, 0);
+        msrs.set(UserReturnMsrs.TSC_AUX, 0);
+        guestStateLoaded = true;
+    }
+
+    // --- run loop
+
+    @Override protected void beforeEntry() {
         if (nmiPending > 0) {
             nmiPending = 0; // those behind the first collapse into it
-            write(PEND_NMI, 1, 0xff);
+            write(Metadata.PEND_NMI, 1, 0xff);
         }
     }
 
-    @Override public void injectEvents() {
+    @Override protected void injectEvents(HostCpu here) {
         if (pi.isOutstanding()) {
-            lp.sendInterrupt(Host.POSTED_INTR_VECTOR);
+            here.lp().sendInterrupt(Host.POSTED_INTR_VECTOR);
         }
     }
 
-    @Override public void enter() {
+    /// [LINUX tdx_vcpu_run]
+    @Override protected void enter(HostCpu here) {
         entered = !td.sept.zapPending();
         if (!entered) {
             return;
         }
-        enterStatus = seam.vpEnter(lp, tdvprPa, args);
-        associatedWith = lp;
-        restoreHostState();
+        if (!guestStateLoaded) {
+            switchToGuest(here);
+        }
+        var lp = here.lp();
+        enterStatus = seam.vpEnter(here, tdvprPa, args.raw());
+        if ((hostContext.debugctl() & ~DEBUGCTL_PRESERVED) != 0) {
+            lp.wrmsr(Msr.IA32_DEBUGCTL, hostContext.debugctl());
+        }
+        hostContext.restoreExtendedState(lp);
+        hostContext.restoreBreakpoints(lp);
     }
 
-    /// [LINUX tdx_vcpu_run, tdx_load_host_xsave_state]
-    private void restoreHostState() {
-        if ((hostDebugctl & ~DEBUGCTL_PRESERVED) != 0) {
-            lp.wrmsr(Msr.IA32_DEBUGCTL, hostDebugctl);
-        }
-        if (hostPkru != 0) {
-            lp.pkru(hostPkru);
-        }
-        if (lp.xcr0() != hostXcr0) {
-            lp.xcr0(hostXcr0);
-        }
-        if (lp.rdmsr(Msr.IA32_XSS) != hostXss) {
-            lp.wrmsr(Msr.IA32_XSS, hostXss);
-        }
-    }
-
-    @Override public KvmExit handleExit() {
+    @Override protected KvmExit handleExit() {
         if (!entered || KvmSeam.isBusy(enterStatus)) {
-            host.scheduler().switchPoint(SwitchPoint.YIELD); // whoever is in the way needs the processor
+            giveWay(); // whoever is in the way needs the processor
             return null;
         }
         return exits.handle();
     }
 
-    @Override public void flushTlb() {
-        lp.invept(Ept.INVEPT_ALL_CONTEXTS, 0);
+    @Override protected boolean exitPending() {
+        return exits.isPending();
+    }
+
+    @Override protected KvmExit completeExit() {
+        return exits.complete();
+    }
+
+    @Override protected void flushTlb() {
+        cpus.here().lp().invept(Ept.INVEPT_ALL_CONTEXTS, 0);
     }
 
     // --- interrupts: posted only
@@ -309,37 +337,37 @@ final class TdVcpu extends Vcpu {
 
     /// HLT by TDVMCALL says whether interrupts are blocked; at other times KVM cannot know. [LINUX
     /// tdx_interrupt_allowed]
-    @Override public boolean interruptAllowed() {
-        return !exits.lastWasHalt() || args.get(SeamRegs.R12) == 0;
+    @Override protected boolean interruptAllowed() {
+        return !exits.lastWasHalt() || exits.haltedWithInterrupts();
     }
 
     /// [LINUX tdx_protected_apic_has_interrupt]
-    @Override public boolean hasInterrupt() {
+    @Override protected boolean hasInterrupt() {
         if (pi.hasPending()) {
             return true;
         }
-        if (!exits.lastWasHalt() || args.get(SeamRegs.R12) != 0) {
+        if (!exits.haltedWithInterrupts()) {
             return false;
         }
         var out = new SeamRegs();
-        return seam.vpRd(tdvprPa, STATE_DETAILS, out) == 0 && (out.get(SeamRegs.R8) & INTERRUPT_PENDING) != 0;
+        return seam.vpRd(tdvprPa, Metadata.VCPU_STATE_DETAILS, out) == 0 && (out.get(SeamRegs.R8) & Metadata.VMXIP) != 0;
     }
 
-    @Override public boolean initSipiAllowed() {
+    @Override protected boolean initSipiAllowed() {
         return false;
     }
 
-    @Override public void reset(boolean init) {
+    @Override protected void reset(boolean init) {
         throw new IllegalStateException("INIT is blocked for TDs");
     }
 
-    @Override public void startAt(int vector) {
+    @Override protected void startAt(int vector) {
         throw new IllegalStateException("SIPI is blocked for TDs");
     }
 
     // --- MSRs
 
-    @Override public boolean hostMayAccess(int msr) {
+    @Override protected boolean hostMayAccess(int msr) {
         return TdMsrs.isEmulated(msr);
     }
 
@@ -379,35 +407,27 @@ final class TdVcpu extends Vcpu {
         return new KvmException(Errno.EINVAL, "the state of a TD is protected");
     }
 
-    @Override public KvmRegs getRegs() {
+    @Override protected KvmRegs readRegs() {
         throw isProtected();
     }
 
-    @Override public void setRegs(KvmRegs regs) {
+    @Override protected void writeRegs(KvmRegs regs) {
         throw isProtected();
     }
 
-    @Override public KvmSregs getSregs() {
+    @Override protected KvmSregs readSregs() {
         throw isProtected();
     }
 
-    @Override public void setSregs(KvmSregs sregs) {
+    @Override protected void writeSregs(KvmSregs sregs) {
         throw isProtected();
     }
 
-    @Override public byte[] getLapic() {
-        throw isProtected();
+    @Override protected boolean apicProtected() {
+        return true;
     }
 
-    @Override public void setLapic(byte[] registers) {
-        throw isProtected();
-    }
-
-    @Override public void setMpState(MpState state) {
-        throw isProtected();
-    }
-
-    @Override public boolean preFaultIsPrivate(long gpa) {
+    @Override protected boolean preFaultIsPrivate(long gpa) {
         Vm.require(td.isRunnable(), Errno.EOPNOTSUPP, "pages are populated only after KVM_TDX_FINALIZE_VM");
         Vm.require(td.isPrivateGpa(gpa), Errno.EINVAL, "the address has the SHARED bit");
         return vm.mmu.attributes().isPrivate(gpa >>> 12);
@@ -415,22 +435,49 @@ final class TdVcpu extends Vcpu {
 
     // --- teardown
 
-    /// [LINUX tdx_flush_vp_on_cpu]
+    /// Nothing of the vCPU is on any processor afterwards. [LINUX tdx_flush_vp_on_cpu]
     void flushAssociation() {
-        if (tdvprPa == 0 || associatedWith == null) {
+        var where = associatedWith;
+        if (where == null) {
             return;
         }
-        long status = host.callOn(associatedWith, processor -> seam.vpFlush(processor, tdvprPa));
-        if (status != 0 && !TdxStatus.VCPU_NOT_ASSOCIATED.matches(status)) {
+        long status = cpus.call(where, this::flushHere);
+        if (status != 0) {
             td.bug("TDH.VP.FLUSH failed: 0x" + Long.toHexString(status));
         }
+    }
+
+    /// Executed on the processor with which the vCPU is associated. [LINUX tdx_flush_vp]
+    long flushHere(HostCpu where) {
+        if (associatedWith != where) {
+            return 0; // the processor went offline meanwhile
+        }
+        long status = !associable ? 0 : seam.vpFlush(where, tdvprPa);
+        td.tdx.disassociate(this, where);
         associatedWith = null;
+        forgetCpu();
+        return TdxStatus.VCPU_NOT_ASSOCIATED.matches(status) ? 0 : status;
+    }
+
+    /// Gives back what a vCPU has that was never initialised.
+    void discard() {
+        mmu.destroy();
+        flushAssociation();
+        freed = true;
+        host.frames().free(pi.pa());
     }
 
     /// Gives the control pages back; the TD's KeyID must be free. [LINUX tdx_vcpu_free]
     void free() {
         mmu.destroy();
-        if (td.hasHkid() || tdvprPa == 0) {
+        if (td.hasHkid()) {
+            return;
+        }
+        if (!freed) {
+            freed = true;
+            host.frames().free(pi.pa());
+        }
+        if (tdvprPa == 0) {
             return;
         }
         for (long pa : tdcxPa) {
@@ -441,7 +488,6 @@ final class TdVcpu extends Vcpu {
         if (td.sept.reclaim(tdvprPa)) {
             host.frames().free(tdvprPa);
         }
-        host.frames().free(pi.pa());
         tdcxPa = new long[0];
         tdvprPa = 0;
         initialized = false;

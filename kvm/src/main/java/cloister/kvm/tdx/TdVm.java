@@ -2,10 +2,12 @@ package cloister.kvm.tdx;
 
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmTdxCmd;
+import cloister.kvm.host.Held;
 import cloister.kvm.host.Host;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.vcpu.GuestCpuid;
-import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.Extensions;
+import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.CpuidEntry;
@@ -26,7 +28,6 @@ public final class TdVm extends Vm {
     public enum State { UNINITIALIZED, INITIALIZED, RUNNABLE }
 
     private static final int CACHE_WB_RETRIES = 10_000;
-    private static final long TDCS_EXEC_TSC_OFFSET = (17L << 56) | 10;
     private static final int SHARED_BIT_4_LEVELS = 47;
     private static final int SHARED_BIT_5_LEVELS = 51;
     private static final int GUEST_PA_LEAF = 0x8000_0008;
@@ -40,12 +41,11 @@ public final class TdVm extends Vm {
     private long[] tdcsPa = {};
     private int tdcsAdded;
     private long tscOffset;
-    private long tdAttributes;
     private long xfam;
     private String bugText;
 
-    public TdVm(Host host, MmuModule mmuModule, TdxSystem tdx) {
-        super(host, mmuModule, true, Math.min(tdx.maxVcpus(), host.processors().size()));
+    public TdVm(Host host, Extensions extensions, MmuModule mmuModule, TdxSystem tdx) {
+        super(host, extensions, mmuModule, true, Math.min(MAX_VCPUS, host.cpus().all().size()));
         this.tdx = tdx;
         this.seam = new KvmSeam(host, counters.seam());
         this.sept = new SecureEpt(this, seam);
@@ -107,8 +107,9 @@ public final class TdVm extends Vm {
         return (gpa & mmu.sharedBit()) == 0;
     }
 
-    @Override public Vcpu newVcpu(int id) {
-        require(isInitialized(), Errno.EIO, "KVM_TDX_INIT_VM comes before KVM_CREATE_VCPU");
+    @Override public VcpuFile newVcpu(int id) {
+        require(state == State.INITIALIZED, Errno.EIO,
+                "KVM_CREATE_VCPU comes between KVM_TDX_INIT_VM and KVM_TDX_FINALIZE_VM");
         require(splitIrqchip, Errno.EINVAL, "a TD needs the split irqchip");
         return new TdVcpu(this, id);
     }
@@ -122,17 +123,51 @@ public final class TdVm extends Vm {
     @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
         requireAlive();
         checkCommand(cmd);
-        switch (cmd.id()) {
-            case CAPABILITIES -> capabilities(cmd);
-            case INIT_VM -> initVm(cmd);
-            case FINALIZE_VM -> finalizeVm(cmd);
-            default -> throw new KvmException(Errno.EINVAL, cmd.id() + " is a command of vCPUs");
+        if (cmd.data() instanceof KvmTdxCmd.Capabilities out) {
+            capabilities(cmd, out);
+            return;
+        }
+        try (var held = lockState()) {
+            switch (cmd.data()) {
+                case KvmTdxCmd.InitVm in -> initVm(cmd, in);
+                case KvmTdxCmd.FinalizeVm f -> finalizeVm(cmd);
+                case KvmTdxCmd.Capabilities c -> throw new IllegalStateException("handled above");
+                case KvmTdxCmd.InitVcpu c -> throw notOfVms(c);
+                case KvmTdxCmd.MemRegion c -> throw notOfVms(c);
+                case KvmTdxCmd.GetCpuid c -> throw notOfVms(c);
+            }
         }
     }
 
-    private void capabilities(KvmTdxCmd cmd) {
+    private static KvmException notOfVms(KvmTdxCmd.Data data) {
+        return new KvmException(Errno.EINVAL, data.getClass().getSimpleName() + " is a command of vCPUs");
+    }
+
+    /// What a command that changes the TD's state holds: kvm->lock, every vCPU's mutex, slots_lock. [LINUX
+    /// tdx_acquire_vm_state_locks]
+    Held lockState() {
+        lock.lock();
+        boolean done = false;
+        Held slots;
+        try {
+            require(createdVcpus() == vcpus.size(), Errno.EBUSY, "a vCPU is being created");
+            lockAllVcpus();
+            slots = mmu.lockSlots();
+            done = true;
+        } finally {
+            if (!done) {
+                lock.unlock();
+            }
+        }
+        return () -> {
+            slots.close();
+            unlockAllVcpus();
+            lock.unlock();
+        };
+    }
+
+    private void capabilities(KvmTdxCmd cmd, KvmTdxCmd.Capabilities out) {
         require(cmd.flags() == 0, Errno.EINVAL, "flags");
-        var out = (KvmTdxCmd.Capabilities) cmd.data();
         require(out.cpuid.capacity >= tdx.cpuidConfig().size(), Errno.E2BIG, "CPUID table is too small");
         out.supportedAttrs = supportedAttributes();
         out.supportedXfam = supportedXfam();
@@ -149,7 +184,7 @@ public final class TdVm extends Vm {
 
     private long supportedXfam() {
         int[] r = new int[4];
-        var lp = host.processors().getFirst();
+        var lp = host.cpus().here().lp();
         lp.cpuid(0xd, 0, r);
         long value = (r[0] & 0xffff_ffffL) | ((long) r[3] << 32);
         lp.cpuid(0xd, 1, r);
@@ -175,12 +210,11 @@ public final class TdVm extends Vm {
         return e.function() == 7 && e.index() == 0 && ((e.ebx() & TSX) != 0 || (e.ecx() & WAITPKG) != 0);
     }
 
-    private void initVm(KvmTdxCmd cmd) {
+    private void initVm(KvmTdxCmd cmd, KvmTdxCmd.InitVm in) {
         require(state == State.UNINITIALIZED && !hasHkid(), Errno.EINVAL, "the TD is initialised");
         require(cmd.flags() == 0, Errno.EINVAL, "flags");
-        var in = (KvmTdxCmd.InitVm) cmd.data();
         require(in.cpuid().size() <= GuestCpuid.MAX_ENTRIES, Errno.E2BIG, "CPUID table");
-        require(vcpus.isEmpty(), Errno.EBUSY, "vCPUs exist");
+        require(createdVcpus() == 0, Errno.EBUSY, "vCPUs exist");
         require((in.attributes() & ~supportedAttributes()) == 0, Errno.EINVAL, "TD attributes");
         require((in.xfam() & ~supportedXfam()) == 0, Errno.EINVAL, "XFAM");
         int guestPaBits = guestPaBits(in.cpuid());
@@ -192,10 +226,9 @@ public final class TdVm extends Vm {
         } finally {
             host.frames().free(paramsPa);
         }
-        tdAttributes = in.attributes() | tdx.attributesFixed1();
         xfam = in.xfam() | tdx.xfamFixed1();
         var out = new SeamRegs();
-        long status = seam.mngRd(tdrPa, TDCS_EXEC_TSC_OFFSET, out);
+        long status = seam.mngRd(tdrPa, Metadata.TSC_OFFSET, out);
         tscOffset = status == 0 ? out.get(SeamRegs.R8) : 0;
         boolean wide = guestPaBits == 52;
         mmu.mirror(sept, 1L << (wide ? SHARED_BIT_5_LEVELS : SHARED_BIT_4_LEVELS));
@@ -248,7 +281,10 @@ public final class TdVm extends Vm {
         hkid = tdx.allocateKeyId();
         require(hkid >= 0, Errno.ENOSPC, "all KeyIDs are in use");
         tdrPa = host.frames().allocate();
-        long status = seam.mngCreate(tdrPa, hkid);
+        long status;
+        try (var held = tdx.lock().lock()) {
+            status = seam.mngCreate(tdrPa, hkid);
+        }
         if (status != 0) {
             host.frames().free(tdrPa);
             tdx.freeKeyId(hkid);
@@ -261,9 +297,11 @@ public final class TdVm extends Vm {
             tdcsPa[i] = host.frames().allocate();
         }
         try {
-            status = seam.mngKeyConfig(host.processors().getFirst(), tdrPa);
-            if (status != 0) {
-                throw fail("TDH.MNG.KEY.CONFIG", status);
+            for (var cpu : host.cpus().onePerPackage()) {
+                status = host.cpus().call(cpu, here -> seam.mngKeyConfig(here, tdrPa));
+                if (status != 0) {
+                    throw fail("TDH.MNG.KEY.CONFIG on package " + cpu.packageId(), status);
+                }
             }
             for (tdcsAdded = 0; tdcsAdded < tdcsPa.length; tdcsAdded++) {
                 status = seam.mngAddcx(tdrPa, tdcsPa[tdcsAdded]);
@@ -311,6 +349,10 @@ public final class TdVm extends Vm {
 
     // --- teardown, in the order that the module demands
 
+    @Override protected void destroy(VcpuFile vcpu) {
+        ((TdVcpu) vcpu).discard();
+    }
+
     @Override public void destroy() {
         closeFiles();
         releaseHkid();
@@ -334,6 +376,12 @@ public final class TdVm extends Vm {
         for (var vcpu : vcpus) {
             ((TdVcpu) vcpu).flushAssociation();
         }
+        try (var held = tdx.lock().lock()) {
+            releaseHkidLocked();
+        }
+    }
+
+    private void releaseHkidLocked() {
         long status = seam.mngVpflushdone(tdrPa);
         if (TdxStatus.FLUSHVP_NOT_DONE.matches(status)) {
             return;
@@ -352,17 +400,20 @@ public final class TdVm extends Vm {
         hkid = -1;
     }
 
+    /// Every package writes its caches back, in as many steps as the module takes. [LINUX smp_func_do_phymem_cache_wb]
     private void writeBackCaches() {
-        var lp = host.processors().getFirst();
-        long status = 0;
-        for (int i = 0; i < CACHE_WB_RETRIES; i++) {
-            status = seam.phymemCacheWb(lp, status != 0);
-            if (!TdxStatus.INTERRUPTED_RESUMABLE.matches(status)) {
-                break;
+        for (var cpu : host.cpus().onePerPackage()) {
+            long status = 0;
+            for (int i = 0; i < CACHE_WB_RETRIES; i++) {
+                boolean resume = status != 0;
+                status = host.cpus().call(cpu, here -> seam.phymemCacheWb(here, resume));
+                if (!TdxStatus.INTERRUPTED_RESUMABLE.matches(status)) {
+                    break;
+                }
             }
-        }
-        if (status != 0 && !TdxStatus.NO_HKID_READY_TO_WBCACHE.matches(status)) {
-            bug("TDH.PHYMEM.CACHE.WB failed: 0x" + Long.toHexString(status));
+            if (status != 0 && !TdxStatus.NO_HKID_READY_TO_WBCACHE.matches(status)) {
+                bug("TDH.PHYMEM.CACHE.WB on package " + cpu.packageId() + " failed: 0x" + Long.toHexString(status));
+            }
         }
     }
 
@@ -391,19 +442,8 @@ public final class TdVm extends Vm {
         tdrPa = 0;
     }
 
-    /// Whether the TD is a debug TD.
-    public boolean isDebug() {
-        return (tdAttributes & 1) != 0;
-    }
-
-    /// Adds a page of the initial image. [LINUX tdx_gmem_post_populate]
-    public void populate(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
-        try (var held = mmu.lockSlots()) {
-            populateLocked(vcpu, sourceAddr, gpa, measure);
-        }
-    }
-
-    private void populateLocked(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
+    /// Adds a page of the initial image. The caller holds [#lockState]. [LINUX tdx_gmem_post_populate]
+    void populate(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
         long gfn = gpa >>> 12;
         var slot = mmu.slots().find(gfn);
         require(slot != null && slot.gmem() != null, Errno.EINVAL, "no guest_memfd at 0x" + Long.toHexString(gpa));

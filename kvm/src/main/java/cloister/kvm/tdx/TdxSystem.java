@@ -2,6 +2,8 @@ package cloister.kvm.tdx;
 
 import cloister.kvm.host.FrameAllocator;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
+import cloister.kvm.host.Mutex;
 import cloister.kvm.vcpu.SeamCounters;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.CpuidEntry;
@@ -9,6 +11,7 @@ import cloister.spec.tdx.SeamRegs;
 import cloister.spec.x86.Msr;
 import java.util.ArrayList;
 import java.util.BitSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 
 /// The TDX module as the host kernel brought it up: global metadata, TDMRs over all free memory, the pool of KeyIDs. [LINUX
@@ -19,26 +22,9 @@ public final class TdxSystem {
     private static final int TDMR_INFO_SIZE = 64;
     private static final int TDMR_INFO_ALIGNMENT = 512;
     private static final int RESERVED_AREA_SIZE = 16;
-    private static final long FEATURE_NO_RBP_MOD = 1L << 18;
-
-    private static final long TDX_FEATURES0 = 0x0A00000300000008L;
-    private static final long MAX_RESERVED_PER_TDMR = 0x9100000100000009L;
-    private static final long PAMT_4K_ENTRY_SIZE = 0x9100000100000010L;
-    private static final long PAMT_2M_ENTRY_SIZE = 0x9100000100000011L;
-    private static final long PAMT_1G_ENTRY_SIZE = 0x9100000100000012L;
-    private static final long TDCS_BASE_SIZE = 0x9800000100000100L;
-    private static final long TDVPS_BASE_SIZE = 0x9800000100000200L;
-    private static final long ATTRIBUTES_FIXED0 = 0x1900000300000000L;
-    private static final long ATTRIBUTES_FIXED1 = 0x1900000300000001L;
-    private static final long XFAM_FIXED0 = 0x1900000300000002L;
-    private static final long XFAM_FIXED1 = 0x1900000300000003L;
-    private static final long NUM_CPUID_CONFIG = 0x9900000100000004L;
-    private static final long MAX_VCPUS_PER_TD = 0x9900000100000008L;
-    private static final long CPUID_CONFIG_LEAVES = 0x9900000300000400L;
-    private static final long CPUID_CONFIG_VALUES = 0x9900000300000500L;
-
     private final Host host;
     private final KvmSeam seam;
+    private final Mutex lock;
     private final SeamCounters counters = new SeamCounters();
     private final SeamRegs regs = new SeamRegs();
     private final int globalKeyId;
@@ -52,25 +38,53 @@ public final class TdxSystem {
     private int tdcsPages;
     private int tdcxPages;
     private int maxVcpus;
+    /// The vCPUs that may have state on a processor, by its index. [LINUX associated_tdvcpus]
+    private final List<LinkedHashSet<TdVcpu>> associated = new ArrayList<>();
 
     /// Brings the module up.
     ///
     /// @throws TdxFailure when a step fails, or there is no module
     public TdxSystem(Host host) {
         this.host = host;
+        for (int i = 0; i < host.cpus().all().size(); i++) {
+            associated.add(new LinkedHashSet<>());
+        }
         this.seam = new KvmSeam(host, counters);
-        long partitioning = host.processors().getFirst().rdmsr(Msr.IA32_MKTME_KEYID_PARTITIONING);
+        this.lock = new Mutex(host.lockdep(), host.lockdep().sleeping("tdx_lock"), "");
+        long partitioning = host.cpus().here().lp().rdmsr(Msr.IA32_MKTME_KEYID_PARTITIONING);
         this.globalKeyId = (int) partitioning + 1;
         this.keyIds = (int) (partitioning >>> 32);
         if (keyIds < 2) {
             throw new TdxFailure("IA32_MKTME_KEYID_PARTITIONING: fewer than two private KeyIDs", partitioning);
         }
         check("TDH.SYS.INIT", seam.sysInit());
-        for (var lp : host.processors()) {
-            check("TDH.SYS.LP.INIT", seam.sysLpInit(lp));
+        for (var cpu : host.cpus().all()) {
+            if (cpu.isOnline()) {
+                cpuOnline(cpu);
+            }
         }
         readMetadata();
         configure();
+    }
+
+    /// tdx_lock: one TD at a time takes a KeyID or gives one back, because the module's lock on its table of KeyIDs does not wait.
+    Mutex lock() {
+        return lock;
+    }
+
+    /// A processor joins: the module must know it before it executes any other SEAMCALL. [LINUX tdx_cpu_enable]
+    void cpuOnline(HostCpu cpu) {
+        check("TDH.SYS.LP.INIT on " + cpu, host.cpus().call(cpu, seam::sysLpInit));
+    }
+
+    /// `vcpu` may have state on `cpu` from now on.
+    void associate(TdVcpu vcpu, HostCpu cpu) {
+        associated.get(cpu.index()).add(vcpu);
+    }
+
+    /// It has none there any more.
+    void disassociate(TdVcpu vcpu, HostCpu cpu) {
+        associated.get(cpu.index()).remove(vcpu);
     }
 
     private static void check(String what, long status) {
@@ -85,22 +99,22 @@ public final class TdxSystem {
     }
 
     private void readMetadata() {
-        long features = read(TDX_FEATURES0);
-        if ((features & FEATURE_NO_RBP_MOD) == 0) {
+        long features = read(Metadata.TDX_FEATURES0);
+        if ((features & Metadata.FEATURE_NO_RBP_MOD) == 0) {
             throw new TdxFailure("TDX_FEATURES0 lacks NO_RBP_MOD", features);
         }
-        attributesFixed0 = read(ATTRIBUTES_FIXED0);
-        attributesFixed1 = read(ATTRIBUTES_FIXED1);
-        xfamFixed0 = read(XFAM_FIXED0);
-        xfamFixed1 = read(XFAM_FIXED1);
-        tdcsPages = (int) (read(TDCS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE);
-        tdcxPages = (int) (read(TDVPS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE) - 1;
-        maxVcpus = (int) read(MAX_VCPUS_PER_TD);
-        int configs = (int) read(NUM_CPUID_CONFIG);
+        attributesFixed0 = read(Metadata.ATTRIBUTES_FIXED0);
+        attributesFixed1 = read(Metadata.ATTRIBUTES_FIXED1);
+        xfamFixed0 = read(Metadata.XFAM_FIXED0);
+        xfamFixed1 = read(Metadata.XFAM_FIXED1);
+        tdcsPages = (int) (read(Metadata.TDCS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE);
+        tdcxPages = (int) (read(Metadata.TDVPS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE) - 1;
+        maxVcpus = (int) read(Metadata.MAX_VCPUS_PER_TD);
+        int configs = (int) read(Metadata.NUM_CPUID_CONFIG);
         for (int i = 0; i < configs; i++) {
-            long leaf = read(CPUID_CONFIG_LEAVES + i);
-            long low = read(CPUID_CONFIG_VALUES + 2 * i);
-            long high = read(CPUID_CONFIG_VALUES + 2 * i + 1);
+            long leaf = read(Metadata.CPUID_CONFIG_LEAVES + i);
+            long low = read(Metadata.CPUID_CONFIG_VALUES + 2 * i);
+            long high = read(Metadata.CPUID_CONFIG_VALUES + 2 * i + 1);
             boolean hasSubLeaf = leaf >>> 32 != NO_SUBLEAF;
             cpuidConfig.add(new CpuidEntry((int) leaf, hasSubLeaf ? (int) (leaf >>> 32) : 0,
                     hasSubLeaf ? CpuidEntry.SIGNIFICANT_INDEX : 0, (int) low,
@@ -115,11 +129,11 @@ public final class TdxSystem {
         long base = free & -GIB;
         long end = (frames.endPa() + GIB - 1) & -GIB;
         long size = end - base;
-        long[] pamtSizes = {pamtSize(size, 12, PAMT_4K_ENTRY_SIZE), pamtSize(size, 21, PAMT_2M_ENTRY_SIZE),
-                pamtSize(size, 30, PAMT_1G_ENTRY_SIZE)};
+        long[] pamtSizes = {pamtSize(size, 12, Metadata.PAMT_4K_ENTRY_SIZE), pamtSize(size, 21, Metadata.PAMT_2M_ENTRY_SIZE),
+                pamtSize(size, 30, Metadata.PAMT_1G_ENTRY_SIZE)};
         long pamtBytes = pamtSizes[0] + pamtSizes[1] + pamtSizes[2];
         long pamt = frames.allocateContiguous(pamtBytes, PhysicalMemory.FRAME_SIZE);
-        int maxReserved = (int) read(MAX_RESERVED_PER_TDMR);
+        int maxReserved = (int) read(Metadata.MAX_RESERVED_PER_TDMR);
         int infoSize = (TDMR_INFO_SIZE + RESERVED_AREA_SIZE * maxReserved + TDMR_INFO_ALIGNMENT - 1) & -TDMR_INFO_ALIGNMENT;
         long info = frames.allocateContiguous(infoSize, PhysicalMemory.FRAME_SIZE);
         long[] head = {base, size, pamt + pamtSizes[0] + pamtSizes[1], pamtSizes[2], pamt + pamtSizes[0], pamtSizes[1],
@@ -139,10 +153,17 @@ public final class TdxSystem {
         long array = frames.allocate();
         memory.write(array, 8, info);
         check("TDH.SYS.CONFIG", seam.sysConfig(array, 1, globalKeyId));
-        for (var lp : host.processors()) {
-            lp.wbinvd();
+        for (var cpu : host.cpus().all()) {
+            if (cpu.isOnline()) {
+                host.cpus().call(cpu, here -> {
+                    here.lp().wbinvd();
+                    return 0;
+                });
+            }
         }
-        check("TDH.SYS.KEY.CONFIG", seam.sysKeyConfig(host.processors().getFirst()));
+        for (var cpu : host.cpus().onePerPackage()) {
+            check("TDH.SYS.KEY.CONFIG on package " + cpu.packageId(), host.cpus().call(cpu, seam::sysKeyConfig));
+        }
         long next;
         do {
             check("TDH.SYS.TDMR.INIT", seam.sysTdmrInit(base, regs));

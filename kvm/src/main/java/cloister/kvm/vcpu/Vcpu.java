@@ -1,17 +1,14 @@
 package cloister.kvm.vcpu;
 
-import cloister.cpu.LogicalProcessor;
-import cloister.kvm.GpaRange;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRun;
-import cloister.kvm.KvmTdxCmd;
-import cloister.kvm.KvmVcpu;
 import cloister.kvm.MpState;
-import cloister.kvm.MsrEntry;
-import cloister.kvm.emulate.GuestGp;
-import cloister.kvm.host.GuestOnProcessor;
+import cloister.kvm.host.Cpus;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
+import cloister.kvm.host.Mutex;
+import cloister.kvm.host.PreemptNotifier;
 import cloister.kvm.irq.ApicOwner;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.irq.LocalApic;
@@ -19,38 +16,24 @@ import cloister.kvm.irq.PostedInterruptDescriptor;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.HostThread;
 import cloister.sim.SwitchPoint;
-import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.x86.Msr;
-import java.util.ArrayDeque;
-import java.util.ArrayList;
 import java.util.BitSet;
-import java.util.List;
 
-/// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run,
-/// vcpu_enter_guest]
-public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, GuestOnProcessor, VcpuMmu.Owner {
-    public static final int REQUEST_TLB_FLUSH = 1;
-    public static final int REQUEST_EVENT = 1 << 1;
-    public static final int REQUEST_SCAN_IOAPIC = 1 << 2;
-    public static final int REQUEST_IOAPIC_EOI = 1 << 3;
-    public static final int REQUEST_TRIPLE_FAULT = 1 << 4;
-    /// The loaded root is invalid. (KVM_REQ_MMU_FREE_OBSOLETE_ROOTS)
-    public static final int REQUEST_MMU_RELOAD = 1 << 5;
+/// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run, vcpu_enter_guest]
+///
+/// A vCPU runs on whatever processor its thread gets: [#schedIn] and [#schedOut] move its state there and back.
+public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotifier, VcpuMmu.Owner {
     private static final int EVENT_INIT = 1;
     private static final int EVENT_SIPI = 2;
     private static final KvmExit INTR = new KvmExit.Intr();
 
-    /// Finishes an exit with the VMM's answer.
-    @FunctionalInterface
-    public interface Completion {
-        /// @return a further exit, or null to run on
-        KvmExit complete();
-    }
+    /// Whether the vCPU executes guest code, as others see it. [LINUX Documentation/virt/kvm/vcpu-requests.rst]
+    enum Mode { OUTSIDE_GUEST_MODE, IN_GUEST_MODE, EXITING_GUEST_MODE }
 
     public final Vm vm;
     public final Host host;
-    public final LogicalProcessor lp;
+    public final Cpus cpus;
     public final LocalApic apic;
     public final GuestCpuid cpuid = new GuestCpuid();
     public final GuestMsrs msrs;
@@ -58,32 +41,36 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
     public final KvmRun run = new KvmRun();
     public final int[] cpuidResult = new int[4];
     public final VcpuMmu mmu;
+    /// vcpu->mutex: one ioctl at a time.
+    final Mutex mutex;
     private final int id;
     private final BitSet eoiVectors = new BitSet(256);
-    private final ArrayDeque<HostThread> exitWaiters = new ArrayDeque<>();
-    public MpState mpState;
-    public Completion completion;
-    public int nmiPending;
-    public boolean hasRun;
-    private int requests = REQUEST_SCAN_IOAPIC;
+    protected MpState mpState;
+    protected int nmiPending;
+    boolean hasRun;
+    /// Where the vCPU is loaded or was last; null when nothing of it is on any processor. [LINUX vcpu->cpu]
+    private HostCpu cpu;
+    private RunState state = RunState.LEAVING;
+    private KvmExit exit;
+    private Mode mode = Mode.OUTSIDE_GUEST_MODE;
+    private int requests = Request.SCAN_IOAPIC;
     private int pendingApicEvents;
     private int sipiVector;
     private int eoiVector;
     private HostThread thread;
-    private boolean inGuest;
     private boolean blocked;
-    private boolean kicked;
+    private boolean signalPending;
 
-    public Vcpu(Vm vm, int id, ApicPage apicPage) {
+    protected Vcpu(Vm vm, int id, ApicPage apicPage) {
         this.vm = vm;
         this.id = id;
         this.host = vm.host;
+        this.cpus = host.cpus();
         this.mmu = new VcpuMmu(vm.mmu, this);
-        this.lp = host.processorFor(id);
-        this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR,
-                lp.index());
+        this.mutex = vm.vcpuMutex(id);
+        this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR);
         this.apic = new LocalApic(this, vm.bus, host.clock(), apicPage);
-        this.msrs = new GuestMsrs(this, apic, cpuid, lp.rdmsr(Msr.IA32_ARCH_CAPABILITIES));
+        this.msrs = new GuestMsrs(this, apic, cpuid, cpus.here().lp().rdmsr(Msr.IA32_ARCH_CAPABILITIES));
         apic.userspaceIoapic(vm.splitIrqchip);
         apic.busCycleNs(vm.apicBusCycleNs);
         this.mpState = id == 0 ? MpState.RUNNABLE : MpState.UNINITIALIZED;
@@ -91,173 +78,244 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
 
     // --- what the kinds of vCPU do themselves
 
-    /// Checks before KVM_RUN does anything.
-    public abstract void preRun();
+    /// Checks of KVM_RUN behind those that all share. [LINUX kvm_x86_ops.vcpu_pre_run]
+    protected abstract void preRun();
 
-    /// Makes the processor the vCPU's: called when the vCPU thread begins to run it.
-    public abstract void load();
+    /// Makes `target` the vCPU's processor. May take switch points; the processor is held. [LINUX kvm_x86_ops.vcpu_load]
+    ///
+    /// @param moved whether the vCPU was elsewhere before
+    protected abstract void vcpuLoad(HostCpu target, boolean moved);
 
-    /// The vCPU thread leaves KVM_RUN.
-    public abstract void put();
+    /// Takes the vCPU's state from `from` and gives the host's back. No switch points. [LINUX kvm_x86_ops.vcpu_put]
+    protected abstract void vcpuPut(HostCpu from);
 
     /// Last preparations of an entry that may take switch points.
-    public void beforeEntry() {
+    protected void beforeEntry() {
     }
 
     /// Prepares events for the next entry. No switch points.
-    public abstract void injectEvents();
+    protected abstract void injectEvents(HostCpu target);
 
-    /// Enters the guest and returns after its exit.
-    public abstract void enter();
+    /// Enters the guest on `target`, which is held, and returns after its exit. [LINUX kvm_x86_ops.vcpu_run]
+    protected abstract void enter(HostCpu target);
 
     /// Handles the exit.
     ///
     /// @return null to run on
-    public abstract KvmExit handleExit();
+    protected abstract KvmExit handleExit();
+
+    /// Whether the last exit still waits for the VMM's answer.
+    protected abstract boolean exitPending();
+
+    /// Finishes the last exit with the VMM's answer. [LINUX vcpu->arch.complete_userspace_io]
+    ///
+    /// @return a further exit, or null to run on
+    protected abstract KvmExit completeExit();
 
     /// Whether the guest would take an interrupt that its local APIC offers.
-    public abstract boolean interruptAllowed();
+    protected abstract boolean interruptAllowed();
 
     /// Whether an interrupt waits that the guest would take, wherever it is kept.
-    public abstract boolean hasInterrupt();
+    protected abstract boolean hasInterrupt();
 
     /// The processor gets the root that [VcpuMmu] has loaded, and forgets the translations of this vCPU. [LINUX load_mmu_pgd]
-    public abstract void loadRoot();
+    protected abstract void loadRoot();
 
     /// Drops translations of this vCPU on its processor.
-    public abstract void flushTlb();
+    protected abstract void flushTlb();
 
     /// Resets registers, as INIT does.
-    public abstract void reset(boolean init);
+    protected abstract void reset(boolean init);
 
     /// The VMM wants to hear of other EOIs than before.
-    public void eoiVectorsChanged(BitSet vectors) {
+    protected void eoiVectorsChanged(BitSet vectors) {
     }
 
     /// Starts at `vector` in real mode.
-    public abstract void startAt(int vector);
+    protected abstract void startAt(int vector);
 
     /// INIT and SIPI wait while this is false.
-    public boolean initSipiAllowed() {
+    protected boolean initSipiAllowed() {
         return true;
+    }
+
+    // --- processors
+
+    @Override public final void schedIn(HostCpu target) {
+        boolean moved = cpu != target;
+        vcpuLoad(target, moved);
+        cpu = target;
+        pi.notificationDestination(target.index());
+    }
+
+    @Override public final void schedOut(HostCpu from) {
+        vcpuPut(from);
+    }
+
+    /// Where the vCPU is loaded or was last, or null.
+    public final HostCpu cpu() {
+        return cpu;
+    }
+
+    /// Nothing of the vCPU is on any processor any more.
+    protected final void forgetCpu() {
+        cpu = null;
     }
 
     // --- KVM_RUN
 
-    @Override public final KvmExit run() {
-        vm.requireAlive();
-        preRun();
+    /// The run loop. The caller holds the mutex.
+    final KvmExit runLoop() {
         thread = host.scheduler().current();
-        host.pin(lp);
-        host.awaitReturned(lp);
-        host.loadedOn(lp, this);
-        load();
+        cpus.load(this);
         try {
-            var exit = runLoaded();
-            run.exit(exit);
+            state = exitPending() ? RunState.COMPLETING : RunState.CHECKING;
+            if (state == RunState.CHECKING) {
+                state = begin();
+            }
+            while (state != RunState.LEAVING) {
+                state = switch (state) {
+                    // COMPLETING -- the exit is finished --> CHECKING, or LEAVING with a further exit
+                    case COMPLETING -> complete();
+                    // CHECKING -- runnable --> ENTERING, -- not --> BLOCKED, -- signal --> LEAVING
+                    case CHECKING -> check();
+                    // BLOCKED -- an event came --> CHECKING
+                    case BLOCKED -> block();
+                    // ENTERING -- the guest ran --> EXITED, -- something came up --> CHECKING
+                    case ENTERING -> enterGuest();
+                    // EXITED -- KVM has handled it --> CHECKING, -- the VMM must --> LEAVING
+                    case EXITED -> leaveWith(handleExit());
+                    case LEAVING -> RunState.LEAVING;
+                };
+            }
             return exit;
         } finally {
-            put();
+            state = RunState.LEAVING;
+            mode = Mode.OUTSIDE_GUEST_MODE;
+            cpus.put();
+            cpus.returnToUser();
         }
     }
 
-    private KvmExit runLoaded() {
-        if (completion != null) {
-            var finish = completion;
-            completion = null;
-            var exit = finish.complete();
-            if (exit != null) {
-                return exit;
-            }
-        }
+    private RunState leaveWith(KvmExit newExit) {
+        exit = newExit;
+        return newExit == null ? RunState.CHECKING : RunState.LEAVING;
+    }
+
+    private RunState complete() {
+        var further = leaveWith(completeExit());
+        return further == RunState.LEAVING ? further : begin();
+    }
+
+    private RunState begin() {
         if (run.immediateExit) {
-            return INTR;
+            return leaveWith(INTR);
         }
+        preRun();
         hasRun = true;
-        while (true) {
-            if (kicked) {
-                kicked = false;
-                return INTR;
-            }
-            if (vm.isDead()) {
-                throw new KvmException(Errno.EIO, "the VM is dead");
-            }
-            apic.injectPendingTimer();
-            if (pendingApicEvents != 0 && initSipiAllowed()) {
-                acceptApicEvents();
-            }
-            if (mpState == MpState.RUNNABLE) {
-                var exit = enterGuest();
-                if (exit != null) {
-                    return exit;
-                }
-            } else {
-                block();
-            }
-        }
+        return RunState.CHECKING;
     }
 
-    private KvmExit enterGuest() {
-        var exit = handleRequests();
+    private RunState check() {
+        if (signalPending) {
+            signalPending = false;
+            return leaveWith(INTR);
+        }
+        if (vm.isDead()) {
+            throw new KvmException(Errno.EIO, "the VM is dead");
+        }
+        apic.injectPendingTimer();
+        if (pendingApicEvents != 0 && initSipiAllowed()) {
+            acceptApicEvents();
+        }
+        return mpState == MpState.RUNNABLE ? RunState.ENTERING : RunState.BLOCKED;
+    }
+
+    private RunState enterGuest() {
+        exit = serveRequests();
         if (exit != null) {
-            return exit;
+            return RunState.LEAVING;
         }
         beforeEntry();
-        host.awaitReturned(lp);
-        if (requests != 0 || kicked || vm.isDead() || apic.timerPending() || (pendingApicEvents != 0 && initSipiAllowed())) {
-            requests &= ~REQUEST_EVENT;
-            return null;
+        var here = cpus.pin();
+        try {
+            mode = Mode.IN_GUEST_MODE;
+            if (exitRequested(here)) {
+                requests &= ~(Request.EVENT | Request.OUTSIDE_GUEST_MODE);
+                return RunState.CHECKING;
+            }
+            injectEvents(here);
+            enter(here);
+            return RunState.EXITED;
+        } finally {
+            mode = Mode.OUTSIDE_GUEST_MODE;
+            cpus.unpin();
         }
-        injectEvents();
-        inGuest = true;
-        enter();
-        inGuest = false;
-        for (var waiter = exitWaiters.poll(); waiter != null; waiter = exitWaiters.poll()) {
-            host.scheduler().unpark(waiter);
-        }
-        while (lp.takeInterrupt() >= 0) {
-            // Kicks have done their work by causing the exit.
-        }
-        return handleExit();
     }
 
-    private KvmExit handleRequests() {
-        mmu.reload();
-        int now = requests;
-        requests = 0;
-        if (mmu.takeRootChange()) {
-            loadRoot();
+    /// [LINUX kvm_vcpu_exit_request]
+    private boolean exitRequested(HostCpu here) {
+        return mode == Mode.EXITING_GUEST_MODE || requests != 0 || signalPending || vm.isDead() || here.needResched()
+                || apic.timerPending() || (pendingApicEvents != 0 && initSipiAllowed());
+    }
+
+    private KvmExit serveRequests() {
+        reloadMmu();
+        if (requests == 0 && mmu.dirtyRing() == null) {
+            return null;
         }
-        var ring = mmu.dirtyRing();
-        if (ring != null && ring.isSoftFull()) {
-            requests = now;
+        if (take(Request.VM_DEAD)) {
+            throw new KvmException(Errno.EIO, "the VM is dead");
+        }
+        if (mmu.dirtyRing() != null && mmu.dirtyRing().isSoftFull()) {
             return new KvmExit.DirtyRingFull();
         }
-        if ((now & REQUEST_TLB_FLUSH) != 0) {
+        if (take(Request.TLB_FLUSH)) {
             flushTlb();
         }
-        if ((now & REQUEST_SCAN_IOAPIC) != 0) {
+        if (take(Request.TRIPLE_FAULT)) {
+            return new KvmExit.Shutdown();
+        }
+        if (take(Request.IOAPIC_EOI_EXIT)) {
+            return new KvmExit.IoapicEoi(eoiVector);
+        }
+        if (take(Request.SCAN_IOAPIC)) {
             vm.bus.scanIoapicRoutes(apic, eoiVectors);
             eoiVectorsChanged(eoiVectors);
         }
-        if ((now & REQUEST_IOAPIC_EOI) != 0) {
-            return new KvmExit.IoapicEoi(eoiVector);
-        }
-        if ((now & REQUEST_TRIPLE_FAULT) != 0) {
-            return new KvmExit.Shutdown();
-        }
+        requests &= ~(Request.EVENT | Request.OUTSIDE_GUEST_MODE);
         return null;
+    }
+
+    /// Loads a root if none is loaded or the one that is has become invalid. [LINUX kvm_mmu_reload]
+    protected final void reloadMmu() {
+        requests &= ~Request.MMU_RELOAD;
+        mmu.reload();
+        if (mmu.takeRootChange()) {
+            loadRoot();
+        }
+    }
+
+    private boolean take(int request) {
+        boolean made = (requests & request) != 0;
+        requests &= ~request;
+        return made;
     }
 
     /// Waits until something happens for a vCPU that does not run. [LINUX vcpu_block]
     ///
     /// Who wakes the vCPU must find it blocked from before the conditions are looked at: looking can take switch points.
-    private void block() {
+    private RunState block() {
         blocked = true;
-        while (!kicked && !vm.isDead() && !isRunnable()) {
-            host.scheduler().park();
+        try {
+            while (!signalPending && !vm.isDead() && !isRunnable()) {
+                cpus.idle();
+                host.scheduler().park();
+            }
+        } finally {
+            blocked = false;
         }
-        blocked = false;
+        return RunState.CHECKING;
     }
 
     private boolean isRunnable() {
@@ -272,15 +330,16 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
     }
 
     /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
-    public boolean hasEvents() {
+    public final boolean hasEvents() {
         return nmiPending > 0 || (hasInterrupt() && interruptAllowed());
     }
 
     /// HLT was executed: the vCPU waits.
-    public void halt() {
+    public final void halt() {
         mpState = MpState.HALTED;
     }
 
+    /// [LINUX kvm_apic_accept_events]
     private void acceptApicEvents() {
         int events = pendingApicEvents;
         if ((events & EVENT_INIT) != 0) {
@@ -299,47 +358,78 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
         }
     }
 
+    /// KVM_GET_MP_STATE.
+    final MpState readMpState() {
+        if (pendingApicEvents != 0 && initSipiAllowed()) {
+            acceptApicEvents();
+        }
+        return mpState;
+    }
+
+    /// KVM_SET_MP_STATE. A vCPU that is to have received a start-up message takes it when it runs. [LINUX
+    /// kvm_arch_vcpu_ioctl_set_mpstate]
+    final void writeMpState(MpState newState) {
+        Vm.require(vm.splitIrqchip || newState == MpState.RUNNABLE, Errno.EINVAL, "no in-kernel local APIC");
+        boolean start = newState == MpState.SIPI_RECEIVED;
+        Vm.require(initSipiAllowed() || !(start || newState == MpState.INIT_RECEIVED), Errno.EINVAL, "INIT and SIPI are blocked");
+        if (start) {
+            mpState = MpState.INIT_RECEIVED;
+            pendingApicEvents |= EVENT_SIPI;
+        } else {
+            mpState = newState;
+        }
+        request(Request.EVENT);
+    }
+
     // --- requests and kicks
 
-    public void request(int bits) {
+    /// Makes a request; whoever needs it served soon also kicks.
+    public final void request(int bits) {
         requests |= bits;
     }
 
-    /// Makes the vCPU thread look at its requests.
-    public void wake() {
-        if (inGuest) {
-            lp.sendInterrupt(Host.RESCHEDULE_VECTOR);
-        } else if (blocked) {
+    /// Makes the vCPU thread look at its requests. [LINUX kvm_vcpu_kick]
+    public final void kickVcpu() {
+        if (wakeUp()) {
+            return;
+        }
+        if (mode == Mode.IN_GUEST_MODE) {
+            mode = Mode.EXITING_GUEST_MODE;
+            cpus.sendReschedule(cpu);
+        }
+    }
+
+    /// Wakes the vCPU thread if it waits for an event. [LINUX kvm_vcpu_wake_up]
+    final boolean wakeUp() {
+        if (blocked) {
             host.scheduler().unpark(thread);
         }
+        return blocked;
     }
 
-    public boolean isKicked() {
-        return kicked;
-    }
-
-    public boolean isInGuest() {
-        return inGuest;
-    }
-
-    @Override public final void kickOutOfGuest() {
-        if (inGuest) {
-            lp.sendInterrupt(Host.RESCHEDULE_VECTOR);
+    /// Whether an interrupt must be sent for a request to be seen, or, with `wait`, for its sender to know that the vCPU is outside
+    /// guest mode. [LINUX kvm_request_needs_ipi]
+    final boolean needsIpi(boolean wait) {
+        var before = mode;
+        if (before == Mode.IN_GUEST_MODE) {
+            mode = Mode.EXITING_GUEST_MODE;
         }
+        return wait ? before != Mode.OUTSIDE_GUEST_MODE : before == Mode.IN_GUEST_MODE;
     }
 
-    /// Waits until it has left guest mode.
-    public final void awaitOutsideGuest() {
-        var self = host.scheduler().current();
-        while (inGuest && self != null && self != thread) {
-            exitWaiters.add(self);
-            host.scheduler().park();
-        }
+    /// Whether the VMM wants KVM_RUN to return.
+    @Override public final boolean signalPending() {
+        return signalPending;
     }
 
-    @Override public final void kick() {
-        kicked = true;
-        wake();
+    @Override public final boolean vmDead() {
+        return vm.isDead();
+    }
+
+    /// A signal for the vCPU thread.
+    final void signal() {
+        signalPending = true;
+        kickVcpu();
     }
 
     // --- ApicOwner
@@ -350,12 +440,12 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
 
     /// Other IOAPIC routes may reach this vCPU now.
     @Override public void apicModeChanged() {
-        request(REQUEST_SCAN_IOAPIC);
+        request(Request.SCAN_IOAPIC);
     }
 
     @Override public final void apicEvent() {
-        requests |= REQUEST_EVENT;
-        wake();
+        request(Request.EVENT);
+        kickVcpu();
     }
 
     /// [LINUX __vmx_deliver_posted_interrupt]
@@ -364,14 +454,14 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
         if (pi.testAndSetOutstanding()) {
             return;
         }
-        if (inGuest) {
-            lp.sendInterrupt(Host.POSTED_INTR_VECTOR);
+        if (mode == Mode.IN_GUEST_MODE) {
+            cpu.lp().sendInterrupt(Host.POSTED_INTR_VECTOR);
         } else {
-            wake();
+            kickVcpu();
         }
     }
 
-    @Override public final void nmi() {
+    @Override public final void nmiMessage() {
         nmiPending = Math.min(2, nmiPending + 1);
         apicEvent();
     }
@@ -390,133 +480,13 @@ public abstract class Vcpu implements KvmVcpu, ApicOwner, GuestMsrs.Machine, Gue
     @Override public final void levelEoi(int vector) {
         if (eoiVectors.get(vector)) {
             eoiVector = vector;
-            request(REQUEST_IOAPIC_EOI);
+            request(Request.IOAPIC_EOI_EXIT);
         }
     }
 
-    // --- ioctls that all kinds share
-
-    @Override public final KvmRun kvmRun() {
-        return run;
-    }
-
-    @Override public void setCpuid2(List<CpuidEntry> entries) {
-        vm.requireAlive();
-        Vm.require(entries.size() <= GuestCpuid.MAX_ENTRIES, Errno.E2BIG, entries.size() + " CPUID entries");
-        Vm.require(!hasRun || entries.equals(cpuid.entries()), Errno.EINVAL, "the vCPU has run");
-        cpuid.replace(entries);
-        cpuidChanged();
-    }
-
-    /// The guest's CPUID is another one.
-    public void cpuidChanged() {
-    }
-
-    @Override public boolean signalPending() {
-        return kicked;
-    }
-
-    @Override public boolean vmDead() {
-        return vm.isDead();
-    }
-
-    @Override public final List<CpuidEntry> getCpuid2() {
-        return cpuid.entries();
-    }
-
-    /// Whether the VMM may access `msr` of this vCPU.
-    public boolean hostMayAccess(int msr) {
-        return true;
-    }
-
-    @Override public final List<MsrEntry> getMsrs(int... indices) {
-        vm.requireAlive();
-        var result = new ArrayList<MsrEntry>();
-        try {
-            for (int index : indices) {
-                if (!hostMayAccess(index)) {
-                    break;
-                }
-                result.add(new MsrEntry(index, msrs.read(index)));
-            }
-        } catch (GuestGp refused) {
-            return result;
-        }
-        return result;
-    }
-
-    @Override public final int setMsrs(List<MsrEntry> entries) {
-        vm.requireAlive();
-        int done = 0;
-        try {
-            for (var entry : entries) {
-                if (!hostMayAccess(entry.index())) {
-                    break;
-                }
-                msrs.write(entry.index(), entry.data(), true);
-                done++;
-            }
-        } catch (GuestGp refused) {
-            return done;
-        }
-        return done;
-    }
-
-    @Override public byte[] getLapic() {
-        Vm.require(vm.splitIrqchip, Errno.EINVAL, "no in-kernel local APIC");
-        return apic.save();
-    }
-
-    @Override public void setLapic(byte[] registers) {
-        Vm.require(vm.splitIrqchip && registers.length == 1024, Errno.EINVAL, "no in-kernel local APIC");
-        apic.restore(registers);
-    }
-
-    @Override public final MpState getMpState() {
-        return mpState;
-    }
-
-    @Override public void setMpState(MpState state) {
-        mpState = state;
-    }
-
-    @Override public void memoryEncryptOp(KvmTdxCmd cmd) {
-        throw new KvmException(Errno.ENOTTY, "not a TD");
-    }
-
-    /// How KVM_PRE_FAULT_MEMORY goes through the tables; throws what makes it impossible.
-    public abstract boolean preFaultIsPrivate(long gpa);
-
-    @Override public final void preFaultMemory(GpaRange range) {
-        vm.requireAlive();
-        Vm.require(((range.gpa | range.size) & 0xfff) == 0 && range.size > 0 && range.gpa + range.size > range.gpa,
-                Errno.EINVAL, "range is not whole pages");
-        boolean any = false;
-        while (range.size != 0) {
-            int level = preFaultPage(range.gpa);
-            if (level < 0) {
-                if (!any) {
-                    throw new KvmException(Errno.of(-level), "cannot populate 0x" + Long.toHexString(range.gpa));
-                }
-                return;
-            }
-            any = true;
-            // A large page covers what is before the address too.
-            long page = 0x1000L << (9 * (level - 1));
-            long done = Math.min(range.size, (range.gpa & -page) + page - range.gpa);
-            range.gpa += done;
-            range.size -= done;
-        }
-    }
-
-    /// [LINUX kvm_arch_vcpu_pre_fault_memory]
-    private int preFaultPage(long gpa) {
-        boolean isPrivate = preFaultIsPrivate(gpa);
-        try {
-            mmu.reload();
-        } catch (KvmException noMemory) {
-            return -noMemory.errno().number();
-        }
-        return isPrivate ? mmu.mapPage(gpa, VcpuMmu.ERROR_PRIVATE) : mmu.mapPage(gpa | vm.mmu.sharedBit(), 0);
+    /// Gives way to whoever is in the way of an entry.
+    protected final void giveWay() {
+        cpus.idle();
+        host.scheduler().switchPoint(SwitchPoint.YIELD);
     }
 }

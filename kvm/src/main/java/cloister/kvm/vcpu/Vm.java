@@ -10,12 +10,14 @@ import cloister.kvm.MsiRoute;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
+import cloister.kvm.host.LockClass;
+import cloister.kvm.host.Mutex;
 import cloister.kvm.irq.ApicBus;
 import cloister.kvm.mmu.GuestMemory;
 import cloister.kvm.mmu.Mmu;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuVm;
-import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
@@ -25,31 +27,45 @@ import java.util.List;
 /// What all VMs have: memory slots, vCPUs, interrupt routing, capabilities.
 public abstract class Vm implements KvmVm, MmuVm {
     public static final int MAX_VCPUS = 1024;
+    /// KVM_MAX_VCPU_IDS.
+    static final int MAX_VCPU_IDS = 4 * MAX_VCPUS;
+    /// The longest APIC timer period counts 2^32 - 1 times the largest divider.
+    private static final long LONGEST_APIC_COUNT = 0xffff_ffffL * 128;
     private static final int MAX_IOAPIC_PINS = 4096;
 
     public final Host host;
+    private final Extensions extensions;
     public final GuestMemory memory;
     public final Mmu mmu;
     public final ApicBus bus = new ApicBus();
     public final ExitCounters counters = new ExitCounters();
-    public final List<Vcpu> vcpus = new ArrayList<>();
+    public final List<VcpuFile> vcpus = new ArrayList<>();
     private final List<GuestMemFile> files = new ArrayList<>();
     public boolean splitIrqchip;
     public long exitHypercalls;
     public long apicBusCycleNs = 1;
-    private int maxVcpus;
+    /// kvm->lock: creation of vCPUs and what must not change meanwhile.
+    public final Mutex lock;
+    private final LockClass vcpuMutexes;
+    private final int maxVcpus;
+    private int maxVcpuIds;
+    private int createdVcpus;
     private boolean dead;
     private boolean closed;
 
-    public Vm(Host host, MmuModule mmuModule, boolean privateMemory, int maxVcpus) {
+    protected Vm(Host host, Extensions extensions, MmuModule mmuModule, boolean privateMemory, int maxVcpus) {
         this.host = host;
+        this.extensions = extensions;
         this.maxVcpus = maxVcpus;
+        var lockdep = host.lockdep();
+        this.lock = new Mutex(lockdep, lockdep.sleeping("kvm->lock"), "");
+        this.vcpuMutexes = lockdep.sleeping("vcpu->mutex");
         this.mmu = new Mmu(mmuModule, this, "VM", privateMemory);
         this.memory = new GuestMemory(mmu);
     }
 
     /// Makes the vCPU object; the checks are done.
-    public abstract Vcpu newVcpu(int id);
+    public abstract VcpuFile newVcpu(int id);
 
     /// Ends the machine: vCPUs have left, slots are still there.
     public abstract void destroy();
@@ -63,7 +79,8 @@ public abstract class Vm implements KvmVm, MmuVm {
     @Override public void bug() {
         dead = true;
         for (var vcpu : vcpus) {
-            vcpu.wake();
+            vcpu.request(Request.VM_DEAD);
+            vcpu.kickVcpu();
         }
     }
 
@@ -86,13 +103,14 @@ public abstract class Vm implements KvmVm, MmuVm {
     // --- ioctls
 
     @Override public long checkExtension(KvmCap cap) {
+        requireAlive();
         return switch (cap) {
-            case MAX_VCPUS, MAX_VCPU_ID -> maxVcpus;
+            case MAX_VCPUS -> maxVcpus;
             case MULTI_ADDRESS_SPACE -> mmu.slots().addressSpaces();
             case READONLY_MEM -> mmu.allowsReadOnlySlots() ? 1 : 0;
             case GUEST_MEMFD_FLAGS -> mmu.guestMemfdFlags();
             case MEMORY_ATTRIBUTES -> hasPrivateMemory() ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0;
-            default -> Extensions.of(cap);
+            default -> extensions.of(cap);
         };
     }
 
@@ -101,11 +119,13 @@ public abstract class Vm implements KvmVm, MmuVm {
         long arg = args.length > 0 ? args[0] : 0;
         switch (cap) {
             case SPLIT_IRQCHIP -> {
-                require(arg >= 0 && arg <= MAX_IOAPIC_PINS, Errno.EINVAL, "IOAPIC pins: " + arg);
-                require(!splitIrqchip, Errno.EEXIST, "there is an irqchip already");
-                require(vcpus.isEmpty(), Errno.EINVAL, "vCPUs exist");
-                splitIrqchip = true;
-                bus.ioapicPins((int) arg);
+                try (var held = lock.lock()) {
+                    require(Long.compareUnsigned(arg, MAX_IOAPIC_PINS) <= 0, Errno.EINVAL, "IOAPIC pins: " + arg);
+                    require(!splitIrqchip, Errno.EEXIST, "there is an irqchip already");
+                    require(createdVcpus == 0, Errno.EEXIST, "vCPUs exist");
+                    splitIrqchip = true;
+                    bus.ioapicPins((int) arg);
+                }
             }
             case EXIT_HYPERCALL -> {
                 require((arg & ~(1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0, Errno.EINVAL, "hypercall mask");
@@ -116,32 +136,89 @@ public abstract class Vm implements KvmVm, MmuVm {
                 bus.x2apicApi((arg & KvmAbi.X2APIC_API_USE_32BIT_IDS) != 0,
                         (arg & KvmAbi.X2APIC_API_DISABLE_BROADCAST_QUIRK) != 0);
             }
-            case MAX_VCPUS, MAX_VCPU_ID -> {
-                require(arg >= 1 && arg <= maxVcpus, Errno.EINVAL, "vCPU limit " + arg);
-                maxVcpus = (int) arg;
+            case MAX_VCPU_ID -> {
+                require(Long.compareUnsigned(arg, MAX_VCPU_IDS) <= 0, Errno.EINVAL, "vCPU id limit " + arg);
+                try (var held = lock.lock()) {
+                    require(maxVcpuIds == arg || maxVcpuIds == 0, Errno.EINVAL, "the limit of vCPU ids is set");
+                    maxVcpuIds = (int) arg;
+                }
             }
             case X86_APIC_BUS_CYCLES_NS -> {
-                require(arg > 0 && arg <= 1_000_000_000L, Errno.EINVAL, "APIC bus cycle");
-                require(vcpus.isEmpty(), Errno.EINVAL, "vCPUs exist");
-                apicBusCycleNs = arg;
+                require(arg != 0 && Math.unsignedMultiplyHigh(arg, LONGEST_APIC_COUNT) == 0, Errno.EINVAL, "APIC bus cycle");
+                try (var held = lock.lock()) {
+                    require(splitIrqchip, Errno.ENXIO, "no in-kernel local APIC");
+                    require(createdVcpus == 0, Errno.EINVAL, "vCPUs exist");
+                    apicBusCycleNs = arg;
+                }
             }
             case MANUAL_DIRTY_LOG_PROTECT2 -> mmu.dirtyLog().enableManualProtect(arg);
-            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings(arg, !vcpus.isEmpty());
+            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings(arg, createdVcpus != 0);
             default -> throw new KvmException(Errno.EINVAL, cap + " cannot be enabled");
         }
     }
 
+    /// [LINUX kvm_vm_ioctl_create_vcpu]
     @Override public KvmVcpu createVcpu(int id) {
         requireAlive();
-        require(id >= 0 && id < MAX_VCPUS, Errno.EINVAL, "vCPU id " + id);
-        require(vcpus.size() < maxVcpus, Errno.EINVAL, "more than " + maxVcpus + " vCPUs");
-        for (var other : vcpus) {
-            require(other.id() != id, Errno.EEXIST, "vCPU " + id + " exists");
+        require(id >= 0 && id < MAX_VCPU_IDS, Errno.EINVAL, "vCPU id " + id);
+        try (var held = lock.lock()) {
+            require(createdVcpus < maxVcpus, Errno.EINVAL, "more than " + maxVcpus + " vCPUs");
+            if (maxVcpuIds == 0) {
+                maxVcpuIds = MAX_VCPU_IDS;
+            }
+            require(id < maxVcpuIds, Errno.EINVAL, "vCPU id " + id + " is beyond KVM_CAP_MAX_VCPU_ID");
+            createdVcpus++;
         }
-        var vcpu = newVcpu(id);
-        vcpus.add(vcpu);
-        bus.add(vcpu.apic);
+        VcpuFile vcpu = null;
+        boolean done = false;
+        try {
+            vcpu = newVcpu(id);
+            try (var held = lock.lock()) {
+                for (var other : vcpus) {
+                    require(other.id() != id, Errno.EEXIST, "vCPU " + id + " exists");
+                }
+                vcpus.add(vcpu);
+                bus.add(vcpu.apic);
+                done = true;
+            }
+        } finally {
+            if (!done) {
+                if (vcpu != null) {
+                    destroy(vcpu);
+                }
+                try (var held = lock.lock()) {
+                    createdVcpus--;
+                }
+            }
+        }
         return vcpu;
+    }
+
+    /// A vCPU that could not be added is gone again.
+    protected abstract void destroy(VcpuFile vcpu);
+
+    /// How many vCPUs exist or are being created.
+    protected final int createdVcpus() {
+        return createdVcpus;
+    }
+
+    /// The mutex of vCPU `id`.
+    Mutex vcpuMutex(int id) {
+        return new Mutex(host.lockdep(), vcpuMutexes, "vCPU " + id);
+    }
+
+    /// [LINUX kvm_lock_all_vcpus]
+    protected final void lockAllVcpus() {
+        for (var vcpu : vcpus) {
+            vcpu.mutex.lockUnder(lock);
+        }
+    }
+
+    /// [LINUX kvm_unlock_all_vcpus]
+    protected final void unlockAllVcpus() {
+        for (var vcpu : vcpus) {
+            vcpu.mutex.unlock();
+        }
     }
 
     @Override public GuestMemfd createGuestMemfd(long size, long flags) {
@@ -191,14 +268,16 @@ public abstract class Vm implements KvmVm, MmuVm {
 
     @Override public int signalMsi(long address, int data) {
         requireAlive();
+        require(splitIrqchip, Errno.EINVAL, "no in-kernel local APIC");
         return bus.signalMsi(address, data);
     }
 
     @Override public void setGsiRouting(List<MsiRoute> routes) {
         requireAlive();
+        require(splitIrqchip, Errno.EINVAL, "no in-kernel local APIC");
         bus.routes(routes);
         for (var vcpu : vcpus) {
-            vcpu.request(Vcpu.REQUEST_SCAN_IOAPIC);
+            vcpu.request(Request.SCAN_IOAPIC);
         }
     }
 
@@ -232,34 +311,37 @@ public abstract class Vm implements KvmVm, MmuVm {
     // --- vCPU requests
 
     @Override public void reloadRoots() {
-        for (var vcpu : vcpus) {
-            vcpu.request(Vcpu.REQUEST_MMU_RELOAD);
-        }
-        awaitOutsideGuest();
+        makeAllRequest(Request.MMU_RELOAD);
     }
 
     @Override public void kickVcpus() {
         for (var vcpu : vcpus) {
-            vcpu.kickOutOfGuest();
+            vcpu.kickVcpu();
         }
     }
 
+    /// [LINUX kvm_flush_remote_tlbs]
     @Override public void flushRemoteTlbs() {
-        for (var vcpu : vcpus) {
-            vcpu.request(Vcpu.REQUEST_TLB_FLUSH);
-        }
-        awaitOutsideGuest();
+        makeAllRequest(Request.TLB_FLUSH);
     }
 
-    /// Kicks every vCPU out of the guest and waits until each has left it once. [LINUX kvm_make_all_cpus_request with
-    /// KVM_REQUEST_WAIT]
-    public void awaitOutsideGuest() {
-        for (var vcpu : vcpus) {
-            vcpu.kickOutOfGuest();
+    /// Every vCPU has left guest mode once afterwards. [LINUX kvm_make_all_cpus_request with KVM_REQ_OUTSIDE_GUEST_MODE]
+    public void makeAllVcpusLeaveGuest() {
+        makeAllRequest(Request.OUTSIDE_GUEST_MODE);
+    }
+
+    /// Makes `request` of every vCPU, and waits until each that was in guest mode has seen it. Who is not there sees it before it
+    /// enters. [LINUX kvm_make_all_cpus_request with KVM_REQUEST_WAIT]
+    private void makeAllRequest(int request) {
+        var targets = new HostCpu[vcpus.size()];
+        int count = 0;
+        for (int i = 0; i < vcpus.size(); i++) {
+            var vcpu = vcpus.get(i);
+            vcpu.request(request);
+            if (vcpu.needsIpi(true)) {
+                targets[count++] = vcpu.cpu();
+            }
         }
-        host.scheduler().switchPoint(SwitchPoint.IPI, this, 0);
-        for (var vcpu : vcpus) {
-            vcpu.awaitOutsideGuest();
-        }
+        host.cpus().kickAndWait(targets, count);
     }
 }

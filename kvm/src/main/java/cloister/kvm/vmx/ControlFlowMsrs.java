@@ -3,7 +3,6 @@ package cloister.kvm.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
-import cloister.cpu.vmx.Vmcs;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.vcpu.GuestCpuid;
 import cloister.spec.x86.Cet;
@@ -18,13 +17,13 @@ final class ControlFlowMsrs {
     private static final int IBT = 1 << 20;
     private static final int[] SWITCHED = {Msr.IA32_U_CET, Msr.IA32_PL0_SSP, Msr.IA32_PL1_SSP, Msr.IA32_PL2_SSP, Msr.IA32_PL3_SSP};
 
-    private final Vmcs vmcs;
+    private final LoadedVmcs vmcs;
     private final GuestCpuid cpuid;
     private final long[] values = new long[SWITCHED.length];
     /// Where the switched ones are now; null: here.
     private LogicalProcessor lp;
 
-    ControlFlowMsrs(Vmcs vmcs, GuestCpuid cpuid) {
+    ControlFlowMsrs(LoadedVmcs vmcs, GuestCpuid cpuid) {
         this.vmcs = vmcs;
         this.cpuid = cpuid;
     }

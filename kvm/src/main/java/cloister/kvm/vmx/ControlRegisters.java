@@ -2,7 +2,6 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
-import cloister.cpu.vmx.Vmcs;
 import cloister.kvm.KvmException;
 import cloister.kvm.emulate.GuestGp;
 import cloister.spec.vmx.Controls;
@@ -25,7 +24,7 @@ final class ControlRegisters {
     private static final long EFER_DEFINED = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
 
     private final VmxVcpu vcpu;
-    private final Vmcs vmcs;
+    private final LoadedVmcs vmcs;
     private final long cr4Allowed;
     private long cr0Hidden;
     private long cr4Hidden;
@@ -34,7 +33,7 @@ final class ControlRegisters {
     ControlRegisters(VmxVcpu vcpu) {
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
-        this.cr4Allowed = vcpu.lp.rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER;
+        this.cr4Allowed = vmcs.lp().rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER;
     }
 
     void reset() {

@@ -2,7 +2,6 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
-import cloister.cpu.vmx.Vmcs;
 import cloister.isa.CodeMode;
 import cloister.kvm.emulate.EmulatedMachine;
 import cloister.spec.vmx.VmcsField;
@@ -15,7 +14,7 @@ final class EmulatedGuest implements EmulatedMachine {
     private static final long PAGE_ADDRESS = 0x000f_ffff_ffff_f000L;
 
     private final VmxVcpu vcpu;
-    private final Vmcs vmcs;
+    private final LoadedVmcs vmcs;
 
     EmulatedGuest(VmxVcpu vcpu) {
         this.vcpu = vcpu;

@@ -4,7 +4,6 @@ import static cloister.spec.vmx.Controls.*;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
-import cloister.cpu.vmx.Vmcs;
 import cloister.kvm.host.Host;
 import cloister.kvm.irq.LocalApic;
 import cloister.memory.PhysicalMemory;
@@ -40,7 +39,7 @@ final class VmcsSetup {
         return (required | optional | mustBeOne) & mayBeOne;
     }
 
-    static void controls(LogicalProcessor lp, Vmcs vmcs, int vpid, long msrBitmapPa) {
+    static void controls(LogicalProcessor lp, LoadedVmcs vmcs, int vpid, long msrBitmapPa) {
         vmcs.write(PIN_BASED_CONTROLS, adjust(lp, TRUE_PINBASED,
                 PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0));
         vmcs.write(PROC_BASED_CONTROLS, adjust(lp, TRUE_PROCBASED,
@@ -78,7 +77,7 @@ final class VmcsSetup {
     }
 
     /// Turns APIC virtualisation on. Outside x2APIC mode accesses to the APIC page stay EPT misconfigurations.
-    static void apicVirtualization(Vmcs vmcs, long virtualApicPa, long piDescriptorPa) {
+    static void apicVirtualization(LoadedVmcs vmcs, long virtualApicPa, long piDescriptorPa) {
         vmcs.write(PIN_BASED_CONTROLS, vmcs.readInt(PIN_BASED_CONTROLS) | PIN_POSTED_INTERRUPTS);
         vmcs.write(PROC_BASED_CONTROLS, (vmcs.readInt(PROC_BASED_CONTROLS) & ~(PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING))
                 | PROC_TPR_SHADOW);
@@ -92,7 +91,7 @@ final class VmcsSetup {
 
     /// In x2APIC mode the guest reads registers, and writes TPR, EOI and SELF_IPI, without exits. The timer's count and the
     /// 64-bit ICR are KVM's. [LINUX vmx_update_msr_bitmap_x2apic]
-    static void x2apicMode(PhysicalMemory memory, Vmcs vmcs, long bitmapPa, boolean on) {
+    static void x2apicMode(PhysicalMemory memory, LoadedVmcs vmcs, long bitmapPa, boolean on) {
         int controls = vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS);
         vmcs.write(SECONDARY_PROC_BASED_CONTROLS,
                 on ? controls | PROC2_VIRTUALIZE_X2APIC_MODE : controls & ~PROC2_VIRTUALIZE_X2APIC_MODE);
@@ -114,7 +113,7 @@ final class VmcsSetup {
 
     /// The host's own state. Its code addresses are those of a Linux kernel; no instruction is ever fetched there, as the
     /// host is this program.
-    static void hostState(Vmcs vmcs) {
+    static void hostState(LoadedVmcs vmcs) {
         vmcs.write(HOST_CR0, Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG);
         vmcs.write(HOST_CR3, 0);
         vmcs.write(HOST_CR4, Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.VMXE | Cr4.OSXSAVE

@@ -2,7 +2,6 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
-import cloister.cpu.vmx.Vmcs;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.GuestGp;
@@ -30,11 +29,17 @@ final class VmxExits {
     private static final long LOW = 0xffff_ffffL;
     private static final long KVM_ENOSYS = 1000;
     private static final int PAGE = 0x1000;
+    private static final int RSI = 6;
+    private static final int RDI = 7;
+    private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
+    private static final PendingVmxExit MMIO_READ = new PendingVmxExit.MmioRead();
 
     private final VmxVcpu vcpu;
-    private final Vmcs vmcs;
+    private final LoadedVmcs vmcs;
     private final long[] gprs;
     private final MmioEmulator emulator;
+    /// What the VMM's answer is for, or null.
+    private PendingVmxExit pending;
 
     VmxExits(VmxVcpu vcpu) {
         this.vcpu = vcpu;
@@ -43,12 +48,50 @@ final class VmxExits {
         this.emulator = new MmioEmulator(new EmulatedGuest(vcpu));
     }
 
+    boolean isPending() {
+        return pending != null;
+    }
+
+    /// Finishes the last exit.
+    ///
+    /// @return a further exit, or null to run on
+    KvmExit complete() {
+        var exit = pending;
+        pending = null;
+        return switch (exit) {
+            case PendingVmxExit.PortRead(int size) -> {
+                long mask = size == 4 ? LOW : (1L << (8 * size)) - 1;
+                gprs[RAX] = ItemBytes.merge(gprs[RAX], ItemBytes.load(vcpu.run.data, size), mask);
+                yield skip();
+            }
+            case PendingVmxExit.PortWrite() -> skip();
+            case PendingVmxExit.PortString string -> stringItemDone(string);
+            case PendingVmxExit.MmioRead() -> afterEmulation(emulator.readAnswered());
+        };
+    }
+
+    private KvmExit stringItemDone(PendingVmxExit.PortString string) {
+        int size = string.size();
+        long mask = string.mask();
+        if (string.in()) {
+            vcpu.vm.memory.write(vcpu.mmu, string.gpa(), size, ItemBytes.load(vcpu.run.data, size));
+        }
+        int index = string.in() ? RDI : RSI;
+        long step = (vmcs.read(GUEST_RFLAGS) & Rflags.DF) != 0 ? -size : size;
+        gprs[index] = ItemBytes.merge(gprs[index], gprs[index] + step, mask);
+        if (string.rep()) {
+            gprs[RCX] = ItemBytes.merge(gprs[RCX], gprs[RCX] - 1, mask);
+            return (gprs[RCX] & mask) == 0 ? skip() : null;
+        }
+        return skip();
+    }
+
     KvmExit handle() {
         int full = vmcs.readInt(EXIT_REASON);
         int reason = ExitReason.basic(full);
         vcpu.vm.counters.exit(reason);
         if ((full & ExitReason.ENTRY_FAILURE) != 0) {
-            return new KvmExit.FailEntry(full & LOW, vcpu.lp.index());
+            return new KvmExit.FailEntry(full & LOW, vcpu.cpu().index());
         }
         return switch (reason) {
             case ExitReason.EXTERNAL_INTERRUPT -> null;
@@ -106,7 +149,7 @@ final class VmxExits {
     private KvmExit exceptionOrNmi() {
         int info = vmcs.readInt(EXIT_INTERRUPTION_INFO);
         if (Interruption.type(info) == Interruption.NMI) {
-            vcpu.lp.takeNmi();
+            vmcs.lp().takeNmi();
             return null;
         }
         if (Interruption.vector(info) == ExceptionVector.MC) {
@@ -234,7 +277,7 @@ final class VmxExits {
 
     private KvmExit afterEmulation(KvmExit exit) {
         if (exit instanceof KvmExit.Mmio mmio && !mmio.write()) {
-            vcpu.completion = () -> afterEmulation(emulator.readAnswered());
+            pending = MMIO_READ;
         }
         return exit;
     }
@@ -265,15 +308,10 @@ final class VmxExits {
             return stringIo(in, size, port, (qualification & ExitQualification.IO_REP) != 0);
         }
         if (in) {
-            vcpu.completion = () -> {
-                long mask = size == 4 ? LOW : (1L << (8 * size)) - 1;
-                long value = ItemBytes.load(vcpu.run.data, size) & mask;
-                gprs[RAX] = size == 4 ? value : (gprs[RAX] & ~mask) | value;
-                return skip();
-            };
+            pending = new PendingVmxExit.PortRead(size);
         } else {
             ItemBytes.store(vcpu.run.data, size, gprs[RAX]);
-            vcpu.completion = this::skip;
+            pending = PORT_WRITE;
         }
         return new KvmExit.Io(!in, size, port, 1);
     }
@@ -293,19 +331,7 @@ final class VmxExits {
         if (!in) {
             ItemBytes.store(vcpu.run.data, size, vcpu.vm.memory.read(gpa, size));
         }
-        vcpu.completion = () -> {
-            if (in) {
-                vcpu.vm.memory.write(vcpu.mmu, gpa, size, ItemBytes.load(vcpu.run.data, size));
-            }
-            int index = in ? 7 : 6;
-            long step = (vmcs.read(GUEST_RFLAGS) & Rflags.DF) != 0 ? -size : size;
-            gprs[index] = ItemBytes.merge(gprs[index], gprs[index] + step, mask);
-            if (rep) {
-                gprs[RCX] = ItemBytes.merge(gprs[RCX], gprs[RCX] - 1, mask);
-                return (gprs[RCX] & mask) == 0 ? skip() : null;
-            }
-            return skip();
-        };
+        pending = new PendingVmxExit.PortString(in, size, gpa, rep, mask);
         return new KvmExit.Io(!in, size, port, 1);
     }
 

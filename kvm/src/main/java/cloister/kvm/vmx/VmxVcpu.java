@@ -2,8 +2,8 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
+import cloister.cpu.LogicalProcessor;
 import cloister.cpu.fpu.FpuState;
-import cloister.cpu.vmx.Vmcs;
 import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
@@ -11,11 +11,14 @@ import cloister.kvm.KvmRegs;
 import cloister.kvm.KvmSegment;
 import cloister.kvm.KvmSregs;
 import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.host.HostCpu;
+import cloister.kvm.host.UserReturnMsrs;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.mmu.GuestWalk;
-import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.HostContext;
+import cloister.kvm.vcpu.Request;
+import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
-import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
@@ -28,38 +31,38 @@ import cloister.spec.x86.Msr;
 import cloister.spec.x86.Rflags;
 import java.util.Arrays;
 import java.util.BitSet;
-import java.util.List;
 
 /// A vCPU of an ordinary VM: a VMCS and the registers that VMX does not switch. [LINUX arch/x86/kvm/vmx/vmx.c]
-final class VmxVcpu extends Vcpu {
+final class VmxVcpu extends VcpuFile {
     static final int RSP = 4;
     private static final int GPRS = 16;
-    private static final int[] SWITCHED_MSRS = {Msr.IA32_KERNEL_GS_BASE, Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_CSTAR,
-            Msr.IA32_FMASK, Msr.IA32_TSC_AUX};
     private static final int NOT_BLOCKED = 0;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     final long[] gprs = new long[GPRS];
     final ControlRegisters cr;
-    final Vmcs vmcs;
+    final LoadedVmcs vmcs;
     private final VmxExits exits;
-    private final long vmcsPa;
     private final long msrBitmapPa;
     private final int vpid;
     private final long apicPagePa;
     /// Interrupts are posted and delivered by the processor, in x2APIC mode its registers are virtualised.
     private final boolean apicv;
     private final FpuState fpu = new FpuState();
-    private final long[] switchedMsrs = new long[SWITCHED_MSRS.length];
+    private final HostContext hostContext = new HostContext();
+    /// The guest's values of MSRs that only its user programs need, see [UserReturnMsrs].
+    private final long[] userReturnMsrs = new long[UserReturnMsrs.SLOTS];
     private final long[] debugRegisters = new long[4];
     private long dr6 = 0xffff_0ff0L;
+    private long kernelGsBase;
     private long cr2;
     private final ControlFlowMsrs controlFlow;
     private long xcr0 = 1;
     private long xss;
     private int pkru;
     private long tscOffset;
-    private boolean loaded;
+    /// The processor that has the guest's registers, or null. [LINUX guest_state_loaded]
+    private HostCpu guestStateOn;
 
     // An event to inject at the next entry: interruption information, 0 for none.
     private int queuedInfo;
@@ -74,127 +77,176 @@ final class VmxVcpu extends Vcpu {
     private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
         super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
         this.apicPagePa = apicPagePa;
-        this.apicv = VmcsSetup.hasApicv(lp);
-        this.vpid = id + 1;
-        this.vmcsPa = host.allocateVmcsRegion();
+        this.vpid = vm.allocateVpid();
+        this.vmcs = new LoadedVmcs(host);
         this.msrBitmapPa = host.frames().allocate();
-        lp.vmclear(vmcsPa);
-        lp.vmptrld(vmcsPa);
-        this.vmcs = lp.currentVmcs();
-        this.controlFlow = new ControlFlowMsrs(vmcs, cpuid);
-        this.cr = new ControlRegisters(this);
-        this.exits = new VmxExits(this);
-        VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
-        VmcsSetup.controls(lp, vmcs, vpid, msrBitmapPa);
-        VmcsSetup.hostState(vmcs);
-        if (apicv) {
-            VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
+        var here = cpus.pin();
+        try {
+            this.apicv = VmcsSetup.hasApicv(here.lp());
+            vmcs.load(here);
+            this.controlFlow = new ControlFlowMsrs(vmcs, cpuid);
+            this.cr = new ControlRegisters(this);
+            this.exits = new VmxExits(this);
+            VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
+            VmcsSetup.controls(here.lp(), vmcs, vpid, msrBitmapPa);
+            VmcsSetup.hostState(vmcs);
+            if (apicv) {
+                VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
+            }
+            reset(false);
+            tsc(0);
+            request(Request.TLB_FLUSH);
+        } finally {
+            vmcs.unload();
+            cpus.unpin();
         }
-        reset(false);
-        tsc(0);
     }
 
     /// Gives the frames back; the vCPU is not used any more.
     void free() {
-        put();
         mmu.destroy();
-        lp.vmclear(vmcsPa);
-        host.frames().free(vmcsPa);
+        vmcs.clear();
+        ((VmxVm) vm).freeVpid(vpid);
+        host.frames().free(vmcs.pa());
         host.frames().free(msrBitmapPa);
         host.frames().free(apicPagePa);
         host.frames().free(pi.pa());
     }
 
-    // --- run loop
+    // --- processors
 
-    @Override public void preRun() {
+    @Override protected void preRun() {
     }
 
-    @Override public void load() {
-        if (lp.vmptrst() != vmcsPa) {
-            lp.vmptrld(vmcsPa);
+    /// [LINUX vmx_vcpu_load_vmcs]
+    @Override protected void vcpuLoad(HostCpu target, boolean moved) {
+        vmcs.load(target);
+        if (moved) {
+            request(Request.TLB_FLUSH);
         }
+    }
+
+    /// [LINUX vmx_vcpu_put]
+    @Override protected void vcpuPut(HostCpu from) {
+        if (guestStateOn != null) {
+            switchToHost(from.lp());
+        }
+        vmcs.unload();
+    }
+
+    /// [LINUX vmx_prepare_switch_to_guest, kvm_load_guest_fpu]
+    private void switchToGuest(HostCpu here) {
+        var lp = here.lp();
+        hostContext.save(lp);
         lp.fpu().copyFrom(fpu);
-        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
-            lp.wrmsr(SWITCHED_MSRS[i], switchedMsrs[i]);
+        lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, kernelGsBase);
+        for (int i = 0; i < UserReturnMsrs.SLOTS; i++) {
+            here.userReturnMsrs().set(i, userReturnMsrs[i]);
         }
+        loadDebugRegisters(lp);
+        controlFlow.load(lp);
+        guestStateOn = here;
+    }
+
+    private void switchToHost(LogicalProcessor lp) {
+        if (!hostContext.breakpointsActive()) {
+            saveDebugRegisters(lp);
+        }
+        fpu.copyFrom(lp.fpu());
+        kernelGsBase = lp.rdmsr(Msr.IA32_KERNEL_GS_BASE);
+        controlFlow.put();
+        hostContext.restoreRegisters(lp);
+        guestStateOn = null;
+    }
+
+    private void loadDebugRegisters(LogicalProcessor lp) {
         for (int i = 0; i < debugRegisters.length; i++) {
             lp.dr(i, debugRegisters[i]);
         }
         lp.dr(6, dr6);
-        lp.cr2(cr2);
-        lp.xcr0(xcr0);
-        lp.wrmsr(Msr.IA32_XSS, xss);
-        lp.pkru(pkru);
-        controlFlow.load(lp);
-        loaded = true;
     }
 
-    @Override public void put() {
-        if (!loaded) {
-            return;
-        }
-        fpu.copyFrom(lp.fpu());
-        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
-            switchedMsrs[i] = lp.rdmsr(SWITCHED_MSRS[i]);
-        }
+    private void saveDebugRegisters(LogicalProcessor lp) {
         for (int i = 0; i < debugRegisters.length; i++) {
             debugRegisters[i] = lp.dr(i);
         }
         dr6 = lp.dr(6);
+    }
+
+    // --- run loop
+
+    @Override protected void enter(HostCpu here) {
+        var lp = here.lp();
+        if (guestStateOn == null) {
+            switchToGuest(here);
+        } else if (hostContext.breakpointsActive()) {
+            loadDebugRegisters(lp);
+        }
+        lp.cr2(cr2);
+        if (lp.xcr0() != xcr0) {
+            lp.xcr0(xcr0);
+        }
+        if (xss != 0) {
+            lp.wrmsr(Msr.IA32_XSS, xss); // the host's comes back behind the exit
+        }
+        lp.pkru(pkru);
+        System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
+        entryStatus = vmcs.enter();
+        System.arraycopy(lp.gprs(), 0, gprs, 0, GPRS);
+        gprs[RSP] = lp.vmread(GUEST_RSP);
         cr2 = lp.cr2();
         pkru = lp.pkru();
-        lp.wrmsr(Msr.IA32_XSS, 0); // the host's
-        controlFlow.put();
-        loaded = false;
+        hostContext.restoreExtendedState(lp);
+        if (hostContext.breakpointsActive()) {
+            saveDebugRegisters(lp);
+            hostContext.restoreBreakpoints(lp);
+        }
     }
 
-    @Override public void enter() {
-        host.beginInstruction(lp);
-        System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
-        entryStatus = vmcs.launched() ? lp.vmresume() : lp.vmlaunch();
-        long rsp = vmcs.read(GUEST_RSP);
-        System.arraycopy(lp.gprs(), 0, gprs, 0, GPRS);
-        gprs[RSP] = rsp;
-        host.endInstruction(lp);
+    @Override protected boolean exitPending() {
+        return exits.isPending();
     }
 
-    @Override public KvmExit handleExit() {
+    @Override protected KvmExit completeExit() {
+        return exits.complete();
+    }
+
+    @Override protected KvmExit handleExit() {
         if (entryStatus != VmxStatus.SUCCEED) {
-            return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), lp.index());
+            return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), cpu().index());
         }
         completeInterruptedEvent();
         return exits.handle();
     }
 
-    @Override public void loadRoot() {
+    @Override protected void loadRoot() {
         vmcs.write(EPTP, mmu.eptp());
         flushTlb();
     }
 
-    @Override public void flushTlb() {
-        if (mmu.isLoaded()) {
-            lp.invept(Ept.INVEPT_SINGLE_CONTEXT, mmu.eptp());
-        }
+    /// [LINUX vmx_flush_tlb_all]
+    @Override protected void flushTlb() {
+        vmcs.lp().invept(Ept.INVEPT_ALL_CONTEXTS, 0);
     }
 
-    @Override public void cpuidChanged() {
+    @Override protected void cpuidChanged() {
+        VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
         mmu.guestAddressBits(cpuid.physicalAddressBits());
     }
 
     /// Drops the guest's own translations, after a change of paging that KVM carried out for it.
     void flushGuestTlb() {
-        lp.invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
+        vmcs.lp().invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
     }
 
     // --- events
 
-    @Override public boolean interruptAllowed() {
+    @Override protected boolean interruptAllowed() {
         return (vmcs.read(GUEST_RFLAGS) & Rflags.IF) != 0
                 && (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & NO_INTERRUPTS) == NOT_BLOCKED;
     }
 
-    @Override public boolean hasInterrupt() {
+    @Override protected boolean hasInterrupt() {
         pi.drainTo(apic);
         return apic.deliverable() >= 0;
     }
@@ -212,7 +264,7 @@ final class VmxVcpu extends Vcpu {
     }
 
     /// [LINUX vmx_load_eoi_exitmap]
-    @Override public void eoiVectorsChanged(BitSet vectors) {
+    @Override protected void eoiVectorsChanged(BitSet vectors) {
         long[] words = Arrays.copyOf(vectors.toLongArray(), 4);
         vmcs.write(EOI_EXIT_BITMAP_0, words[0]);
         vmcs.write(EOI_EXIT_BITMAP_1, words[1]);
@@ -225,7 +277,7 @@ final class VmxVcpu extends Vcpu {
     }
 
     /// [LINUX kvm_check_and_inject_events]
-    @Override public void injectEvents() {
+    @Override protected void injectEvents(HostCpu here) {
         if (queuedInfo == 0 && nmiPending > 0 && nmiAllowed()) {
             nmiPending--;
             queuedInfo = Interruption.VALID | (Interruption.NMI << 8) | ExceptionVector.NMI;
@@ -347,26 +399,23 @@ final class VmxVcpu extends Vcpu {
 
     void xcr0(long value) {
         xcr0 = value;
-        lp.xcr0(value);
     }
 
     void cr2(long value) {
         cr2 = value;
-        if (loaded) {
-            lp.cr2(value);
-        }
     }
 
     @Override public long readHardware(int msr) {
-        int slot = switchedSlot(msr);
+        int slot = UserReturnMsrs.slotOf(msr);
         if (slot >= 0) {
-            return loaded ? lp.rdmsr(msr) : switchedMsrs[slot];
+            return userReturnMsrs[slot];
         }
         if (ControlFlowMsrs.handles(msr)) {
             return controlFlow.read(msr);
         }
         return switch (msr) {
             case Msr.IA32_EFER -> cr.efer();
+            case Msr.IA32_KERNEL_GS_BASE -> guestStateOn != null ? guestStateOn.lp().rdmsr(msr) : kernelGsBase;
             case Msr.IA32_FS_BASE -> vmcs.read(GUEST_FS_BASE);
             case Msr.IA32_GS_BASE -> vmcs.read(GUEST_GS_BASE);
             case Msr.IA32_SYSENTER_CS -> vmcs.read(GUEST_SYSENTER_CS);
@@ -378,12 +427,12 @@ final class VmxVcpu extends Vcpu {
     }
 
     @Override public void writeHardware(int msr, long value, boolean byHost) {
-        int slot = switchedSlot(msr);
+        int slot = UserReturnMsrs.slotOf(msr);
         if (slot >= 0) {
             checkSwitched(msr, value);
-            switchedMsrs[slot] = value;
-            if (loaded) {
-                lp.wrmsr(msr, value);
+            userReturnMsrs[slot] = value;
+            if (guestStateOn != null) {
+                guestStateOn.userReturnMsrs().set(slot, value);
             }
             return;
         }
@@ -393,6 +442,12 @@ final class VmxVcpu extends Vcpu {
         }
         switch (msr) {
             case Msr.IA32_EFER -> cr.efer(value, byHost);
+            case Msr.IA32_KERNEL_GS_BASE -> {
+                kernelGsBase = canonical(value);
+                if (guestStateOn != null) {
+                    guestStateOn.lp().wrmsr(msr, value);
+                }
+            }
             case Msr.IA32_PAT -> vmcs.write(GUEST_PAT, value);
             case Msr.IA32_FS_BASE -> vmcs.write(GUEST_FS_BASE, canonical(value));
             case Msr.IA32_GS_BASE -> vmcs.write(GUEST_GS_BASE, canonical(value));
@@ -404,16 +459,13 @@ final class VmxVcpu extends Vcpu {
                     throw GuestGp.INSTANCE;
                 }
                 xss = value;
-                if (loaded) {
-                    lp.wrmsr(msr, value);
-                }
             }
             default -> throw GuestGp.INSTANCE;
         }
     }
 
     private void checkSwitched(int msr, long value) {
-        if (msr == Msr.IA32_KERNEL_GS_BASE || msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
+        if (msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
             canonical(value);
         } else if (msr == Msr.IA32_TSC_AUX && value >>> 32 != 0) {
             throw GuestGp.INSTANCE;
@@ -428,18 +480,9 @@ final class VmxVcpu extends Vcpu {
         return address;
     }
 
-    private static int switchedSlot(int msr) {
-        for (int i = 0; i < SWITCHED_MSRS.length; i++) {
-            if (SWITCHED_MSRS[i] == msr) {
-                return i;
-            }
-        }
-        return -1;
-    }
-
     // --- reset and start
 
-    @Override public void reset(boolean init) {
+    @Override protected void reset(boolean init) {
         Arrays.fill(gprs, 0);
         gprs[2] = 0x600;
         queuedInfo = 0;
@@ -470,12 +513,7 @@ final class VmxVcpu extends Vcpu {
         }
     }
 
-    @Override public void setCpuid2(List<CpuidEntry> entries) {
-        super.setCpuid2(entries);
-        VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
-    }
-
-    @Override public void startAt(int vector) {
+    @Override protected void startAt(int vector) {
         segment(1, vector << 8, (long) vector << 12, 0xffff, 0x9b);
         vmcs.write(GUEST_RIP, 0);
     }
@@ -500,7 +538,7 @@ final class VmxVcpu extends Vcpu {
 
     // --- register ioctls
 
-    @Override public KvmRegs getRegs() {
+    @Override protected KvmRegs readRegs() {
         var r = new KvmRegs();
         r.rax = gprs[0];
         r.rcx = gprs[1];
@@ -523,7 +561,7 @@ final class VmxVcpu extends Vcpu {
         return r;
     }
 
-    @Override public void setRegs(KvmRegs r) {
+    @Override protected void writeRegs(KvmRegs r) {
         long[] values = {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
                 r.r14, r.r15};
         System.arraycopy(values, 0, gprs, 0, GPRS);
@@ -533,7 +571,7 @@ final class VmxVcpu extends Vcpu {
         queuedInfo = 0;
     }
 
-    @Override public KvmSregs getSregs() {
+    @Override protected KvmSregs readSregs() {
         var s = new KvmSregs();
         s.es = segment(0);
         s.cs = segment(1);
@@ -548,7 +586,7 @@ final class VmxVcpu extends Vcpu {
         s.idtBase = vmcs.read(GUEST_IDTR_BASE);
         s.idtLimit = vmcs.readInt(GUEST_IDTR_LIMIT);
         s.cr0 = cr.cr0();
-        s.cr2 = loaded ? lp.cr2() : cr2;
+        s.cr2 = cr2;
         s.cr3 = vmcs.read(GUEST_CR3);
         s.cr4 = cr.cr4();
         s.cr8 = apic.tpr() >> 4;
@@ -557,7 +595,7 @@ final class VmxVcpu extends Vcpu {
         return s;
     }
 
-    @Override public void setSregs(KvmSregs s) {
+    @Override protected void writeSregs(KvmSregs s) {
         Vm.require((s.efer & Efer.LMA) == 0 || ((s.cr0 & (1L << 31)) != 0 && (s.cr4 & (1 << 5)) != 0), Errno.EINVAL,
                 "long mode needs paging with PAE");
         KvmSegment[] order = {s.es, s.cs, s.ss, s.ds, s.fs, s.gs, s.ldt, s.tr};
@@ -580,7 +618,7 @@ final class VmxVcpu extends Vcpu {
         flushGuestTlb();
     }
 
-    @Override public boolean preFaultIsPrivate(long gpa) {
+    @Override protected boolean preFaultIsPrivate(long gpa) {
         return false;
     }
 }

@@ -2,27 +2,40 @@ package cloister.kvm.vmx;
 
 import cloister.kvm.host.Host;
 import cloister.kvm.mmu.MmuModule;
-import cloister.kvm.vcpu.Vcpu;
+import cloister.kvm.vcpu.Extensions;
+import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
 import cloister.spec.kvm.VmType;
 
 /// An ordinary VM.
 public final class VmxVm extends Vm {
-    /// A VM without vCPUs.
-    public VmxVm(Host host, MmuModule mmuModule) {
-        super(host, mmuModule, false, Math.min(MAX_VCPUS, host.processors().size()));
+    public VmxVm(Host host, Extensions extensions, MmuModule mmuModule) {
+        super(host, extensions, mmuModule, false, MAX_VCPUS);
+    }
+
+    /// VPIDs are the host's, not the VM's: two vCPUs on one processor must not see each other's translations. [LINUX allocate_vpid]
+    int allocateVpid() {
+        return host.vpids().allocate();
+    }
+
+    void freeVpid(int vpid) {
+        host.vpids().free(vpid);
     }
 
     @Override public VmType type() {
         return VmType.DEFAULT;
     }
 
-    @Override public Vcpu newVcpu(int id) {
+    @Override public VcpuFile newVcpu(int id) {
         return new VmxVcpu(this, id);
     }
 
     @Override public boolean hasPrivateMemory() {
         return false;
+    }
+
+    @Override protected void destroy(VcpuFile vcpu) {
+        ((VmxVcpu) vcpu).free();
     }
 
     @Override public void destroy() {

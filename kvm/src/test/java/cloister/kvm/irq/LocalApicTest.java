@@ -51,7 +51,7 @@ final class LocalApicTest {
             heard.add("post " + vector);
         }
 
-        @Override public void nmi() {
+        @Override public void nmiMessage() {
             heard.add("nmi");
         }
 

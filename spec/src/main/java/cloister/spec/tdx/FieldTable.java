@@ -91,6 +91,18 @@ public final class FieldTable {
         return fields;
     }
 
+    /// The identifier of the first element of the field that the specification calls `name`.
+    ///
+    /// @throws IllegalArgumentException when there is none
+    public long id(String name) {
+        for (var field : fields) {
+            if (field.name().equals(name)) {
+                return field.id();
+            }
+        }
+        throw new IllegalArgumentException("no field is called " + name);
+    }
+
     /// The position of the row that covers an element among the first `limit` rows, or -1.
     public int find(int classCode, int code, int limit) {
         for (int i = 0; i < limit; i++) {
