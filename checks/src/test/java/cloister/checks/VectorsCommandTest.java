@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Map;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -43,6 +44,15 @@ class VectorsCommandTest {
                 .contains("expected 0xc000090100000000", "got      0xc000090000000000")
                 .contains("expected LIMIT_CPUID_MAXVAL_SET, got INCORRECT_CPUID_VALUE");
         assertThat(result.out()).containsPattern("all +1 +4 +0 +1");
+    }
+
+    /// Turkish has another lower case of I, Arabic other digits.
+    @Test void theLanguageOfTheMachineChangesNothing() {
+        var plain = Launcher.cloister("vectors", folder.toString());
+        for (String language : new String[] {"-Duser.language=tr -Duser.country=TR", "-Duser.language=ar -Duser.country=EG"}) {
+            var result = Launcher.cloister(Map.of("CLOISTER_JAVA_OPTIONS", language), "vectors", folder.toString());
+            assertThat(result).isEqualTo(plain);
+        }
     }
 
     @Test void brokenJsonIsOneLine() throws IOException {

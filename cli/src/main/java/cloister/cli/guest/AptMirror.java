@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -26,6 +27,7 @@ final class AptMirror {
     private final Path downloads;
     /// What runs now, so that the end of our process can end it.
     private volatile Process running;
+    private volatile boolean ending;
 
     AptMirror(Path home, String suite, FetchProgress progress) throws IOException, FetchFailure {
         this.home = home;
@@ -43,8 +45,13 @@ final class AptMirror {
         apt(() -> { }, "apt-get", "update");
     }
 
-    /// Ends apt, if it runs.
-    void stop() {
+    /// Ends apt because our process ends; who waits for it never comes back, so that the exit code is the signal's.
+    void end() {
+        ending = true;
+        stop();
+    }
+
+    private void stop() {
         var process = running;
         if (process != null) {
             process.descendants().forEach(ProcessHandle::destroy);
@@ -106,6 +113,9 @@ final class AptMirror {
             running = process;
             process.getOutputStream().close();
             waitFor(process, tick);
+            if (ending) {
+                new CountDownLatch(1).await();
+            }
             String output = Files.readString(log);
             output.lines().forEach(progress::detail);
             if (process.exitValue() != 0 || output.contains("Failed to fetch")) {

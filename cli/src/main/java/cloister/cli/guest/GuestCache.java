@@ -142,7 +142,7 @@ public final class GuestCache {
         var apt = new AptMirror(work, SUITE, progress);
         // A signal ends the virtual machine without coming back to this method.
         var atExit = new Thread(() -> {
-            apt.stop();
+            apt.end();
             deleteQuietly(work);
         }, "remove-unfinished-fetch");
         Runtime.getRuntime().addShutdownHook(atExit);
