@@ -20,19 +20,34 @@ public final class GuestMtrrs {
     private static final long FIXED_END = 1L << 20;
     private static final int FIXED_COUNT = 11;
 
+    private static final long WRITE_BACK_ONLY = DEF_TYPE_ENABLE | 6;
+
     private final long[] variable = new long[2 * VARIABLE_COUNT];
     private final long[] fixed = new long[FIXED_COUNT];
+    private boolean writeBackOnly;
     private long defType;
+
+    /// From now on there is nothing but the default type, which is write-back: what was proposed for TDs in 2023, whose private memory
+    /// has no other type. IA32_MTRRCAP is 0, IA32_MTRR_DEF_TYPE takes its one value, the ranges do not exist.
+    public void writeBackOnly() {
+        writeBackOnly = true;
+        defType = WRITE_BACK_ONLY;
+    }
 
     /// Whether `msr` is one of these registers.
     public static boolean handles(int msr) {
         return msr == Msr.IA32_MTRRCAP || msr == Msr.IA32_MTRR_DEF_TYPE || isVariable(msr) || fixedIndex(msr) >= 0;
     }
 
-    /// RDMSR of a register that [#handles] knows.
+    /// Whether a register that [#handles] knows exists.
+    public boolean has(int msr) {
+        return !writeBackOnly || msr == Msr.IA32_MTRRCAP || msr == Msr.IA32_MTRR_DEF_TYPE;
+    }
+
+    /// RDMSR of a register that exists.
     public long read(int msr) {
         if (msr == Msr.IA32_MTRRCAP) {
-            return CAP_WC | CAP_FIXED | VARIABLE_COUNT;
+            return writeBackOnly ? 0 : CAP_WC | CAP_FIXED | VARIABLE_COUNT;
         }
         if (msr == Msr.IA32_MTRR_DEF_TYPE) {
             return defType;
@@ -45,6 +60,9 @@ public final class GuestMtrrs {
     /// @param physicalAddressBits the vCPU's MAXPHYADDR
     /// @return false when the value is refused (#GP); nothing has changed then
     public boolean write(int msr, long value, int physicalAddressBits) {
+        if (writeBackOnly) {
+            return msr == Msr.IA32_MTRR_DEF_TYPE && value == WRITE_BACK_ONLY;
+        }
         if (msr == Msr.IA32_MTRR_DEF_TYPE) {
             if ((value & ~DEF_TYPE_DEFINED) != 0 || !MemoryType.isOfMtrr((int) value & 0xff)) {
                 return false;
@@ -67,6 +85,40 @@ public final class GuestMtrrs {
         }
         fixed[index] = value;
         return true;
+    }
+
+    /// The first address of which register `msr` speaks, as it is now; 0 when [#endOf] is -1.
+    ///
+    /// @param physicalAddressBits the vCPU's MAXPHYADDR
+    public long firstOf(int msr, int physicalAddressBits) {
+        int index = fixedIndex(msr);
+        if (isVariable(msr)) {
+            int i = (msr - Msr.IA32_MTRR_PHYSBASE0) >> 1;
+            return endOf(msr, physicalAddressBits) == -1 ? 0 : variable[2 * i] & variable[2 * i + 1] & PAGE_MASK;
+        }
+        return index < 0 ? 0 : firstOfFixed(index);
+    }
+
+    /// The address behind the last one of which register `msr` speaks, as it is now; -1, the end of all addresses, for
+    /// IA32_MTRR_DEF_TYPE and for a mask with holes, which has many ranges.
+    ///
+    /// @param physicalAddressBits the vCPU's MAXPHYADDR
+    public long endOf(int msr, int physicalAddressBits) {
+        int index = fixedIndex(msr);
+        if (isVariable(msr)) {
+            long mask = variable[2 * ((msr - Msr.IA32_MTRR_PHYSBASE0) >> 1) + 1] & PAGE_MASK;
+            long size = Long.lowestOneBit(mask);
+            boolean oneRange = mask != 0 && (mask | (size - 1)) == (1L << physicalAddressBits) - 1;
+            return oneRange ? (variable[(msr - Msr.IA32_MTRR_PHYSBASE0) & ~1] & mask) + size : -1;
+        }
+        return index < 0 ? -1 : firstOfFixed(index + 1);
+    }
+
+    private static long firstOfFixed(int index) {
+        if (index == 0) {
+            return 0;
+        }
+        return index < 3 ? 0x80000 + ((index - 1) * 0x20000L) : 0xc0000 + ((index - 3) * 0x8000L);
     }
 
     /// The memory type of guest-physical address `gpa`.

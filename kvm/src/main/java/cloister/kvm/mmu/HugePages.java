@@ -82,7 +82,7 @@ final class HugePages {
         var at = new TdpIterator(tdp.tables).start(root, 2, slot.baseGfn(), slot.endGfn(), mmu.rootBits(root));
         while (at.next()) {
             if (at.level > Mmu.MAX_HUGE_PAGE_LEVEL || !Spte.isPresent(at.spte) || Spte.isLarge(at.spte) || !slot.contains(at.gfn)
-                    || mmu.maxMappingLevel(slot, at.gfn, mmu.isPrivate(at.gfn), Mmu.MAX_HUGE_PAGE_LEVEL) < at.level) {
+                    || mmu.maxMappingLevel(null, slot, at.gfn, mmu.isPrivate(at.gfn), Mmu.MAX_HUGE_PAGE_LEVEL) < at.level) {
                 continue;
             }
             long small = firstLeaf(tdp.tables.child(at.spte));

@@ -1,5 +1,6 @@
 package cloister.kvm.mmu;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
@@ -13,7 +14,9 @@ import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import java.util.EnumSet;
 import java.util.List;
+import java.util.Set;
 
 /// The memory of one VM: its slots and attributes, its page tables, and how they follow what the VMM does to its memory. [LINUX
 /// Documentation/virt/kvm/x86/mmu.rst]
@@ -41,12 +44,11 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     private final NxHugePages nxHugePages;
     private final Tracking tracking;
     private final DirtyLog dirtyLog = new DirtyLog(this);
-    private MemoryTypePolicy memoryTypes = MemoryTypePolicy.upstream();
+    private final MemoryTypes memoryTypes = new MemoryTypes(this);
     private ExternalPageTables external;
     private long directBits;
     private long mmioValue;
-    private int noncoherentDma;
-    private boolean ignoreGuestPatQuirk = true;
+    private final Set<Defect> defects = EnumSet.noneOf(Defect.class);
     private boolean slotZapAllQuirk;
     private boolean readOnlySlots = true;
     private final long[] pagesBySize = new long[MAX_HUGE_PAGE_LEVEL + 1];
@@ -92,7 +94,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         external = externalTables;
         directBits = sharedBit >>> PAGE_SHIFT;
         mmioValue = 0;
-        ignoreGuestPatQuirk = false;
+        memoryTypes.ignoreGuestPatQuirk(false);
         readOnlySlots = false;
     }
 
@@ -107,14 +109,14 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         mmioValue = value;
     }
 
-    /// Chooses how memory types are found.
-    public void memoryTypes(MemoryTypePolicy policy) {
-        memoryTypes = policy;
+    /// Makes the VM do something wrong that KVM once did, so that the consequences can be seen.
+    public void plant(Defect defect) {
+        defects.add(defect);
     }
 
-    /// KVM_X86_QUIRK_IGNORE_GUEST_PAT on or off.
-    public void ignoreGuestPatQuirk(boolean on) {
-        ignoreGuestPatQuirk = on;
+    /// Whether the VM was told to do `defect`.
+    public boolean has(Defect defect) {
+        return defects.contains(defect);
     }
 
     /// KVM_X86_QUIRK_SLOT_ZAP_ALL on or off: whether deleting a slot drops all page tables.
@@ -135,26 +137,6 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     /// Gives up one of every `ratio` tables that are there only because something was executed. [LINUX nx_huge_pages_recovery_ratio]
     public void recoverNxHugePages(int ratio) {
         nxHugePages.recover(ratio);
-    }
-
-    /// A device whose accesses bypass the caches is attached to the VM or detached. With the quirk on, types change, and so the
-    /// mappings go; those of a TD's mirror never do. [LINUX kvm_noncoherent_dma_assignment_start_or_stop]
-    public void noncoherentDma(boolean attached) {
-        int before = noncoherentDma;
-        noncoherentDma += attached ? 1 : -1;
-        if ((before == 0) != (noncoherentDma == 0) && ignoreGuestPatQuirk) {
-            zapRange(0, maxGfn() + 1);
-        }
-    }
-
-    /// Whether such a device is attached.
-    public boolean hasNoncoherentDma() {
-        return noncoherentDma != 0;
-    }
-
-    /// Whether the guest's PAT has no effect: the quirk is on and every device's accesses are coherent.
-    public boolean ignoresGuestPat() {
-        return ignoreGuestPatQuirk && noncoherentDma == 0;
     }
 
     /// Whether slots can be read-only.
@@ -222,6 +204,11 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     /// The memory attributes.
     public MemoryAttributes attributes() {
         return attributes;
+    }
+
+    /// How mappings are cached.
+    public MemoryTypes memoryTypes() {
+        return memoryTypes;
     }
 
     /// Which pages were written.
@@ -487,10 +474,15 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
 
     /// Unmaps guest frames `[first, end)` in all address spaces; of a TD only what is shared. [LINUX kvm_zap_gfn_range]
     public void zapRange(long first, long end) {
+        zap(first, end, hasMirror() ? TdpMmu.DIRECT : TdpMmu.VALID);
+    }
+
+    /// The same in the trees that `roots` names: [TdpMmu#DIRECT] or [TdpMmu#VALID].
+    void zap(long first, long end, int roots) {
         lock.lockExclusive();
         startInvalidation();
         addToInvalidation(first, end);
-        if (tdp.zapLeaves(-1, hasMirror() ? TdpMmu.DIRECT : TdpMmu.VALID, first, end, true)) {
+        if (tdp.zapLeaves(-1, roots, first, end, true)) {
             vm.flushRemoteTlbs();
         }
         endInvalidation();
@@ -708,7 +700,9 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     }
 
     /// The largest page that may map `gfn`. mmu_lock is held. [LINUX kvm_mmu_max_mapping_level]
-    int maxMappingLevel(MemSlot slot, long gfn, boolean isPrivate, int limit) {
+    ///
+    /// @param vcpu for which it is mapped, or null for no one in particular
+    int maxMappingLevel(VcpuMmu vcpu, MemSlot slot, long gfn, boolean isPrivate, int limit) {
         int level = Math.min(limit, parameters().maxHugePageLevel());
         while (level > 1 && !(slot.allowsLargePage(gfn, level) && hasOneAttribute(gfn, level))) {
             level--;
@@ -717,7 +711,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
             return 1; // pages of a guest_memfd are small
         }
         level = Math.min(level, module.userMemory().mappingLevel(slot.hva(gfn)));
-        return level == 1 ? 1 : memoryTypes.maxLevel(this, gfn, level);
+        return level == 1 ? 1 : memoryTypes.maxLevel(vcpu, gfn, level);
     }
 
     private boolean hasOneAttribute(long gfn, int level) {
@@ -742,7 +736,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         long adType = !MmuRole.hasAccessedDirty(table.role) ? Spte.AD_DISABLED
                 : isNestedWithDirtyLog(table.role) ? Spte.AD_WRITE_PROTECT_ONLY : 0;
         long gfn = fault.gfn & -PageTables.span(level);
-        long types = masks.isEpt() ? memoryTypes.typeBits(this, gfn, level, fault.hostMmio) : 0;
+        long types = masks.isEpt() ? memoryTypes.typeBits(vcpu, gfn, level, fault.hostMmio) : 0;
         long spte = masks.leaf(fault.pa, level, adType, access, types, fault.hostMmio, fault.mayWrite, !fault.prefetch);
         if (fault.mayWrite && (access & Spte.ACCESS_WRITE) != 0) {
             spte = masks.writable(spte);

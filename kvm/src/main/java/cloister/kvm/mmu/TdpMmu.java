@@ -268,7 +268,7 @@ final class TdpMmu {
 
     /// Maps the page of a fault in the tree of `root`. mmu_lock is held shared. [LINUX kvm_tdp_mmu_map]
     FaultResult map(VcpuMmu vcpu, MmuPage root, PageFault fault) {
-        adjustToLargePage(fault);
+        adjustToLargePage(vcpu, fault);
         long g = fault.gfn | mmu.rootBits(root);
         tables.beginWalk();
         try {
@@ -306,12 +306,12 @@ final class TdpMmu {
     }
 
     /// [LINUX kvm_mmu_hugepage_adjust]
-    private void adjustToLargePage(PageFault fault) {
+    private void adjustToLargePage(VcpuMmu vcpu, PageFault fault) {
         fault.hugePageDisallowed = fault.fetch && fault.nxHugePages;
         if (fault.maxLevel == 1 || fault.slot == null || fault.slot.logsDirtyPages()) {
             return;
         }
-        fault.requestedLevel = mmu.maxMappingLevel(fault.slot, fault.gfn, fault.isPrivate, fault.maxLevel);
+        fault.requestedLevel = mmu.maxMappingLevel(vcpu, fault.slot, fault.gfn, fault.isPrivate, fault.maxLevel);
         if (fault.requestedLevel > 1 && !fault.hugePageDisallowed) {
             fault.goalLevel = fault.requestedLevel;
             fault.pa &= -(PageTables.span(fault.goalLevel) << Mmu.PAGE_SHIFT);

@@ -6,11 +6,15 @@ import cloister.spec.vmx.Ept;
 enum UpstreamMemoryType implements MemoryTypePolicy {
     INSTANCE;
 
-    @Override public long typeBits(Mmu mmu, long gfn, int level, boolean hostMmio) {
+    @Override public String policyName() {
+        return "upstream-7.2";
+    }
+
+    @Override public long typeBits(MemoryTypes types, VcpuMmu.Owner vcpu, long gfn, int level, boolean hostMmio) {
         if (hostMmio) {
             return (long) Ept.TYPE_UC << Ept.MEMORY_TYPE_SHIFT;
         }
         long writeBack = (long) Ept.TYPE_WB << Ept.MEMORY_TYPE_SHIFT;
-        return mmu.ignoresGuestPat() ? writeBack | Ept.IGNORE_PAT : writeBack;
+        return types.ignoresGuestPat() ? writeBack | Ept.IGNORE_PAT : writeBack;
     }
 }

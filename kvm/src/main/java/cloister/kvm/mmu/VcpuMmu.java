@@ -14,6 +14,12 @@ public final class VcpuMmu {
 
         /// Whether the VM is broken.
         boolean vmDead();
+
+        /// The vCPU's MTRRs.
+        GuestMtrrs mtrrs();
+
+        /// Whether CR0.CD is 1 as the guest sees it.
+        boolean cachesDisabled();
     }
 
     // Page-fault error codes; the low bits are those of #PF.
@@ -80,6 +86,10 @@ public final class VcpuMmu {
         twoDimensional = byGuestPhysical;
         unload();
         chooseRole();
+    }
+
+    Owner owner() {
+        return owner;
     }
 
     /// The role of the root that the vCPU uses now or will load.

@@ -383,6 +383,11 @@ final class TdVcpu extends VcpuFile {
         return td.tscOffset();
     }
 
+    /// A TD cannot set CR0.CD: #GP.
+    @Override public boolean cachesDisabled() {
+        return false;
+    }
+
     @Override public long readHardware(int msr) {
         if (msr == Msr.IA32_EFER) {
             return Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;

@@ -36,6 +36,9 @@ public final class GuestMsrs {
 
         /// Writes one.
         void writeHardware(int msr, long value, boolean byHost);
+
+        /// The MTRRs say something else of guest-physical addresses `[first, end)` than before; `end` is unsigned.
+        void guestTypesChanged(long first, long end);
     }
 
     private final Machine machine;
@@ -79,6 +82,7 @@ public final class GuestMsrs {
             return apic.readMsr(msr);
         }
         if (GuestMtrrs.handles(msr)) {
+            require(mtrrs.has(msr));
             return mtrrs.read(msr);
         }
         if (msr >= Msr.IA32_MC0_CTL && msr <= IA32_MC0_LAST) {
@@ -116,7 +120,7 @@ public final class GuestMsrs {
             return;
         }
         if (GuestMtrrs.handles(msr)) {
-            require(mtrrs.write(msr, value, cpuid.physicalAddressBits()));
+            writeMtrr(msr, value);
             return;
         }
         if (writeMachineCheck(msr, value, byHost)) {
@@ -169,6 +173,18 @@ public final class GuestMsrs {
             case Msr.IA32_PERF_CTL -> {
             }
             default -> machine.writeHardware(msr, value, byHost);
+        }
+    }
+
+    /// Types change where the register spoke before and where it speaks now.
+    private void writeMtrr(int msr, long value) {
+        int bits = cpuid.physicalAddressBits();
+        long first = mtrrs.firstOf(msr, bits);
+        long end = mtrrs.endOf(msr, bits);
+        require(mtrrs.write(msr, value, bits));
+        machine.guestTypesChanged(first, end);
+        if (first != mtrrs.firstOf(msr, bits) || end != mtrrs.endOf(msr, bits)) {
+            machine.guestTypesChanged(mtrrs.firstOf(msr, bits), mtrrs.endOf(msr, bits));
         }
     }
 

@@ -13,6 +13,7 @@ import cloister.kvm.irq.ApicOwner;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.irq.LocalApic;
 import cloister.kvm.irq.PostedInterruptDescriptor;
+import cloister.kvm.mmu.GuestMtrrs;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.HostThread;
 import cloister.sim.SwitchPoint;
@@ -420,6 +421,14 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     /// Whether the VMM wants KVM_RUN to return.
     @Override public final boolean signalPending() {
         return signalPending;
+    }
+
+    @Override public final void guestTypesChanged(long first, long end) {
+        vm.mmu.memoryTypes().guestTypesChanged(first, end);
+    }
+
+    @Override public final GuestMtrrs mtrrs() {
+        return msrs.mtrrs();
     }
 
     @Override public final boolean vmDead() {

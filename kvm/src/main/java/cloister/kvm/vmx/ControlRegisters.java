@@ -119,6 +119,9 @@ final class ControlRegisters {
             loadEfer(efer & ~Efer.LMA);
         }
         loadCr0(masked);
+        if (((old ^ masked) & Cr0.CD) != 0 && !vcpu.vm.mmu.memoryTypes().clearsCacheDisable()) {
+            vcpu.guestTypesChanged(0, -1);
+        }
         if (((old ^ masked) & (Cr0.PG | Cr0.PE | Cr0.WP)) != 0) {
             loadPdptes();
             vcpu.flushGuestTlb();

@@ -25,6 +25,7 @@ import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.GuestActivity;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmcsField;
+import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Msr;
@@ -403,6 +404,10 @@ final class VmxVcpu extends VcpuFile {
 
     void cr2(long value) {
         cr2 = value;
+    }
+
+    @Override public boolean cachesDisabled() {
+        return (cr.cr0() & Cr0.CD) != 0;
     }
 
     @Override public long readHardware(int msr) {

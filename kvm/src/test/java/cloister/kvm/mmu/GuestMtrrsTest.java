@@ -118,4 +118,38 @@ class GuestMtrrsTest {
     private static MemoryType type(Random random) {
         return MemoryType.of(new int[] {0, 1, 4, 5, 6}[random.nextInt(5)]);
     }
+
+    @ParameterizedTest @CsvSource({
+        "0x250, 0x0, 0x80000", "0x258, 0x80000, 0xa0000", "0x259, 0xa0000, 0xc0000", "0x268, 0xc0000, 0xc8000", "0x26f, 0xf8000, 0x100000",
+        "0x2ff, 0x0, -1"})
+    void registersSpeakOfTheirRanges(String msr, String first, String end) {
+        assertThat(mtrrs.firstOf(Integer.decode(msr), BITS)).isEqualTo(Long.decode(first));
+        assertThat(mtrrs.endOf(Integer.decode(msr), BITS)).isEqualTo(Long.decode(end));
+    }
+
+    @Test void aMaskWithHolesSpeaksOfEverything() {
+        range(1, 8 * MEBIBYTE, 4 * MEBIBYTE, MemoryType.WT);
+        assertThat(mtrrs.firstOf(0x202, BITS)).isEqualTo(8 * MEBIBYTE);
+        assertThat(mtrrs.endOf(0x203, BITS)).isEqualTo(12 * MEBIBYTE);
+        pair(1, 8 * MEBIBYTE, 0xf0_0000_0000L | (4 * MEBIBYTE), MemoryType.WT);
+        assertThat(mtrrs.firstOf(0x202, BITS)).isZero();
+        assertThat(mtrrs.endOf(0x202, BITS)).isEqualTo(-1);
+        pair(1, 8 * MEBIBYTE, 0xf000_0000L, MemoryType.WT); // the addresses beyond 32 bits differ as they like
+        assertThat(mtrrs.endOf(0x202, BITS)).isEqualTo(-1);
+    }
+
+    @Test void writeBackOnlyHasOneTypeAndNoRanges() {
+        mtrrs.writeBackOnly();
+        assertThat(mtrrs.read(Msr.IA32_MTRRCAP)).isZero();
+        assertThat(mtrrs.read(Msr.IA32_MTRR_DEF_TYPE)).isEqualTo(0x806);
+        assertThat(mtrrs.write(Msr.IA32_MTRR_DEF_TYPE, 0x806, BITS)).isTrue();
+        for (long value : new long[] {0, 6, 0xc06, 0x800, 0x804, 0x1806}) {
+            assertThat(mtrrs.write(Msr.IA32_MTRR_DEF_TYPE, value, BITS)).as("0x%x", value).isFalse();
+        }
+        for (int msr : new int[] {0xfe, 0x200, 0x20f, 0x250, 0x258, 0x26f}) {
+            assertThat(mtrrs.write(msr, 0, BITS)).isFalse();
+            assertThat(mtrrs.has(msr)).isEqualTo(msr == 0xfe);
+        }
+        assertThat(mtrrs.typeOf(0xa0000)).isEqualTo(MemoryType.WB);
+    }
 }

@@ -30,6 +30,8 @@ final class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     int reloads;
     boolean bugged;
     boolean signal;
+    boolean cachesDisabled;
+    final GuestMtrrs mtrrs = new GuestMtrrs();
 
     MmuFixture() {
         this(64 * MIB, MmuParameters.DEFAULT, false, new RoundRobin());
@@ -82,6 +84,14 @@ final class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     /// The same with the first vCPU's root.
     long[] walk(long gpa) {
         return walk(vcpus.getFirst().eptp(), gpa);
+    }
+
+    @Override public GuestMtrrs mtrrs() {
+        return mtrrs;
+    }
+
+    @Override public boolean cachesDisabled() {
+        return cachesDisabled;
     }
 
     @Override public void flushRemoteTlbs() {

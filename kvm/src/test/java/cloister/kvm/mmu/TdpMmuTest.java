@@ -283,14 +283,14 @@ final class TdpMmuTest {
         f.slot(0, 0, 0x4000, f.user.map(0x4000));
         f.vcpu.fault(0, 0);
         assertThat(f.walk(0)[0] & Ept.IGNORE_PAT).isNotZero();
-        f.mmu.noncoherentDma(true);
+        f.mmu.memoryTypes().noncoherentDma(true);
         assertThat(f.walk(0)[0]).isEqualTo(Spte.NONPRESENT);
         f.vcpu.fault(0, 0);
         assertThat(f.walk(0)[0] & Ept.IGNORE_PAT).isZero();
         var external = td();
         attributes(0, 16, true);
         privateFault(0x3000);
-        f.mmu.noncoherentDma(true);
+        f.mmu.memoryTypes().noncoherentDma(true);
         assertThat(external.calls).doesNotContain("remove 3");
     }
 
