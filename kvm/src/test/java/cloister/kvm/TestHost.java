@@ -20,7 +20,7 @@ public final class TestHost implements AutoCloseable {
     private final List<LogicalProcessor> processors = new ArrayList<>();
 
     public TestHost(int count) {
-        var regions = new VmcsRegions();
+        var regions = new VmcsRegions(memory);
         for (int i = 0; i < count; i++) {
             processors.add(new LogicalProcessor(i, memory, scheduler, new Entropy(i), new Cpuid(count), regions));
         }

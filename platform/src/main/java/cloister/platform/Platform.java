@@ -47,7 +47,7 @@ public final class Platform implements AutoCloseable {
         entropy = new Entropy(options.seed());
         seamBase = (size - SEAM_RANGE) & -SEAM_RANGE;
         var cpuid = new Cpuid(options.logicalProcessors());
-        var regions = new VmcsRegions();
+        var regions = new VmcsRegions(memory);
         var list = new ArrayList<LogicalProcessor>();
         for (int i = 0; i < options.logicalProcessors(); i++) {
             list.add(new LogicalProcessor(i, memory, scheduler, entropy.stream("lp" + i), cpuid, regions));

@@ -48,9 +48,10 @@ class FpuAreaTest {
         }
     }
 
-    private final LogicalProcessor lp = new LogicalProcessor(0, new PhysicalMemory(1 << 20, 32),
+    private final PhysicalMemory memory = new PhysicalMemory(1 << 20, 32);
+    private final LogicalProcessor lp = new LogicalProcessor(0, memory,
             new Scheduler(new VirtualClock(1_000_000_000), new RoundRobin(), Scheduler.IdlePace.SKIP), new Entropy(1), new Cpuid(1),
-            new VmcsRegions());
+            new VmcsRegions(memory));
     private final FpuArea area = new FpuArea();
     private final Page page = new Page();
 

@@ -44,7 +44,7 @@ final class VmxGuest {
 
     final PhysicalMemory memory = new PhysicalMemory(8 << 20, 32);
     final Scheduler scheduler = new Scheduler(new VirtualClock(1_000_000_000), new RoundRobin(), Scheduler.IdlePace.SKIP);
-    final LogicalProcessor lp = new LogicalProcessor(0, memory, scheduler, new Entropy(7), new Cpuid(1), new VmcsRegions());
+    final LogicalProcessor lp = new LogicalProcessor(0, memory, scheduler, new Entropy(7), new Cpuid(1), new VmcsRegions(memory));
     final Vmcs vmcs;
 
     VmxGuest() {

@@ -8,13 +8,13 @@ import java.security.NoSuchAlgorithmException;
 /// The running SHA-384 of a TD's build. [TDX-BASE "Measurement and Attestation"] Used under the exclusive lock of the TDR, so that its
 /// buffers have one user.
 public final class Measurement {
-    public static final int HASH_BYTES = 48;
+    public static final int HASH_BYTES = Sha384.DIGEST;
     /// Bytes that TDH.MR.EXTEND measures.
     public static final int CHUNK = 256;
-    private static final int BLOCK = 128;
+    private static final int BLOCK = Sha384.BLOCK;
     private static final int GPA_OFFSET = 16;
 
-    private final MessageDigest digest = newDigest();
+    private final Sha384 digest = new Sha384();
     private final byte[] pageAdd = block("MEM.PAGE.ADD");
     private final byte[] extend = block("MR.EXTEND");
     private final byte[] chunk = new byte[CHUNK];
@@ -47,7 +47,7 @@ public final class Measurement {
         for (int i = 0; i < Long.BYTES; i++) {
             block[GPA_OFFSET + i] = (byte) (gpa >>> (8 * i));
         }
-        digest.update(block);
+        digest.update(block, 0, 1);
     }
 
     /// Measures that a page was added.
@@ -61,7 +61,17 @@ public final class Measurement {
     public void extend(long gpa, PhysicalMemory memory, long hpa) {
         update(extend, gpa);
         memory.read(hpa, chunk, 0, CHUNK);
-        digest.update(chunk);
+        digest.update(chunk, 0, CHUNK / BLOCK);
+    }
+
+    /// The running hash as bytes, for [#restore].
+    byte[] save() {
+        return digest.save();
+    }
+
+    /// Goes on from what [#save] gave.
+    void restore(byte[] saved) {
+        digest.restore(saved);
     }
 
     /// MRTD; the measurement ends.

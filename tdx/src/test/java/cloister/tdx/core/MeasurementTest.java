@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
+import java.util.Random;
 import org.junit.jupiter.api.Test;
 
 class MeasurementTest {
@@ -34,6 +35,37 @@ class MeasurementTest {
                 expected.update(chunk);
             }
             assertThat(measurement.finish()).isEqualTo(expected.digest());
+        }
+    }
+
+    /// A measurement is data: saved in the middle and taken up by another object it ends in the same MRTD.
+    @Test void aMeasurementGoesOnFromItsSavedState() throws Exception {
+        try (var memory = new PhysicalMemory(1 << 20, 32)) {
+            var whole = new Measurement();
+            var first = new Measurement();
+            whole.addPage(GPA);
+            first.addPage(GPA);
+            var second = new Measurement();
+            second.restore(first.save());
+            for (var measurement : new Measurement[] {whole, second}) {
+                measurement.extend(GPA, memory, 0x3000);
+            }
+            assertThat(second.save()).isEqualTo(whole.save()).isNotEqualTo(first.save());
+            assertThat(second.finish()).isEqualTo(whole.finish()).isEqualTo(whole.finish());
+        }
+    }
+
+    /// Against the JDK, block by block, taken in two parts.
+    @Test void ownSha384IsSha384() throws Exception {
+        var random = new Random(5);
+        for (int blocks = 0; blocks < 40; blocks++) {
+            var message = new byte[blocks * Sha384.BLOCK];
+            random.nextBytes(message);
+            var own = new Sha384();
+            int half = random.nextInt(blocks + 1);
+            own.update(message, 0, half);
+            own.update(message, half * Sha384.BLOCK, blocks - half);
+            assertThat(own.digest()).as("%d blocks", blocks).isEqualTo(MessageDigest.getInstance("SHA-384").digest(message));
         }
     }
 
