@@ -17,8 +17,8 @@ import picocli.CommandLine.ScopeType;
 /// The `cloister` command.
 @Command(name = "cloister", description = "A complete Intel TDX platform in Java: boots trust domains anywhere.",
         mixinStandardHelpOptions = true, versionProvider = Main.Version.class,
-        subcommands = {RunCommand.class, FetchCommand.class, InitrdCommand.class, VectorsCommand.class, InspectCommand.class,
-                FuzzCommand.class, CompletionCommand.class, ManCommand.class, HelpCommand.class},
+        subcommands = {RunCommand.class, ProfileCommand.class, FetchCommand.class, InitrdCommand.class, VectorsCommand.class,
+                InspectCommand.class, FuzzCommand.class, CompletionCommand.class, ManCommand.class, HelpCommand.class},
         footer = {"", "In a checkout also:",
             "  test [--all]  Build and run the tests; --all includes the slow ones.",
             "  bench         Run the JMH benchmarks; 'bench -h' shows JMH's options.",

@@ -6,6 +6,7 @@ import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.Machine;
 import cloister.vmm.MachineConfig;
 import cloister.vmm.MachineStats;
+import cloister.vmm.ProfileSink;
 import cloister.vmm.UserError;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -15,6 +16,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.function.Consumer;
 import picocli.CommandLine.Option;
 
 /// The options that look at a run, and what they do before, in and after it. None of them changes the run.
@@ -77,6 +79,26 @@ final class ObserveOptions {
     private final List<TraceFilter> filters = new ArrayList<>();
     private TraceBound from;
     private TraceBound until;
+    private long period;
+    private ProfileSink profile;
+    private Consumer<Path> profileEnd;
+    private Path kernel;
+
+    /// Samples the run as well.
+    ///
+    /// @param every instructions between two samples
+    /// @param sink  takes them
+    /// @param end   called with the kernel's file when all is over
+    void profile(long every, ProfileSink sink, Consumer<Path> end) {
+        period = every;
+        profile = sink;
+        profileEnd = end;
+    }
+
+    /// What kernel runs.
+    void kernel(Path file) {
+        kernel = file;
+    }
 
     /// @throws UserError when an option is wrong
     void check() {
@@ -136,6 +158,9 @@ final class ObserveOptions {
 
     /// Before the run.
     void before(Machine machine) {
+        if (profile != null) {
+            machine.sample(period, profile);
+        }
         if (dumpAt != null) {
             machine.inspectAt((long) (dumpAt * 1e9), this::dump);
         }
@@ -152,9 +177,15 @@ final class ObserveOptions {
     ///
     /// @param torn whether the guest was torn down
     void atEnd(MachineStats what, boolean torn) {
-        if (!stats) {
-            return;
+        if (profile != null) {
+            profileEnd.accept(kernel);
         }
+        if (stats) {
+            print(what, torn);
+        }
+    }
+
+    private void print(MachineStats what, boolean torn) {
         String text = statsFormat == StatsFormat.json ? StatsJson.write(what) : StatsReport.of(what, torn);
         if (statsOut == null) {
             System.err.print(text);

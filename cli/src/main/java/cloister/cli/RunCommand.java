@@ -38,7 +38,7 @@ import picocli.CommandLine.ParentCommand;
             "69:JDK, network or mirror missing", "70:internal error", "80:guest panic", "81:triple fault", "82:guest waits for ever",
             "83:guest reset", "84:feature missing in Cloister", "85:private pages not reclaimed", "86:--exec without result",
             "87:the trust domain used memory wrongly", "124:time-out", "130:left with Ctrl-A x"})
-final class RunCommand implements Callable<Integer> {
+sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
     /// instructions and prove nothing here.
     private static final String COMMAND_LINE = "console=ttyS0 panic=-1 cryptomgr.notests";
@@ -97,6 +97,11 @@ final class RunCommand implements Callable<Integer> {
             System.err.println("cloister: " + e.getMessage() + ".");
             return e.exitCode();
         }
+    }
+
+    /// What looks at the run.
+    final ObserveOptions observe() {
+        return observe;
     }
 
     /// Everything that can be known to be wrong before a guest is fetched.
@@ -162,6 +167,7 @@ final class RunCommand implements Callable<Integer> {
             guest = GuestCache.ofUser().guest(offline, new Progress());
         }
         var image = kernel != null ? kernel : guest.kernel();
+        observe.kernel(image);
         List<MemorySegment> ramDisk = List.of();
         if (initrd != null) {
             ramDisk = List.of(InputFile.mapInitrd(initrd));

@@ -6,6 +6,7 @@ import cloister.cpu.fpu.CetComponents;
 import cloister.cpu.fpu.FpuState;
 import cloister.cpu.fpu.XsaveArea;
 import cloister.cpu.sys.Cpuid;
+import cloister.cpu.sys.GuestSampler;
 import cloister.cpu.sys.Msrs;
 import cloister.cpu.sys.PageWalker;
 import cloister.cpu.sys.ProtectionKeys;
@@ -50,6 +51,7 @@ public final class LogicalProcessor {
     private Vmcs current;
     private final Vmcs seamTransfer = SeamTransfer.create();
     private SeamFirmware seam;
+    private final RunLoop loop;
     private PlatformObserver observer;
     private Runnable waker = () -> { };
 
@@ -72,7 +74,8 @@ public final class LogicalProcessor {
         cpu.cr4 = Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE | Cr4.VMXE;
         cpu.efer = Efer.LME | Efer.LMA | Efer.NXE | Efer.SCE;
         cpu.xcr0 = Cpuid.XCR0_SUPPORTED;
-        this.vmx = new VmxOperation(cpu, new RunLoop(cpu, scheduler), new VmxOperation.Transitions() {
+        this.loop = new RunLoop(cpu, scheduler);
+        this.vmx = new VmxOperation(cpu, loop, new VmxOperation.Transitions() {
             @Override public void entered(Vmcs vmcs) {
                 if (observer != null) {
                     observer.vmEntry(LogicalProcessor.this, vmcs);
@@ -542,6 +545,12 @@ public final class LogicalProcessor {
     }
 
     // --- observation
+
+    /// Tells `sampler` where the guest is at the first slice end after every `period` instructions that it retires,
+    /// 1 or more. The run is the same.
+    public void sample(long period, GuestSampler sampler) {
+        loop.sample(period, sampler);
+    }
 
     /// Sets the observer; null for none.
     public void observer(PlatformObserver observer) {

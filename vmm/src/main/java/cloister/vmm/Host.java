@@ -45,6 +45,14 @@ final class Host implements AutoCloseable {
         return kvm;
     }
 
+    /// Tells `sink` where guests are, by the number of the vCPU that runs there.
+    void sample(long period, ProfileSink sink) {
+        for (var lp : platform.processors()) {
+            lp.sample(period, (rip, cpl, lstar, instructions)
+                    -> sink.sampled(recorder.vcpu(), rip, cpl != 0, lstar, instructions));
+        }
+    }
+
     ModuleSnapshot inspectTdxModule() {
         return platform.inspectTdxModule();
     }

@@ -237,7 +237,7 @@ final class RunRecorder implements PlatformObserver {
     }
 
     /// The host threads are the vCPUs', in order.
-    private int vcpu() {
+    int vcpu() {
         return thread - 1;
     }
 

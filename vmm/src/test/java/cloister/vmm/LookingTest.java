@@ -87,4 +87,19 @@ final class LookingTest {
     void measuringTimeDoesNot(VmType type, int cpus) {
         assertThat(run(type, cpus, config -> config.timed(true), machine -> { })).isEqualTo(plain(type, cpus));
     }
+
+    @ParameterizedTest
+    @CsvSource({"TDX, 1", "TDX, 4", "DEFAULT, 1", "DEFAULT, 4"})
+    void aProfileDoesNot(VmType type, int cpus) {
+        for (long period : new long[] {1, 100_000}) {
+            long[] samples = new long[2];
+            var profiled = run(type, cpus, config -> { }, machine -> machine.sample(period, (vcpu, rip, user, lstar, instructions) -> {
+                samples[0]++;
+                samples[1] += instructions;
+            }));
+            assertThat(profiled).as("every %d", period).isEqualTo(plain(type, cpus));
+            assertThat(samples[0]).isBetween(period == 1 ? 10L : 2L, profiled.instructions() / period);
+            assertThat(samples[1]).isBetween(profiled.instructions() / 2, profiled.instructions());
+        }
+    }
 }

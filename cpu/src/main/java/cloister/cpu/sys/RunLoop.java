@@ -37,6 +37,10 @@ public final class RunLoop {
     private final Scheduler scheduler;
     private volatile boolean stopRequested;
     private long sliceEnd;
+    private GuestSampler sampler;
+    private long samplePeriod;
+    private long lastSample;
+    private long nextSample = Long.MAX_VALUE;
 
     /// @param scheduler null for a processor that runs alone
     public RunLoop(Cpu cpu, Scheduler scheduler) {
@@ -78,8 +82,22 @@ public final class RunLoop {
         events.raise();
     }
 
+    /// Tells `sampler` where the guest is, at the first slice end after every `period` retired instructions. Only there: to leave
+    /// the interpreter earlier would change where slices end, and so the run.
+    public void sample(long period, GuestSampler value) {
+        sampler = value;
+        samplePeriod = period;
+        lastSample = cpu.retired;
+        nextSample = cpu.retired + period;
+    }
+
     private void endSlice() {
         events.spinning = false;
+        if (cpu.retired >= nextSample) {
+            sampler.sampled(cpu.rip, cpu.cpl, cpu.lstar, cpu.retired - lastSample);
+            lastSample = cpu.retired;
+            nextSample = cpu.retired + samplePeriod;
+        }
         cpu.advanceClock();
         if (scheduler != null) {
             scheduler.switchPoint(SwitchPoint.GUEST_SLICE, this, cpu.index);

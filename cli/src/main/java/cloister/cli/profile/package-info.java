@@ -1,0 +1,2 @@
+/// Profiles of guests: samples, the symbols that name them, reports.
+package cloister.cli.profile;
