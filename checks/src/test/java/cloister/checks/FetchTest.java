@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
+import java.net.InetAddress;
+import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -14,6 +16,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -106,6 +109,19 @@ class FetchTest {
         assertThat(result.complaints()).singleElement().asString()
                 .contains("No space left on device", "make room").doesNotContain("network");
         assertThat(result.exitCode()).isEqualTo(69);
+    }
+
+    /// With the real apt: a server that takes the connection and never answers.
+    @Test @Tag("slow") void aServerThatNeverAnswersIsGivenUp() throws IOException {
+        try (var server = new ServerSocket(0, 50, InetAddress.getLoopbackAddress())) {
+            long start = System.nanoTime();
+            var result = Launcher.cloister(Map.of("CLOISTER_CACHE", cache.toString(),
+                    "CLOISTER_DEBIAN_MIRROR", "http://127.0.0.1:" + server.getLocalPort() + "/debian"), "fetch");
+            assertThat(result.complaints()).singleElement().asString().contains("does not answer");
+            assertThat(result.exitCode()).isEqualTo(69);
+            assertThat(TimeUnit.NANOSECONDS.toSeconds(System.nanoTime() - start)).isLessThan(90);
+            assertThat(workFolders()).isEmpty();
+        }
     }
 
     private Launcher.Result fetch(String... options) {

@@ -26,12 +26,15 @@ class LauncherScriptTest {
     private static final String MAVEN = """
             #!/bin/sh
             echo "$*" >>"$CALLS"
+            all="$* "
             while [ "$1" != -f ]; do shift; done
             tree=$(dirname "$2")
             if [ -n "${MAVEN_SAYS:-}" ]; then echo "$MAVEN_SAYS"; exit 1; fi
+            echo '[INFO] Building cpu 0.1 [2/4]'
             if [ -n "${MAVEN_TAKES:-}" ]; then echo $$ >"$CALLS.pid"; sleep "$MAVEN_TAKES" || exit 1; fi
-            mkdir -p "$tree/cli/target/lib"
-            echo jar >"$tree/cli/target/lib/cli.jar"
+            for part in cli bench; do
+                case "$all" in *"-pl $part "*) mkdir -p "$tree/$part/target/lib"; echo jar >"$tree/$part/target/lib/$part.jar" ;; esac
+            done
             """;
     private static final String JAVA = """
             #!/bin/sh
@@ -125,6 +128,25 @@ class LauncherScriptTest {
         Files.delete(checkout.resolve("cli/src/main/java/One.java"));
         run("run");
         assertThat(mavenCalls()).as("deleted").hasSize(3);
+    }
+
+    @Test void benchmarksAreBuiltOnceAndTestsAreMavens() throws IOException {
+        assertThat(run("bench", "-h").out()).contains("<org.openjdk.jmh.Main>\n<-h>");
+        assertThat(mavenCalls()).singleElement().asString().contains("-pl bench");
+        run("bench", "-h");
+        assertThat(mavenCalls()).hasSize(1);
+        run("test", "-X");
+        assertThat(mavenCalls()).hasSize(3).last().asString().contains("verify -X").doesNotContain("excluded");
+        run("test", "--all");
+        assertThat(mavenCalls()).hasSize(4).last().asString().contains("-Dexcluded.tests=none verify");
+    }
+
+    @Test void onATerminalABarShowsTheBuild() throws IOException {
+        environment.put("MAVEN_TAKES", "1");
+        var shown = start(folder, List.of("script", "-qec", "'" + checkout + "/cloister' run", "/dev/null")).end();
+        assertThat(shown.out()).contains("cloister: building [######..................] 2 of 4: cpu");
+        write(checkout.resolve("cpu/src/main/java/Two.java"), "class Two { }");
+        assertThat(run("run").err()).isEqualTo("cloister: building (first use, or the sources changed) ...\n");
     }
 
     /// With flock(1), and where there is none.

@@ -38,7 +38,10 @@ final class VectorsCommand implements Callable<Integer> {
         try {
             var vectors = VectorSet.open(directory);
             Progress.say("replaying " + vectors.scenarios().size() + " scenarios ...");
-            var outcomes = vectors.replay(threads);
+            var progress = new Progress();
+            int all = vectors.scenarios().size();
+            var outcomes = vectors.replay(threads, begun -> progress.bar(begun, all, begun + " of " + all + " scenarios"));
+            progress.erase();
             table(vectors, outcomes);
             outcomes.stream().filter(o -> !o.passed()).forEach(VectorsCommand::explain);
             sum(outcomes);

@@ -2,6 +2,7 @@ package cloister.cli.guest;
 
 import java.util.List;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 
 /// Why apt failed, and what a person can do about it. apt says several things at once; the reason is the one that explains
 /// the others.
@@ -29,7 +30,7 @@ record AptFailure(String reason, String advice) {
             new Kind("Network is unreachable|No route to host", "check the network" + OWN_GUEST),
             new Kind("Connection refused", "check the network, and whether the mirror is right (" + AptMirror.MIRROR_VARIABLE
                     + " chooses another)" + OWN_GUEST),
-            new Kind("[Tt]imed out|[Tt]imeout", "the mirror does not answer: try again later, choose another with "
+            new Kind("[Tt]imed out|[Tt]imeout|Connection failed", "the mirror does not answer: try again later, choose another with "
                     + AptMirror.MIRROR_VARIABLE + OWN_GUEST),
             new Kind("404 +Not Found|does not have a Release file", "this mirror does not have it: choose another with "
                     + AptMirror.MIRROR_VARIABLE + OWN_GUEST),
@@ -48,8 +49,10 @@ record AptFailure(String reason, String advice) {
                 }
             }
         }
-        String first = output.lines().filter(line -> line.startsWith("E:")).map(AptFailure::bare).findFirst()
-                .orElse(complaints.isEmpty() ? "apt failed and does not say why" : complaints.getFirst());
+        // An indented line is the reason of the one above, which only says where.
+        String first = Stream.of("E:", "  ", "W:", "").flatMap(mark -> output.lines().filter(line -> line.startsWith(mark)))
+                .filter(line -> COMPLAINT.matcher(line).matches()).map(AptFailure::bare).findFirst()
+                .orElse("apt failed and does not say why");
         return new AptFailure(first, "check the network" + OWN_GUEST);
     }
 

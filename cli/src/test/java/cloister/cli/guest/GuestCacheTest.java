@@ -79,10 +79,11 @@ class GuestCacheTest {
             E: You don't have enough free space in /tmp/x/. | make room
             W: GPG error: http://h trixie InRelease: The following signatures couldn't be verified: NO_PUBKEY 6ED0 | cannot be trusted
             E: Something new | Something new
+            Err:1 http://h trixie InRelease~  Something else~W: Some index files failed to download. | (Something else)
             """)
     void theReasonIsSaid(String output, String says) {
         var failure = AptFailure.of(output.replace("~", "\n"));
-        assertThat(failure.reason() + "; " + failure.advice()).contains(says);
+        assertThat("(" + failure.reason() + "); " + failure.advice()).contains(says);
     }
 
     private FetchProgress silent() {

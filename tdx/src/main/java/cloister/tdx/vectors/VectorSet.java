@@ -21,6 +21,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Consumer;
+import java.util.function.IntConsumer;
 import java.util.regex.Pattern;
 
 /// A directory of recorded behaviour of the TDX module, and its replay on ours.
@@ -182,6 +183,13 @@ public final class VectorSet {
     ///
     /// @return the outcomes in the order of [#scenarios]
     public List<Outcome> replay(int most) {
+        return replay(most, begun -> { });
+    }
+
+    /// As [#replay(int)], for people who wait.
+    ///
+    /// @param progress hears before each scenario how many have begun, from several threads
+    public List<Outcome> replay(int most, IntConsumer progress) {
         long frames = platforms.values().stream().mapToLong(p -> p.memoryBytes() >> 12).sum();
         long fit = Runtime.getRuntime().maxMemory() / 2 / Math.max(1, frames * HEAP_PER_FRAME);
         int threads = (int) Math.clamp(fit, 1, Math.min(most, scenarios.size()));
@@ -191,7 +199,7 @@ public final class VectorSet {
             var workers = new ArrayList<Future<?>>();
             for (int i = 0; i < threads; i++) {
                 workers.add(pool.submit(() -> {
-                    work(outcomes, next);
+                    work(outcomes, next, progress);
                     return null;
                 }));
             }
@@ -211,10 +219,11 @@ public final class VectorSet {
         return Arrays.asList(outcomes);
     }
 
-    private void work(Outcome[] outcomes, AtomicInteger next) {
+    private void work(Outcome[] outcomes, AtomicInteger next, IntConsumer progress) {
         var memories = new HashMap<String, RecordedMemory>();
         try {
             for (int i = next.getAndIncrement(); i < outcomes.length; i = next.getAndIncrement()) {
+                progress.accept(i);
                 outcomes[i] = replay(scenarios.get(i), memories);
             }
         } catch (RuntimeException | Error e) {
