@@ -12,6 +12,7 @@ import cloister.sim.Entropy;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
+import cloister.spec.x86.Msr;
 import cloister.tdx.port.ExtendedState;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -122,5 +123,28 @@ class FpuAreaTest {
         lp.pkru(0x1234);
         assertThat(area.load(lp, page, XsaveArea.X87 | XsaveArea.SSE)).isTrue();
         assertThat(lp.pkru()).isEqualTo(0x1234);
+    }
+
+    /// The CET components follow PKRU; a value that WRMSR would refuse is refused.
+    @Test void controlFlowStateComesBack() {
+        long xfam = XFAM | XsaveArea.CET_U | XsaveArea.CET_S;
+        lp.wrmsr(Msr.IA32_U_CET, 1);
+        for (int i = 0; i < 4; i++) {
+            lp.wrmsr(Msr.IA32_PL0_SSP + i, 0x1000 * (i + 1));
+        }
+        area.save(lp, page, xfam);
+        assertThat(page.word(ExtendedState.XSTATE_BV) & 0x1800).isEqualTo(0x1800);
+        long[] words = {1, 0x4000, 0x1000, 0x2000, 0x3000};
+        for (int i = 0; i < words.length; i++) {
+            assertThat(page.word(ExtendedState.EXTENDED + 8 + 8 * i)).isEqualTo(words[i]);
+        }
+        lp.resetComponents(xfam);
+        assertThat(lp.rdmsr(Msr.IA32_U_CET) | lp.rdmsr(Msr.IA32_PL0_SSP) | lp.rdmsr(Msr.IA32_PL3_SSP)).isZero();
+        assertThat(area.load(lp, page, xfam)).isTrue();
+        assertThat(lp.rdmsr(Msr.IA32_U_CET)).isEqualTo(1);
+        assertThat(lp.rdmsr(Msr.IA32_PL3_SSP)).isEqualTo(0x4000);
+        assertThat(lp.rdmsr(Msr.IA32_PL1_SSP)).isEqualTo(0x2000);
+        page.word(ExtendedState.EXTENDED + 8, 0x40);
+        assertThat(area.load(lp, page, xfam)).isFalse();
     }
 }
