@@ -14,7 +14,7 @@ public interface KvmVm extends AutoCloseable {
 
     /// KVM_ENABLE_CAP. SPLIT_IRQCHIP (number of IOAPIC routes), EXIT_HYPERCALL (mask of hypercall numbers), X2APIC_API
     /// (flags), MAX_VCPUS, X86_APIC_BUS_CYCLES_NS, MANUAL_DIRTY_LOG_PROTECT2 (flags), DIRTY_LOG_RING and
-    /// DIRTY_LOG_RING_ACQ_REL (bytes of each ring).
+    /// DIRTY_LOG_RING_ACQ_REL (bytes of each ring), DISABLE_QUIRKS and DISABLE_QUIRKS2 (mask).
     ///
     /// @throws KvmException EINVAL, EEXIST, EBUSY
     void enableCap(KvmCap cap, long... args);
@@ -80,6 +80,15 @@ public interface KvmVm extends AutoCloseable {
     ///
     /// @return how many vCPUs got it
     int assertGsi(int gsi);
+
+    /// KVM_CREATE_DEVICE.
+    ///
+    /// @param type [cloister.spec.kvm.KvmAbi#DEV_TYPE_VFIO]
+    /// @throws KvmException ENODEV for another type, EBUSY when the VM has one
+    KvmDevice createDevice(int type);
+
+    /// Makes the VM do something wrong, see [Defect]; no ioctl of Linux.
+    void plant(Defect defect);
 
     /// Counters of this VM; remain readable after [#close].
     KvmStats stats();

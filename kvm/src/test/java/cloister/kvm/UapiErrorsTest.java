@@ -22,6 +22,12 @@ final class UapiErrorsTest {
     private static final long PAGE = 0x1000;
 
     private record Fixture(Kvm kvm, KvmVm vm, long user) {
+        KvmDevice vfio(int group, long attribute, VfioFile file) {
+            var device = vm.createDevice(KvmAbi.DEV_TYPE_VFIO);
+            device.setAttr(group, attribute, file);
+            return device;
+        }
+
         void slot(int slot, int flags, long gpa, long size, long address) {
             vm.setUserMemoryRegion2(new UserMemoryRegion(slot, flags, gpa, size, address, null, 0));
         }
@@ -44,6 +50,26 @@ final class UapiErrorsTest {
                 row("resizing a slot", Errno.EINVAL, f -> {
                     f.slot(0, 0, 0, 2 * PAGE, f.user);
                     f.slot(0, 0, 0, PAGE, f.user);
+                }),
+                row("unknown quirk", Errno.EINVAL, f -> f.vm.enableCap(KvmCap.DISABLE_QUIRKS2, 1L << 40)),
+                row("device of another type", Errno.ENODEV, f -> f.vm.createDevice(1)),
+                row("second VFIO device", Errno.EBUSY, f -> {
+                    f.vm.createDevice(KvmAbi.DEV_TYPE_VFIO);
+                    f.vm.createDevice(KvmAbi.DEV_TYPE_VFIO);
+                }),
+                row("VFIO: another group", Errno.ENXIO, f -> f.vfio(2, KvmAbi.DEV_VFIO_FILE_ADD, new VfioFile(true))),
+                row("VFIO: another attribute", Errno.ENXIO, f -> f.vfio(KvmAbi.DEV_VFIO_FILE, 3, new VfioFile(true))),
+                row("VFIO: file not there", Errno.ENOENT,
+                        f -> f.vfio(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_DEL, new VfioFile(true))),
+                row("VFIO: file twice", Errno.EEXIST, f -> {
+                    var file = new VfioFile(true);
+                    f.vfio(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_ADD, file)
+                            .setAttr(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_ADD, file);
+                }),
+                row("VFIO: closed file", Errno.EBADF, f -> {
+                    var file = new VfioFile(true);
+                    file.close();
+                    f.vfio(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_ADD, file);
                 }),
                 row("negative vCPU id", Errno.EINVAL, f -> f.vm.createVcpu(-1)),
                 row("vCPU twice", Errno.EEXIST, f -> {

@@ -35,10 +35,12 @@ import java.util.function.ToLongFunction;
 /// The loaded module: /dev/kvm.
 public final class DevKvm implements Kvm {
     private static final int ADDRESS_SIZES = 0x8000_0008;
+    /// CPUID.1 EDX.
+    private static final int SELF_SNOOP = 1 << 27;
     private final Host host;
     private final MmuModule mmuModule;
     private TdxSystem tdx;
-    private final Extensions extensions = new Extensions(this::vmTypes);
+    private final Extensions extensions;
     private final List<Vm> vms = new ArrayList<>();
 
     /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
@@ -51,6 +53,7 @@ public final class DevKvm implements Kvm {
         host = new Host(environment);
         host.enableVirtualization();
         mmuModule = mmuModule(host);
+        extensions = new Extensions(this::vmTypes, hasSelfSnoop(host));
     }
 
     /// [LINUX vmx_hardware_setup, kvm_configure_mmu]
@@ -64,6 +67,12 @@ public final class DevKvm implements Kvm {
         int largest = (ept & Ept.CAPABILITY_1G) != 0 ? 3 : (ept & Ept.CAPABILITY_2M) != 0 ? 2 : 1;
         var parameters = new MmuParameters(false, true, largest, (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0);
         return new MmuModule(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), masks, parameters);
+    }
+
+    private static boolean hasSelfSnoop(Host host) {
+        int[] registers = new int[4];
+        host.cpus().here().lp().cpuid(1, 0, registers);
+        return (registers[3] & SELF_SNOOP) != 0;
     }
 
     @Override public long checkExtension(KvmCap cap) {

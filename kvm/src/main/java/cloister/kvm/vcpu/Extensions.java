@@ -11,10 +11,13 @@ import java.util.function.LongSupplier;
 /// KVM_CHECK_EXTENSION of the system file descriptor. [LINUX kvm_vm_ioctl_check_extension]
 public final class Extensions {
     private final LongSupplier vmTypes;
+    private final boolean selfSnoop;
 
-    /// @param vmTypes a bit for each type of VM that can be created, by its number
-    public Extensions(LongSupplier vmTypes) {
+    /// @param vmTypes   a bit for each type of VM that can be created, by its number
+    /// @param selfSnoop whether the processor snoops its own caches, so that memory with two types at once stays right
+    public Extensions(LongSupplier vmTypes, boolean selfSnoop) {
         this.vmTypes = vmTypes;
+        this.selfSnoop = selfSnoop;
     }
 
     /// What the capability is worth, 0 when there is none.
@@ -34,6 +37,9 @@ public final class Extensions {
             case READONLY_MEM -> 1;
             case MANUAL_DIRTY_LOG_PROTECT2 -> DirtyLog.MANUAL_PROTECT | DirtyLog.INITIALLY_SET;
             case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> (long) DirtyRing.MAX_ENTRIES * DirtyRing.ENTRY_SIZE;
+            case DISABLE_QUIRKS -> 1;
+            case DISABLE_QUIRKS2 -> KvmAbi.QUIRK_CD_NW_CLEARED | KvmAbi.QUIRK_SLOT_ZAP_ALL
+                    | (selfSnoop ? KvmAbi.QUIRK_IGNORE_GUEST_PAT : 0);
             case X86_USER_SPACE_MSR -> 0;
         };
     }

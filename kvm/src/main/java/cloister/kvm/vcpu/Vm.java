@@ -1,6 +1,8 @@
 package cloister.kvm.vcpu;
 
+import cloister.kvm.Defect;
 import cloister.kvm.GuestMemfd;
+import cloister.kvm.KvmDevice;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmStats;
 import cloister.kvm.KvmTdxCmd;
@@ -50,6 +52,7 @@ public abstract class Vm implements KvmVm, MmuVm {
     private final int maxVcpus;
     private int maxVcpuIds;
     private int createdVcpus;
+    private VfioDevice vfio;
     private boolean dead;
     private boolean closed;
 
@@ -151,10 +154,52 @@ public abstract class Vm implements KvmVm, MmuVm {
                     apicBusCycleNs = arg;
                 }
             }
+            case DISABLE_QUIRKS -> disableQuirks(arg & supportedQuirks());
+            case DISABLE_QUIRKS2 -> {
+                require((arg & ~supportedQuirks()) == 0, Errno.EINVAL, "unknown quirks");
+                disableQuirks(arg);
+            }
             case MANUAL_DIRTY_LOG_PROTECT2 -> mmu.dirtyLog().enableManualProtect(arg);
             case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings(arg, createdVcpus != 0);
             default -> throw new KvmException(Errno.EINVAL, cap + " cannot be enabled");
         }
+    }
+
+    /// What KVM does although the architecture says otherwise, and the VMM may turn off. Guest PAT cannot count on a processor that does
+    /// not snoop its own caches. [LINUX kvm_caps.supported_quirks]
+    private long supportedQuirks() {
+        return extensions.of(KvmCap.DISABLE_QUIRKS2);
+    }
+
+    private void disableQuirks(long mask) {
+        if ((mask & KvmAbi.QUIRK_IGNORE_GUEST_PAT) != 0) {
+            mmu.memoryTypes().ignoreGuestPatQuirk(false);
+        }
+        if ((mask & KvmAbi.QUIRK_CD_NW_CLEARED) != 0) {
+            mmu.memoryTypes().cacheDisableQuirk(false);
+        }
+        if ((mask & KvmAbi.QUIRK_SLOT_ZAP_ALL) != 0) {
+            mmu.slotZapAllQuirk(false);
+        }
+    }
+
+    /// [LINUX kvm_ioctl_create_device]
+    @Override public KvmDevice createDevice(int type) {
+        requireAlive();
+        require(type == KvmAbi.DEV_TYPE_VFIO, Errno.ENODEV, "no device of type " + type);
+        try (var held = lock.lock()) {
+            require(vfio == null, Errno.EBUSY, "the VM has a VFIO device");
+            vfio = new VfioDevice(this);
+        }
+        return vfio;
+    }
+
+    void released(VfioDevice device) {
+        vfio = null;
+    }
+
+    @Override public void plant(Defect defect) {
+        mmu.plant(defect);
     }
 
     /// [LINUX kvm_vm_ioctl_create_vcpu]
@@ -293,6 +338,9 @@ public abstract class Vm implements KvmVm, MmuVm {
     @Override public void close() {
         if (closed) {
             return;
+        }
+        if (vfio != null) {
+            vfio.close();
         }
         destroy();
         vcpus.clear();

@@ -16,6 +16,17 @@ public final class KvmAbi {
     public static final long X2APIC_API_USE_32BIT_IDS = 1;
     public static final long X2APIC_API_DISABLE_BROADCAST_QUIRK = 2;
 
+    /// KVM_X86_QUIRK_ bits of KVM_CAP_DISABLE_QUIRKS2.
+    public static final long QUIRK_CD_NW_CLEARED = 1 << 1;
+    public static final long QUIRK_SLOT_ZAP_ALL = 1 << 7;
+    public static final long QUIRK_IGNORE_GUEST_PAT = 1 << 9;
+
+    /// KVM_DEV_TYPE_VFIO of KVM_CREATE_DEVICE, its group and attributes.
+    public static final int DEV_TYPE_VFIO = 4;
+    public static final int DEV_VFIO_FILE = 1;
+    public static final long DEV_VFIO_FILE_ADD = 1;
+    public static final long DEV_VFIO_FILE_DEL = 2;
+
     /// KVM_HC_MAP_GPA_RANGE, the hypercall, and its attribute bits.
     public static final int HC_MAP_GPA_RANGE = 12;
     public static final long MAP_GPA_RANGE_ENCRYPTED = 1L << 4;
