@@ -2,8 +2,14 @@ package cloister.cli;
 
 import cloister.spec.tdx.OpState;
 import cloister.spec.vmx.ExitReason;
+import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Efer;
+import cloister.spec.x86.Rflags;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.LongFunction;
 
@@ -22,6 +28,11 @@ final class FieldWords {
             "CET_U",
         "CET_S", "HDC", "UINTR", "LBR", "HWP", "TILECFG", "TILEDATA", "APX"};
     private static final long EPTP_LEVELS = 7 << 3;
+
+    private static final Map<Integer, String> CR0 = bitsOf(Cr0.class);
+    private static final Map<Integer, String> CR4 = bitsOf(Cr4.class);
+    private static final Map<Integer, String> EFER = bitsOf(Efer.class);
+    private static final Map<Integer, String> RFLAGS = bitsOf(Rflags.class);
 
     private static final Map<String, LongFunction<String>> WORDS = Map.ofEntries(
             Map.entry("LIFECYCLE_STATE", v -> of(LIFE_CYCLE, v)),
@@ -47,7 +58,45 @@ final class FieldWords {
     /// The meaning of a value; empty when it has none beyond its digits.
     static String of(String field, long value) {
         var words = WORDS.get(field);
-        return words == null ? "" : words.apply(value);
+        return words != null ? words.apply(value) : ofRegister(field.toUpperCase(Locale.ROOT), value);
+    }
+
+    /// Registers have their names in the VMCS and in TDVPS, with words before and behind: `Guest_CR0`, `SHADOW_CR4_READ_SHADOW`.
+    private static String ofRegister(String field, long value) {
+        if (value == 0) {
+            return "";
+        }
+        if (field.contains("CR0")) {
+            return named(CR0, value);
+        } else if (field.contains("CR4")) {
+            return named(CR4, value);
+        } else if (field.endsWith("EFER") || field.contains("EFER_FULL")) {
+            return named(EFER, value);
+        }
+        return field.endsWith("RFLAGS") ? named(RFLAGS, value) : "";
+    }
+
+    /// The bits that have names, and how many others there are: masks of registers set them all.
+    private static String named(Map<Integer, String> names, long value) {
+        long known = names.keySet().stream().mapToLong(bit -> 1L << bit).sum();
+        String words = bits(names, value & known);
+        int others = Long.bitCount(value & ~known);
+        return others == 0 ? words : (words + " and " + others + " reserved").strip();
+    }
+
+    /// The names of the single bits that a class of constants defines.
+    private static Map<Integer, String> bitsOf(Class<?> registers) {
+        var names = new HashMap<Integer, String>();
+        for (var field : registers.getFields()) {
+            try {
+                if (field.getType() == long.class && Long.bitCount(field.getLong(null)) == 1) {
+                    names.put(Long.numberOfTrailingZeros(field.getLong(null)), field.getName());
+                }
+            } catch (IllegalAccessException e) {
+                throw new AssertionError(e);
+            }
+        }
+        return names;
     }
 
     private static String of(List<String> names, long value) {

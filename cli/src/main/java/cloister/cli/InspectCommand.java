@@ -18,8 +18,12 @@ import picocli.CommandLine.Parameters;
                 + "every trust domain.",
         footer = {"", "Make a dump with 'cloister run --dump-on-exit FILE.json', or while a guest runs with --dump-at or Ctrl-A d."})
 final class InspectCommand implements Callable<Integer> {
-    @Parameters(paramLabel = "FILE.json", description = "The dump.")
+    @Parameters(paramLabel = "FILE.json", description = "The dump.", index = "0")
     private Path file;
+
+    @Option(names = "--diff", paramLabel = "FILE.json", description = "Show what differs between this dump and the other one, which is "
+            + "the later.")
+    private Path before;
 
     @Option(names = "--json", description = "Print JSON instead of text.")
     private boolean json;
@@ -37,6 +41,13 @@ final class InspectCommand implements Callable<Integer> {
         try {
             if (pamt && (sept || td != null)) {
                 throw UserError.usage("--pamt goes with neither --sept nor --td: the PAMT is the platform's");
+            }
+            if (before != null) {
+                if (json || sept || pamt || td != null) {
+                    throw UserError.usage("--diff shows all differences as text: leave out the other options");
+                }
+                System.out.print(SnapshotDiff.of(DumpFile.read(before), DumpFile.read(file)));
+                return ExitCode.SUCCESS.code();
             }
             var module = DumpFile.read(file);
             if (td != null && (td < 0 || td >= module.tds().size())) {

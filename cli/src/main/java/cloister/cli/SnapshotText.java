@@ -14,6 +14,8 @@ import cloister.tdx.inspect.TdmrSnapshot;
 import cloister.tdx.inspect.VpSnapshot;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -21,6 +23,7 @@ import java.util.stream.IntStream;
 /// `TD0.VP1.VMCS.Guest_RIP`, `PAMT`, `TD0.SEPT`. Its format is no interface.
 final class SnapshotText {
     private static final int VALUES_PER_LINE = 4;
+    private static final int LONGEST_LINE = 132;
     private static final int SHORTEST_COLUMN = 32;
     private static final long KIB = 1024;
     private static final List<String> PAMT_SIZES = List.of("4K", "2M", "1G");
@@ -34,6 +37,8 @@ final class SnapshotText {
     static String of(ModuleSnapshot module) {
         var text = new SnapshotText();
         text.module(module);
+        text.summary(module);
+        text.details(module);
         text.pamt(module.pamt());
         for (int i = 0; i < module.tds().size(); i++) {
             text.td("TD" + i, module.tds().get(i));
@@ -71,6 +76,45 @@ final class SnapshotText {
     private void module(ModuleSnapshot module) {
         line("TDX module: %s, global KeyID %d, %d LPs initialised, %d busy", module.sysState(), module.globalKeyId(),
                 module.initializedLps(), module.busyLps());
+    }
+
+    /// What a reader wants first: the key ids in use, the memory by page type, and of every trust domain its state.
+    private void summary(ModuleSnapshot module) {
+        var keys = new TreeMap<String, Integer>();
+        module.keyOwnershipTable().forEach(r -> keys.merge(r.state(), r.last() - r.first() + 1, Integer::sum));
+        line("SUMMARY KeyIDs: %s", counts(keys));
+        var types = new TreeMap<String, Long>();
+        module.pamt().forEach(r -> types.merge(r.type(), (r.end() - r.start()) / KIB, Long::sum));
+        types.forEach((type, kib) -> line("SUMMARY %-10s %,12d KiB  %s", type, kib, StateWords.ofPage(type)));
+        for (int i = 0; i < module.tds().size(); i++) {
+            summary("SUMMARY TD" + i, module.tds().get(i));
+        }
+    }
+
+    private void summary(String name, TdSnapshot td) {
+        line("%s: %s, OP_STATE %s, %d vCPUs", name, td.lifecycleState(), td.opState(), td.vps().size());
+        td.tdcs().fields().stream().filter(f -> f.name().equals("ATTRIBUTES") || f.name().equals("XFAM")).forEach(f
+                -> line("%s: %s %s", name, f.name(), FieldWords.of(f.name(), f.values().getFirst())));
+        var vcpus = new TreeMap<String, Integer>();
+        td.vps().forEach(vp -> vcpus.merge(vp.state(), 1, Integer::sum));
+        line("%s: vCPUs %s", name, counts(vcpus));
+        long held = td.locks().stream().filter(l -> !l.isFree()).count() + td.vps().stream().filter(vp -> !vp.lock().isFree()).count();
+        line("%s: %d locks held or asked for", name, held);
+        if (td.secureEpt() != null) {
+            var states = new TreeMap<String, Long>();
+            td.secureEpt().tables().forEach(t -> t.entries().stream().filter(e -> e.table() == null).forEach(e
+                    -> states.merge(e.state(), e.state().equals("FREE") ? 0 : (e.end() - e.gpa()) / KIB, Long::sum)));
+            states.forEach((state, kib) -> line("%s: %s %s", name, state.equals("FREE") ? "the rest is FREE:"
+                    : String.format(Locale.ROOT, "%,d KiB %s:", kib, state), StateWords.ofEntry(state)));
+            line("%s: %d Secure-EPT pages", name, td.secureEpt().tables().count());
+        }
+    }
+
+    private static String counts(Map<String, Integer> counts) {
+        return counts.entrySet().stream().map(e -> e.getValue() + " " + e.getKey()).collect(Collectors.joining(", "));
+    }
+
+    private void details(ModuleSnapshot module) {
         module.processors().forEach(this::processor);
         module.packages().forEach(this::packageCycle);
         locks("MODULE", module.locks());
@@ -86,9 +130,9 @@ final class SnapshotText {
     private void processor(LpSnapshot lp) {
         line("LP%-3d package %d, %s%s%s%s", lp.lp(), lp.packageId(), lp.initialized() ? "initialised" : "not initialised",
                 lp.function().isEmpty() ? ", outside the module" : ", in " + lp.function(),
-                lp.tdvpr() == 0 ? "" : String.format(Locale.ROOT, ", runs TDVPR %012x of TDR %012x%s", lp.tdvpr(),
+                lp.tdvpr() == 0 ? "" : String.format(Locale.ROOT, ", runs TDVPR 0x%012x of TDR 0x%012x%s", lp.tdvpr(),
                         lp.tdr(), lp.vm() == 0 ? "" : " VM " + lp.vm()),
-                lp.lastTdvpr() == -1 ? "" : String.format(Locale.ROOT, ", last TDVPR %012x", lp.lastTdvpr()));
+                lp.lastTdvpr() == -1 ? "" : String.format(Locale.ROOT, ", last TDVPR 0x%012x", lp.lastTdvpr()));
     }
 
     private void packageCycle(PackageSnapshot one) {
@@ -111,22 +155,22 @@ final class SnapshotText {
     }
 
     private void tdmr(TdmrSnapshot tdmr) {
-        line("TDMR   %012x-%012x initialised to %012x%s", tdmr.base(), tdmr.base() + tdmr.size(), tdmr.lastInitialized(),
+        line("TDMR   0x%012x-0x%012x initialised to 0x%012x%s", tdmr.base(), tdmr.base() + tdmr.size(), tdmr.lastInitialized(),
                 lock(tdmr.lock()));
         for (int i = 0; i < tdmr.pamtBases().size(); i++) {
-            line("TDMR     PAMT_%s %012x-%012x", PAMT_SIZES.get(i), tdmr.pamtBases().get(i), tdmr.pamtBases().get(i)
+            line("TDMR     PAMT_%s 0x%012x-0x%012x", PAMT_SIZES.get(i), tdmr.pamtBases().get(i), tdmr.pamtBases().get(i)
                     + tdmr.pamtSizes().get(i));
         }
-        tdmr.reserved().forEach(area -> line("TDMR     reserved %012x-%012x", area.base(), area.base() + area.size()));
+        tdmr.reserved().forEach(area -> line("TDMR     reserved 0x%012x-0x%012x", area.base(), area.base() + area.size()));
     }
 
     private void pamt(List<PamtRange> ranges) {
         line("");
         line("PAMT ranges");
         for (var range : ranges) {
-            line("PAMT   %012x-%012x %10d KiB %s %-8s%s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
-                    range.pageSize(), range.type(), range.owner() == 0 ? "" : String.format(Locale.ROOT, " TDR %012x", range.owner()),
-                    range.bepoch() == 0 ? "" : String.format(Locale.ROOT, " BEPOCH %x", range.bepoch()), lock(range.lock()));
+            line("PAMT   0x%012x-0x%012x %10d KiB %s %-8s%s%s%s", range.start(), range.end(), (range.end() - range.start()) / KIB,
+                    range.pageSize(), range.type(), range.owner() == 0 ? "" : String.format(Locale.ROOT, " TDR 0x%012x", range.owner()),
+                    range.bepoch() == 0 ? "" : String.format(Locale.ROOT, " BEPOCH 0x%x", range.bepoch()), lock(range.lock()));
         }
     }
 
@@ -134,7 +178,7 @@ final class SnapshotText {
 
     private void td(String name, TdSnapshot td) {
         line("");
-        line("%s: TDR %012x, %s, OP_STATE %s", name, td.tdrPage(), td.lifecycleState(), td.opState());
+        line("%s: TDR 0x%012x, %s, OP_STATE %s", name, td.tdrPage(), td.lifecycleState(), td.opState());
         locks(name, td.locks());
         td.measurements().forEach(m -> line("%s.%-5s %s", name, m.name(), m.digest()));
         fields(name + ".TDR", td.tdr());
@@ -147,7 +191,7 @@ final class SnapshotText {
 
     private void vp(String name, VpSnapshot vp) {
         line("");
-        line("%s: TDVPR %012x, %s, lock %s", name, vp.tdvprPage(), vp.state(), held(vp.lock()));
+        line("%s: TDVPR 0x%012x, %s, lock %s", name, vp.tdvprPage(), vp.state(), held(vp.lock()));
         fields(name + ".TDVPS", vp.tdvps());
         fields(name + ".VMCS", vp.tdVmcs());
         for (int i = 0; i < vp.l2Vmcs().size(); i++) {
@@ -167,7 +211,7 @@ final class SnapshotText {
         if (root == null) {
             line("%s: none", name);
         } else {
-            line("%s: root %s at %012x", name, root.level(), root.page());
+            line("%s: root %s at 0x%012x", name, root.level(), root.page());
             table(name, root, 1);
         }
     }
@@ -175,8 +219,9 @@ final class SnapshotText {
     private void table(String name, SeptTable table, int depth) {
         for (var range : table.entries()) {
             long count = (range.end() - range.gpa()) / table.entryBytes();
-            line("%s%s%-4s %012x-%012x %-12s %s %s%s%s%s", name, "  ".repeat(depth), table.level(), range.gpa(), range.end(), range.state(),
-                    range.access(), range.hpa() == 0 ? "" : String.format(Locale.ROOT, "-> %012x", range.hpa()),
+            line("%s%s%-4s 0x%012x-0x%012x %-12s %s %s%s%s%s", name,
+                    "  ".repeat(depth), table.level(), range.gpa(), range.end(), range.state(),
+                    range.access(), range.hpa() == 0 ? "" : String.format(Locale.ROOT, "-> 0x%012x", range.hpa()),
                     range.step() < 0 ? " falling" : "",
                     count == 1 ? "" : String.format(Locale.ROOT, " (%d entries)", count), lock(range.lock()));
             if (range.table() != null) {
@@ -212,7 +257,7 @@ final class SnapshotText {
     /// Equal values in a row are written once with their number.
     private void field(String structure, Field field, int column) {
         var values = field.values();
-        String format = "%0" + 2 * field.elementBytes() + "x";
+        String format = "0x%0" + 2 * field.elementBytes() + "x";
         var name = structure + "." + field.name();
         var words = new StringBuilder();
         int written = 0;
@@ -232,6 +277,24 @@ final class SnapshotText {
             i = run;
         }
         var meaning = values.size() == 1 ? FieldWords.of(field.name(), values.getFirst()) : "";
-        line("%-" + column + "s%s%s", name, words, meaning.isEmpty() ? "" : " " + meaning);
+        line("%-" + column + "s%s%s", name, words, meaning.isEmpty() ? "" : " " + wrapped(meaning, name, column, words.length()));
+    }
+
+    /// Words that would make a line too long go on in the next one, behind the field's name.
+    private static String wrapped(String meaning, String name, int column, int used) {
+        var text = new StringBuilder();
+        int length = column + used;
+        for (var word : meaning.split(" ")) {
+            if (length + 1 + word.length() > LONGEST_LINE) {
+                text.append(String.format(Locale.ROOT, "\n%-" + column + "s", name));
+                length = column + used;
+                text.append(" ".repeat(used + 1));
+            } else if (!text.isEmpty()) {
+                text.append(' ');
+            }
+            text.append(word);
+            length += 1 + word.length();
+        }
+        return text.toString();
     }
 }

@@ -61,6 +61,36 @@ class InspectCommandTest {
         assertThat(inspect("--pamt", dump).out().lines().skip(1)).isNotEmpty().allMatch(line -> line.startsWith("PAMT "));
     }
 
+    @Test void theSummaryIsFirstInTheSpecificationsWords() {
+        var lines = inspect(dump).out().lines().toList();
+        assertThat(lines.get(0)).startsWith("TDX module: READY");
+        assertThat(lines.get(1)).startsWith("SUMMARY KeyIDs: ").contains("1 ASSIGNED");
+        var summary = lines.stream().filter(line -> line.startsWith("SUMMARY")).toList();
+        assertThat(lines.subList(1, 1 + summary.size())).isEqualTo(summary);
+        assertThat(summary).anyMatch(l -> l.matches("SUMMARY PT_REG +[0-9,]+ KiB +private memory of trust domains"))
+                .anyMatch(l -> l.equals("SUMMARY TD0: ATTRIBUTES SEPT_VE_DISABLE"))
+                .anyMatch(l -> l.matches("SUMMARY TD0: [0-9,]+ KiB MAPPED: the TD can use the page"));
+        assertThat(lines).anyMatch(l -> l.matches("TD0\\.VP0\\.VMCS\\.Guest_CR0 +0x[0-9a-f]{16} PE .*NE.* PG"))
+                .noneMatch(l -> l.startsWith("PAMT   0") && !l.contains("0x"));
+    }
+
+    @Test void whatDiffersBetweenTwoDumpsIsShownAndNothingElse() throws IOException {
+        assertThat(inspect("--diff", dump, dump)).isEqualTo(new Result(0, "", ""));
+        var later = folder.resolve("later.json");
+        var config = new MachineConfig().vmType(VmType.TDX).program(TinyGuest.trustDomain()).memoryBytes(32 << 20);
+        try (var machine = new Machine(config)) {
+            DumpFile.write(later, machine.inspect()); // before it ran
+        }
+        var result = inspect("--diff", later.toString(), dump);
+        assertThat(result.exitCode()).isZero();
+        assertThat(result.out().lines()).allMatch(line -> line.contains(" -> "))
+                .anyMatch(l -> l.startsWith("TD0.VP0.VMCS.Guest_RIP "))
+                .anyMatch(l -> l.matches("TD0\\.SEPT 0x[0-9a-f]{12}-0x[0-9a-f]{12} +FREE -> PT MAPPED rwx"))
+                .anyMatch(l -> l.matches("PAMT 0x[0-9a-f]{12}-0x[0-9a-f]{12} .*PT_NDA -> 4K PT_REG TDR 0x[0-9a-f]+"))
+                .noneMatch(l -> l.contains("MRTD"));
+        complains("--diff shows all differences", "--diff", dump, "--json", dump);
+    }
+
     @Test void jsonIsTheSameWholeOrPart() throws IOException {
         var whole = JsonParser.parseString(Files.readString(Path.of(dump))).getAsJsonObject();
         assertThat(JsonParser.parseString(inspect("--json", dump).out())).isEqualTo(whole);
