@@ -2,8 +2,14 @@ package cloister.checks;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.HexFormat;
 import java.util.List;
+import java.util.Random;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -68,10 +74,26 @@ class BootTest {
         assertThat(Long.parseLong(words[1])).isBetween(3_700_000L, 4_194_304L);
     }
 
-    @Test void theCommandsExitCodeIsOurs() {
-        var result = Launcher.cloister("run", "--exec", "echo out; exit 7");
-        assertThat(result.out()).isEqualTo("out\n");
+    @Test void theCommandsStreamsAndExitCodeAreOurs(@TempDir Path folder) throws IOException, NoSuchAlgorithmException {
+        byte[] input = new byte[10_000];
+        new Random(5).nextBytes(input);
+        var file = Files.write(folder.resolve("input"), input);
+        var result = Launcher.cloister(file, "run", "-q", "--exec", "md5sum; echo error >&2; exit 7");
+        assertThat(result.out()).isEqualTo(md5(input) + "  -\n");
+        assertThat(result.err()).isEqualTo("error\n");
         assertThat(result.exitCode()).as(result.err()).isEqualTo(7);
+    }
+
+    private static String md5(byte[] bytes) throws NoSuchAlgorithmException {
+        return HexFormat.of().formatHex(MessageDigest.getInstance("MD5").digest(bytes));
+    }
+
+    @Test void aCommandRunsInAnotherArchiveThatHasAShell(@TempDir Path folder) {
+        String archive = folder.resolve("archive").toString();
+        assertThat(Launcher.cloister("initrd", "--out", archive).exitCode()).isZero();
+        var result = Launcher.cloister("run", "--vm-type", "default", "--initrd", archive, "--exec", "cat /proc/cmdline; exit 3");
+        assertThat(result.out()).contains("rdinit=/cloister/init");
+        assertThat(result.exitCode()).as(result.err()).isEqualTo(3);
     }
 
     @Test void aPanicHasItsOwnCode() {

@@ -27,7 +27,16 @@ final class Launcher {
         return cloister(Map.of(), arguments);
     }
 
+    /// With `input` as standard input.
+    static Result cloister(Path input, String... arguments) {
+        return cloister(input, Map.of(), arguments);
+    }
+
     static Result cloister(Map<String, String> environment, String... arguments) {
+        return cloister(Path.of("/dev/null"), environment, arguments);
+    }
+
+    private static Result cloister(Path input, Map<String, String> environment, String... arguments) {
         var command = new ArrayList<String>();
         command.add(ROOT.resolve("cloister").toString());
         command.addAll(List.of(arguments));
@@ -35,7 +44,7 @@ final class Launcher {
             var out = Files.createTempFile("cloister", ".out");
             var err = Files.createTempFile("cloister", ".err");
             try {
-                var builder = new ProcessBuilder(command).redirectInput(Path.of("/dev/null").toFile())
+                var builder = new ProcessBuilder(command).redirectInput(input.toFile())
                         .redirectOutput(out.toFile()).redirectError(err.toFile());
                 builder.environment().putAll(environment);
                 var process = builder.start();

@@ -30,7 +30,7 @@ final class DumpFile {
             Files.writeString(file, json ? SnapshotJson.write(snapshot) : SnapshotText.of(snapshot));
             return true;
         } catch (IOException e) {
-            System.err.print("cloister: cannot write " + file + " (" + e.getMessage() + ")\r\n");
+            System.err.println("cloister: cannot write " + file + " (" + e.getMessage() + ")");
             return false;
         }
     }

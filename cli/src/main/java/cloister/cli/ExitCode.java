@@ -15,11 +15,13 @@ enum ExitCode {
     UNAVAILABLE(69),
     /// A defect of Cloister.
     INTERNAL(70),
+    /// What was to be written, to standard output or a file, could not be.
+    OUTPUT(74),
     /// The guest panicked or reported a fatal error.
     GUEST_PANIC(80),
     /// A virtual CPU hit a triple fault.
     TRIPLE_FAULT(81),
-    /// Every virtual CPU waits and nothing can wake one.
+    /// Every virtual CPU waits and nothing can wake one, or none but the kernel's own timers.
     STALLED(82),
     /// The guest asked for a reset.
     RESET(83),
@@ -34,7 +36,9 @@ enum ExitCode {
     /// `--timeout` ran out.
     TIMEOUT(124),
     /// The user left with the escape key.
-    QUIT(130);
+    QUIT(130),
+    /// Nobody reads standard output any more; as a shell has it for a program that SIGPIPE ended.
+    BROKEN_PIPE(141);
 
     private final int code;
 

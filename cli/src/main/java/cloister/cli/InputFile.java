@@ -33,12 +33,17 @@ final class InputFile {
 
     /// An initial RAM disk.
     ///
+    /// @param command whether a command shall be run in it, for which it has to be an archive
     /// @throws UserError when it cannot be read, or no kernel could do anything with it
-    static MemorySegment mapInitrd(Path file) {
+    static MemorySegment mapInitrd(Path file, boolean command) {
         var content = map(file, "--initrd");
-        if (!InitrdFormat.knows(content)) {
+        var format = InitrdFormat.of(content);
+        if (format.isEmpty()) {
             throw UserError.badInput("--initrd: " + file + " is neither a cpio archive, plain or compressed, nor a file system image: "
                     + "name an initramfs, for example one of 'cloister initrd'");
+        }
+        if (command && !format.get().isArchive()) {
+            throw UserError.badInput("--initrd: " + file + " is a file system image; --exec needs a cpio archive, plain or compressed");
         }
         return content;
     }

@@ -83,6 +83,7 @@ final class ObserveOptions {
     private ProfileSink profile;
     private Consumer<Path> profileEnd;
     private Path kernel;
+    private volatile boolean unwritten;
 
     /// Samples the run as well.
     ///
@@ -98,6 +99,16 @@ final class ObserveOptions {
     /// What kernel runs.
     void kernel(Path file) {
         kernel = file;
+    }
+
+    /// The option that asks for a dump; null when none does.
+    String dumpOption() {
+        return dumpOnExit != null ? "--dump-on-exit" : dumpAt != null ? "--dump-at" : null;
+    }
+
+    /// Whether something that was to be written was not; that was said.
+    boolean unwritten() {
+        return unwritten;
     }
 
     /// @throws UserError when an option is wrong
@@ -168,8 +179,8 @@ final class ObserveOptions {
 
     /// After the run, before its teardown.
     void afterRun(Machine machine) {
-        if (dumpOnExit != null) {
-            DumpFile.write(dumpOnExit, machine.inspect());
+        if (dumpOnExit != null && !DumpFile.write(dumpOnExit, machine.inspect())) {
+            unwritten = true;
         }
     }
 
@@ -194,9 +205,11 @@ final class ObserveOptions {
         try (var out = new PrintStream(Files.newOutputStream(statsOut), false, StandardCharsets.UTF_8)) {
             out.print(text);
             if (out.checkError()) {
+                unwritten = true;
                 System.err.println("cloister: cannot write " + statsOut);
             }
         } catch (IOException e) {
+            unwritten = true;
             System.err.println("cloister: cannot write " + statsOut + " (" + e.getMessage() + ")");
         }
     }
@@ -204,7 +217,9 @@ final class ObserveOptions {
     /// Writes a dump to `--dump-file`.
     void dump(ModuleSnapshot snapshot) {
         if (DumpFile.write(dumpFile, snapshot)) {
-            System.err.print("cloister: dump written to " + dumpFile + "\r\n"); // the terminal may be raw
+            System.err.println("cloister: dump written to " + dumpFile);
+        } else {
+            unwritten = true;
         }
     }
 }

@@ -1,69 +1,72 @@
 package cloister.cli;
 
-import java.io.FileDescriptor;
-import java.io.FileInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.function.IntConsumer;
 
-/// The user's terminal in raw mode: every key goes to the guest, but for the escape key Ctrl-A, which takes one more:
-/// `x` leaves, `d` dumps, Ctrl-A sends a Ctrl-A.
+/// The user's terminal, raw while a guest runs: every key goes to the guest, but for the escape key Ctrl-A, which takes one more.
+/// What is written to it still begins new lines at the left.
 final class Terminal implements AutoCloseable {
     private static final int ESCAPE = 1;
-    private final String savedSettings;
+    private static final String KEYS = """
+            cloister: Ctrl-A x        leaves: the guest is switched off
+            cloister: Ctrl-A d        writes a dump of the TDX module (--dump-file)
+            cloister: Ctrl-A Ctrl-A   sends a Ctrl-A to the guest
+            cloister: Ctrl-A ?        shows these keys
+            """;
 
-    private Terminal(String savedSettings) {
+    private final String savedSettings;
+    private boolean escaped;
+
+    /// What keys can ask for beside input.
+    interface Wishes {
+        /// The user leaves.
+        void quit();
+
+        /// The user wants a dump.
+        void dump();
+    }
+
+    /// @param savedSettings what [#close] gives back to stty; null for nothing
+    Terminal(String savedSettings) {
         this.savedSettings = savedSettings;
     }
 
-    /// Switches to raw mode where standard input is a terminal; a pipe or file is left alone.
-    static Terminal raw() {
-        String saved = stty("-g");
-        if (saved != null) {
-            var terminal = new Terminal(saved);
-            Runtime.getRuntime().addShutdownHook(new Thread(terminal::restore, "restore-terminal"));
-            stty("raw", "-echo");
-            return terminal;
-        }
-        return new Terminal(null);
-    }
-
     /// Whether a person sits at standard input.
-    boolean interactive() {
-        return savedSettings != null;
+    static boolean present() {
+        return stty("-g") != null;
     }
 
-    /// Reads standard input on a daemon thread until its end.
-    ///
-    /// @param key  gets each byte, 0..255, for the guest
-    /// @param quit runs when the user leaves
-    /// @param dump runs when the user asks for a dump
-    void forward(IntConsumer key, Runnable quit, Runnable dump) {
-        Thread.ofPlatform().daemon().name("console-input").start(() -> {
-            // Not System.in: its buffering and locking are of no use here.
-            try (var in = new FileInputStream(FileDescriptor.in)) {
-                boolean escaped = false;
-                for (int c = in.read(); c >= 0; c = in.read()) {
-                    if (escaped) {
-                        escaped = false;
-                        if (c == 'x' || c == 'X') {
-                            quit.run();
-                        } else if (c == 'd' || c == 'D') {
-                            dump.run();
-                        } else {
-                            key.accept(c);
-                        }
-                    } else if (c == ESCAPE && interactive()) {
-                        escaped = true;
-                    } else {
-                        key.accept(c);
-                    }
+    /// Takes the terminal at standard input: says how to leave, then gives every key to the guest until [#close].
+    static Terminal take() {
+        System.err.println("cloister: Ctrl-A x leaves, Ctrl-A ? shows the keys");
+        var terminal = new Terminal(stty("-g"));
+        Runtime.getRuntime().addShutdownHook(new Thread(terminal::restore, "restore-terminal"));
+        stty("raw", "-echo", "opost");
+        return terminal;
+    }
+
+    /// What of `typed` is for the guest; the rest is done.
+    byte[] keys(byte[] typed, Wishes wishes) {
+        var forGuest = new ByteArrayOutputStream(typed.length);
+        for (byte key : typed) {
+            if (escaped) {
+                escaped = false;
+                switch (key) {
+                    case 'x', 'X' -> wishes.quit();
+                    case 'd', 'D' -> wishes.dump();
+                    case '?', 'h', 'H' -> System.err.print(KEYS);
+                    case ESCAPE -> forGuest.write(ESCAPE);
+                    default -> { } // a slip: neither the guest nor we know what was meant
                 }
-            } catch (IOException e) {
-                System.err.println("cloister: console input ended: " + e.getMessage());
+            } else if (key == ESCAPE) {
+                escaped = true;
+            } else {
+                forGuest.write(key);
             }
-        });
+        }
+        return forGuest.toByteArray();
     }
 
     @Override public void close() {

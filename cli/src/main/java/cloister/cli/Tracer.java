@@ -136,7 +136,7 @@ final class Tracer implements MachineObserver, AutoCloseable {
         over = true;
         if (!failed) {
             failed = true;
-            System.err.print("cloister: cannot write the trace to " + name + " (" + e.getMessage() + ")\r\n"); // the terminal may be raw
+            System.err.println("cloister: cannot write the trace to " + name + " (" + e.getMessage() + ")");
         }
     }
 

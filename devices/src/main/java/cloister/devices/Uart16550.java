@@ -1,11 +1,10 @@
 package cloister.devices;
 
-import java.util.ArrayDeque;
-
 /// A 16550A serial port. [National PC16550D data sheet]
 ///
 /// Model rather than hardware: transmission takes no time, so the transmitter is always empty, and the receiver's
-/// time-out comes at once. The baud rate divisor is storage.
+/// time-out comes at once. The baud rate divisor is storage. The other end of the line is a terminal with RTS/CTS flow control: it
+/// sends while RTS is on and only then, so that neither the driver's start-up nor a full buffer of the guest loses a byte.
 public final class Uart16550 implements PortDevice {
     /// Ports that it occupies.
     public static final int PORTS = 8;
@@ -24,6 +23,7 @@ public final class Uart16550 implements PortDevice {
     private static final int FCR_ENABLE = 1;
     private static final int FCR_CLEAR_RECEIVER = 2;
     private static final int LCR_DLAB = 0x80;
+    private static final int MCR_RTS = 2;
     private static final int MCR_OUT2 = 8;
     private static final int MCR_LOOP = 0x10;
     private static final int LSR_DATA_READY = 1;
@@ -36,7 +36,7 @@ public final class Uart16550 implements PortDevice {
     private final int base;
     private final InterruptLine irq;
     private final ByteSink output;
-    private final ArrayDeque<Byte> waiting = new ArrayDeque<>();
+    private final ByteSource input;
     private final int[] fifo = new int[FIFO_DEPTH];
     private int fifoHead;
     private int fifoCount;
@@ -54,17 +54,16 @@ public final class Uart16550 implements PortDevice {
     /// @param base   the first of its eight ports
     /// @param irq    driven while an enabled interrupt is pending and OUT2 is set, as on a PC
     /// @param output receives what the guest sends
-    public Uart16550(int base, InterruptLine irq, ByteSink output) {
+    /// @param input  asked for a byte whenever one can be received
+    public Uart16550(int base, InterruptLine irq, ByteSink output, ByteSource input) {
         this.base = base;
         this.irq = irq;
         this.output = output;
+        this.input = input;
     }
 
-    /// Input from the line; waits outside the FIFO while that is full, so nothing is lost.
-    public void receive(byte[] bytes) {
-        for (byte b : bytes) {
-            waiting.add(b);
-        }
+    /// Says that the input may have something now. What it has stays there while the FIFO is full or the guest holds the line off.
+    public void inputReady() {
         refill();
         update();
     }
@@ -149,8 +148,12 @@ public final class Uart16550 implements PortDevice {
     }
 
     private void refill() {
-        while (!loop() && fifoCount < depth() && !waiting.isEmpty()) {
-            push(waiting.remove());
+        while (!loop() && (mcr & MCR_RTS) != 0 && fifoCount < depth()) {
+            int octet = input.next();
+            if (octet == ByteSource.NONE) {
+                return;
+            }
+            push(octet);
         }
     }
 

@@ -3,6 +3,7 @@ package cloister.devices;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.io.ByteArrayOutputStream;
+import java.util.ArrayDeque;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
@@ -19,6 +20,7 @@ final class Uart16550Test {
     private static final int SCR = 7;
 
     private final ByteArrayOutputStream sent = new ByteArrayOutputStream();
+    private final ArrayDeque<Integer> line = new ArrayDeque<>();
     private boolean irq;
     private int edges;
     private Uart16550 uart;
@@ -27,7 +29,12 @@ final class Uart16550Test {
         uart = new Uart16550(BASE, level -> {
             edges += level && !irq ? 1 : 0;
             irq = level;
-        }, sent::write);
+        }, sent::write, () -> line.isEmpty() ? ByteSource.NONE : line.remove());
+    }
+
+    private void receive(String text) {
+        text.chars().forEach(line::add);
+        uart.inputReady();
     }
 
     private int in(int register) {
@@ -82,27 +89,55 @@ final class Uart16550Test {
     @Test void receivesThroughTheFifoWithoutLoss() {
         out(FCR, 0x41); // trigger at 4
         out(IER, 1);
-        out(MCR, 8);
-        byte[] input = "0123456789abcdefghij".getBytes();
-        uart.receive(input);
+        out(MCR, 8 | 2);
+        String input = "0123456789abcdefghij";
+        receive(input);
         assertThat(irq).isTrue();
         assertThat(in(IIR)).isEqualTo(0xc4);
         var got = new StringBuilder();
         while ((in(LSR) & 1) != 0) {
             got.append((char) in(DATA));
         }
-        assertThat(got).hasToString(new String(input));
+        assertThat(got).hasToString(input);
         assertThat(irq).isFalse();
-        uart.receive(new byte[] {'x'});
+        receive("x");
         assertThat(in(IIR)).as("fewer than the trigger level").isEqualTo(0xcc);
     }
 
     @Test void interruptNeedsOut2AsOnAPc() {
         out(IER, 1);
-        uart.receive(new byte[] {1});
+        out(MCR, 2);
+        receive("\u0001");
         assertThat(irq).isFalse();
-        out(MCR, 8);
+        out(MCR, 8 | 2);
         assertThat(irq).isTrue();
+    }
+
+    /// What Linux's driver does between power-on and the first read: nothing of what waits on the line may go.
+    @Test void inputWaitsUntilThePortIsOpenAndWhileTheGuestHoldsItOff() {
+        receive("early input");
+        out(IER, 0xf);
+        out(IER, 0);
+        out(MCR, 0x10 | 0x0a);
+        out(IER, 1);
+        out(MCR, 8);
+        out(FCR, 7);
+        assertThat(in(DATA)).as("the driver reads once to clear the port").isZero();
+        assertThat(in(LSR) & 1).isZero();
+        out(IER, 1);
+        out(MCR, 8 | 2 | 1);
+        assertThat(irq).isTrue();
+        assertThat(in(DATA)).isEqualTo('e');
+        out(MCR, 8 | 1);
+        var kept = new StringBuilder();
+        while ((in(LSR) & 1) != 0) {
+            kept.append((char) in(DATA));
+        }
+        assertThat(kept).as("what was in the FIFO when RTS went off").hasToString("arly input");
+        receive("more");
+        assertThat(in(LSR) & 1).as("held off").isZero();
+        out(MCR, 8 | 2 | 1);
+        assertThat(in(DATA)).isEqualTo('m');
     }
 
     @Test void loopbackReturnsDataAndReportsOverrun() {

@@ -24,7 +24,7 @@ public final class Scheduler {
     private final List<HostThread> runnableView = Collections.unmodifiableList(runnable);
     private final ConcurrentLinkedQueue<Runnable> fromOutside = new ConcurrentLinkedQueue<>();
     private final AtomicInteger postedCount = new AtomicInteger();
-    private final IdlePace pace;
+    private volatile IdlePace pace;
     private volatile HostThread current;
     private volatile Thread runner;
     private volatile Throwable failure;
@@ -101,6 +101,14 @@ public final class Scheduler {
     /// Declares that [#post] may be called, so that a fully parked platform waits instead of stalling.
     public void expectOutside(boolean open) {
         outsideOpen = open;
+        if (runner != null) {
+            wakeWaiter();
+        }
+    }
+
+    /// Changes how time passes while every host thread waits. Any thread may call it.
+    public void pace(IdlePace value) {
+        pace = value;
         if (runner != null) {
             wakeWaiter();
         }

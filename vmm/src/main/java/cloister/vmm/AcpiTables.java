@@ -19,6 +19,9 @@ final class AcpiTables {
     static final int COM1_IRQ = 4;
     static final int COM2_PORT = 0x2f8;
     static final int COM2_IRQ = 3;
+    static final int COM3_PORT = 0x3e8;
+    /// Not COM1's, as on a PC: an ISA interrupt is not shared.
+    static final int COM3_IRQ = 5;
 
     private static final int HEADER = 36;
     private static final int FADT_BYTES = 276;
@@ -162,7 +165,7 @@ final class AcpiTables {
         byte[] sleep = Aml.name("\\_S5_", Aml.packageOf(Aml.integer(AcpiPm.S5_SLEEP_TYPE),
                 Aml.integer(AcpiPm.S5_SLEEP_TYPE), Aml.integer(0), Aml.integer(0)));
         return Aml.concat(Aml.scope("\\_SB_", motherboard, pci, rtc, com("COM1", 1, COM1_PORT, COM1_IRQ),
-                com("COM2", 2, COM2_PORT, COM2_IRQ)), sleep);
+                com("COM2", 2, COM2_PORT, COM2_IRQ), com("COM3", 3, COM3_PORT, COM3_IRQ)), sleep);
     }
 
     private static byte[] com(String name, int uid, int port, int irq) {

@@ -3,6 +3,7 @@ package cloister.vmm;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
+import java.util.Optional;
 
 /// What a kernel can do something with as an initial RAM disk: archives that it unpacks and file systems that it mounts. [LINUX
 /// Documentation/driver-api/early-userspace/buffer-format.rst, init/do_mounts_rd.c, lib/decompress.c]
@@ -48,18 +49,23 @@ public enum InitrdFormat {
         this.magic = magic.getBytes(StandardCharsets.ISO_8859_1);
     }
 
-    /// Whether a kernel would know `image`; zeros before an archive are skipped, as the kernel does it.
-    public static boolean knows(MemorySegment image) {
+    /// What `image` is; empty when no kernel would know. Zeros before an archive are skipped, as the kernel does it.
+    public static Optional<InitrdFormat> of(MemorySegment image) {
         long start = 0;
         while (start < image.byteSize() && image.get(ValueLayout.JAVA_BYTE, start) == 0) {
             start++;
         }
         for (var format : values()) {
-            if (format.isAt(image, format.offset) || (format.offset == 0 && format.isAt(image, start))) {
-                return true;
+            if (format.isAt(image, format.offset) || (format.isArchive() && format.isAt(image, start))) {
+                return Optional.of(format);
             }
         }
-        return false;
+        return Optional.empty();
+    }
+
+    /// Whether the kernel unpacks it, after others perhaps, instead of mounting it.
+    public boolean isArchive() {
+        return compareTo(EXT) < 0;
     }
 
     private boolean isAt(MemorySegment image, long at) {

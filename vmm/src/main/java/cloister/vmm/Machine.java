@@ -6,6 +6,7 @@ import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
+import cloister.sim.Scheduler.IdlePace;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.tdx.inspect.ModuleSnapshot;
@@ -41,7 +42,8 @@ public final class Machine implements AutoCloseable {
         host = Host.create(config);
         vm = host.kvm().createVm(td ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
         enableCapabilities(td);
-        board = new Board(config, host.recorder().console(config.console), host.clock(), new Interrupts(), new Ends());
+        board = new Board(config, host.recorder().console(config.console), host.clock(), new Interrupts(), new Ends(),
+                seconds -> end(new Outcome.Silent(seconds)));
         memory = new GuestMemory(vm, host.kvm().userMemory(), td);
         if (td) {
             buildTrustDomain(layout, image);
@@ -119,12 +121,30 @@ public final class Machine implements AutoCloseable {
 
     /// Ends the run as [Outcome.TimedOut] at the next opportunity. Any thread may call it.
     public void requestStop() {
-        host.scheduler().post(() -> end(new Outcome.TimedOut()));
+        requestStop(new Outcome.TimedOut());
     }
 
-    /// Hands input to the first serial port. Any thread may call it.
-    public void consoleInput(byte[] bytes) {
-        host.scheduler().post(() -> board.com1.receive(bytes));
+    /// Ends the run as `reason` at the next opportunity, if it has not ended by then. Any thread may call it.
+    public void requestStop(Outcome reason) {
+        host.scheduler().post(() -> end(reason));
+    }
+
+    /// Says that there is input. Any thread may call it.
+    public void inputArrived() {
+        host.scheduler().post(board::inputReady);
+    }
+
+    /// Says that nothing will come from outside any more: a guest that waits for ever from now on has stalled. Any thread may call it.
+    public void inputEnded() {
+        host.scheduler().post(() -> {
+            board.inputReady();
+            host.scheduler().expectOutside(false);
+        });
+    }
+
+    /// Changes how time passes while every vCPU waits. Any thread may call it.
+    public void pace(IdlePace value) {
+        host.scheduler().pace(value);
     }
 
     /// What the TDX module knows: its state, the PAMT, every trust domain down to its Secure EPT. Call before or after [#run], not

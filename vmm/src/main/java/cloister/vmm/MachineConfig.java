@@ -1,6 +1,7 @@
 package cloister.vmm;
 
 import cloister.devices.ByteSink;
+import cloister.devices.ByteSource;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.SchedulingStrategy;
@@ -24,7 +25,10 @@ public final class MachineConfig {
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
     ByteSink console = octet -> { };
-    ByteSink secondSerial = octet -> { };
+    GuestInput consoleInput = GuestInput.of(ByteSource.EMPTY, false);
+    ExecChannel exec;
+    ByteSink execErrors = octet -> { };
+    GuestInput execInput = GuestInput.NOTHING;
     boolean interactive;
     IdlePace pace = IdlePace.SKIP;
     SchedulingStrategy strategy = new RoundRobin();
@@ -106,13 +110,26 @@ public final class MachineConfig {
         return this;
     }
 
-    /// Where the bytes of the second serial port (ttyS1) go: the channel of [ExecChannel]. Default: nowhere.
-    public MachineConfig secondSerial(ByteSink value) {
-        secondSerial = value;
+    /// What is typed at the first serial port. When it has ended, Ctrl-D is typed, and a guest that then says nothing for days of its time
+    /// has stalled. Default: nothing, without an end.
+    public MachineConfig consoleInput(GuestInput value) {
+        consoleInput = value;
         return this;
     }
 
-    /// Whether [Machine#consoleInput] may bring input: an idle guest then waits instead of stalling. Default: no.
+    /// The second and third serial ports (ttyS1, ttyS2), over which [Initramfs#command] runs a command. Default: nobody is there.
+    ///
+    /// @param channel gets the command's standard output
+    /// @param errors  gets its standard error
+    /// @param input   is its standard input
+    public MachineConfig exec(ExecChannel channel, ByteSink errors, GuestInput input) {
+        exec = channel;
+        execErrors = errors;
+        execInput = input;
+        return this;
+    }
+
+    /// Whether [Machine#inputArrived] may tell of input: an idle guest then waits instead of stalling. Default: no.
     public MachineConfig interactive(boolean value) {
         interactive = value;
         return this;

@@ -28,8 +28,20 @@ public sealed interface Outcome {
     record TimedOut() implements Outcome {
     }
 
+    /// The user left.
+    record Quit() implements Outcome {
+    }
+
+    /// Nobody can see what the guest says any more, so it was stopped.
+    record OutputLost() implements Outcome {
+    }
+
     /// Every vCPU waits for an event that can never come.
     record Stalled() implements Outcome {
+    }
+
+    /// The console's input is at its end and the guest has said nothing for so many seconds of its time; only timers of its kernel go on.
+    record Silent(long seconds) implements Outcome {
     }
 
     /// The guest used something that Cloister lacks; the first line of `text` names it, registers follow.

@@ -83,6 +83,27 @@ public final class TinyGuest {
         return bzImage(new TinyGuest(type == VmType.TDX).kernelCode());
     }
 
+    /// A kernel for ordinary VMs that says back what is typed at the first serial port, and powers off at Ctrl-D, or halts for ever at
+    /// Ctrl-C.
+    public static byte[] echoKernel() {
+        return bzImage(new TinyGuest(false).echoCode());
+    }
+
+    private byte[] echoCode() {
+        var wait = code.label();
+        var halt = code.label();
+        code.mov(ESP, KERNEL_STACK_TOP).mov(EDX, AcpiTables.COM1_PORT + 4).mov(EAX, 3).out(DX, AL); // DTR and RTS
+        say("echo\n");
+        code.label(wait).mov(EDX, AcpiTables.COM1_PORT + 5).in(AL, DX).test(EAX, 1).jcc(Condition.E, wait);
+        code.mov(EDX, AcpiTables.COM1_PORT).in(AL, DX).cmp(AL, 4).jcc(Condition.E, fail).cmp(AL, 3).jcc(Condition.E, halt);
+        code.out(DX, AL).jmp(wait);
+        code.label(halt).cli().hlt().jmp(halt);
+        code.label(fail);
+        code.mov(EAX, POWER_OFF).mov(EDX, AcpiPm.CONTROL_BLOCK).out(DX, AX).jmp(halt);
+        printRoutine();
+        return code.assemble();
+    }
+
     /// A bzImage of one setup sector around `program`, which is entered in 64-bit mode with RSI at boot_params and must not
     /// care where it is. [LINUX Documentation/arch/x86/boot.rst]
     public static byte[] bzImage(byte[] program) {
