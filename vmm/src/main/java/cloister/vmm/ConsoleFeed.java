@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import cloister.devices.ByteSink;
 import cloister.devices.ByteSource;
+import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.util.function.LongConsumer;
 
@@ -9,9 +10,14 @@ import java.util.function.LongConsumer;
 /// own. Whoever reads the console then may take that as the end of its own input and leave the console to the next program,
 /// so Ctrl-D is typed again, after twice the time each. A guest that has not said a word for a long time of these is idle for ever: its
 /// kernel's timers may go on, but nothing new can come from anywhere.
-final class ConsoleFeed implements ByteSource {
+final class ConsoleFeed implements ByteSource, TimerOwner<ConsoleFeed.TimerKind> {
+    /// Its only timer.
+    enum TimerKind {
+        /// Ctrl-D is due again.
+        END_AGAIN
+    }
+
     private static final int END_OF_TRANSMISSION = 4;
-    private static final long NANOS_PER_SECOND = 1_000_000_000L;
     /// After 2^13 seconds, 2.3 hours of the guest's time, without a word since the last of these the run ends.
     private static final int ENDS = 14;
 
@@ -22,6 +28,7 @@ final class ConsoleFeed implements ByteSource {
     private final LongConsumer idleForEver;
     private int last = '\n';
     private int ends;
+    private long seconds;
     private boolean due = true;
     private boolean spoke;
 
@@ -58,11 +65,11 @@ final class ConsoleFeed implements ByteSource {
     private void ended() {
         due = false;
         spoke = false;
-        long seconds = 1L << Math.min(ends++, ENDS - 1);
-        clock.schedule(clock.now() + clock.ticksOfNanos(seconds * NANOS_PER_SECOND), () -> again(seconds));
+        seconds = 1L << Math.min(ends++, ENDS - 1);
+        clock.schedule(clock.now() + seconds * clock.ticksPerSecond(), this, TimerKind.END_AGAIN);
     }
 
-    private void again(long seconds) {
+    @Override public void timerFired(TimerKind kind) {
         if (ends >= ENDS && !spoke) {
             idleForEver.accept(seconds);
             return;

@@ -40,8 +40,11 @@ public final class Initramfs {
             #!/bin/sh
             export PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/cloister/bin HOME=/root TERM=${TERM:-vt100}
             for busybox in /bin/busybox /sbin/busybox /usr/bin/busybox; do
-                [ -x $busybox ] && ! command -v mount >/dev/null && $busybox mkdir -p /cloister/bin \\
-                    && $busybox --install -s /cloister/bin
+                if [ -x $busybox ]; then
+                    $busybox mkdir -p /proc /cloister/bin
+                    $busybox mount -t proc proc /proc # busybox finds itself there
+                    $busybox --install -s /cloister/bin
+                fi
             done
             mkdir -p /proc /sys /dev
             [ -e /proc/self ] || mount -t proc proc /proc
