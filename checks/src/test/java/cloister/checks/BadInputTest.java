@@ -36,7 +36,7 @@ class BadInputTest {
             run --memory 8M --kernel KERNEL          | 64 | memory
             run --vm-type sgx                        | 64 | --vm-type: 'sgx' is none of tdx, default
             run --timeout 0                          | 64 | choose 1 second or more
-            run --exec ls --initrd KERNEL            | 64 | leave out --initrd
+            run --exec ls --kernel KERNEL --initrd TEXT | 65 | neither a cpio archive
             run --trace-out x                        | 64 | say what to trace
             run --kernel /nonexistent                | 65 | there is no file /nonexistent
             run --kernel KERNEL --initrd /nonexistent| 65 | there is no file /nonexistent
@@ -50,6 +50,7 @@ class BadInputTest {
             run --kernel KERNEL --memory 0           | 64 | choose 1M or more
             run --kernel ZIMAGE                      | 65 | has loadflags 0x0
             run --dump-on-exit /nonexistent/x        | 64 | choose a file in a folder that is there
+            run --vm-type default --dump-on-exit x   | 64 | does nothing for an ordinary VM
             run --dump-at -1                         | 64 | is no time
             inspect /nonexistent                     | 65 | there is no file /nonexistent
             inspect TEXT                             | 65 | is no dump
