@@ -38,6 +38,7 @@ import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.isa.Label;
+import cloister.isa.Op;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
@@ -87,6 +88,7 @@ final class TdFirmware {
     private static final int TSC_DEADLINE_MODE = 2 << 17;
     private static final int MASKED = 1 << 16;
     private static final int CR4_PAE = 1 << 5;
+    private static final int CR4_CET = 1 << 23;
     private static final int CR4_LA57 = 1 << 12;
     private static final int INTERRUPT_GATE = 0x8e;
     private static final int VECTORS = 256;
@@ -274,12 +276,14 @@ final class TdFirmware {
         code.pop(RDX).pop(RCX).pop(RAX).iret(8);
     }
 
-    /// The kernel comes here on its own page tables, which map this page only, in 4- or 5-level mode.
+    /// The kernel comes here on its own page tables, which map this page only, in 4- or 5-level mode, by an indirect branch that it may
+    /// track. The firmware does not track its own.
     private void offlineProcessor() {
         var fourLevels = code.label();
         var pointer = code.label();
-        code.label(reset).cli();
-        code.mov(EBX, PAGE_TABLES_GPA).mov(RAX, CR4).test(EAX, CR4_LA57).jcc(Condition.E, fourLevels);
+        code.label(reset).op(Op.ENDBR64).cli();
+        code.mov(RAX, CR4).and(RAX, ~(long) CR4_CET).mov(CR4, RAX);
+        code.mov(EBX, PAGE_TABLES_GPA).test(EAX, CR4_LA57).jcc(Condition.E, fourLevels);
         code.mov(EBX, FIVE_LEVEL_ROOT_GPA);
         code.label(fourLevels).mov(CR3, RBX);
         code.lgdt(rip(gdtPointer));
