@@ -80,7 +80,7 @@ final class BuiltTd implements AutoCloseable {
         tdr = frame();
         int keyId = system.allocateKeyId();
         check("TDH.MNG.CREATE", seam.mngCreate(tdr, keyId));
-        check("TDH.MNG.KEY.CONFIG", seam.mngKeyConfig(host.processors().getFirst(), tdr));
+        check("TDH.MNG.KEY.CONFIG", seam.mngKeyConfig(host.cpus().get(0), tdr));
         for (int i = 0; i < system.tdcsPages(); i++) {
             check("TDH.MNG.ADDCX", seam.mngAddcx(tdr, frame()));
         }
@@ -146,7 +146,7 @@ final class BuiltTd implements AutoCloseable {
     /// @return the sub-function that it asks for
     long enter() {
         out.clear();
-        long status = seam.vpEnter(host.processors().getFirst(), tdvpr, out);
+        long status = seam.vpEnter(host.cpus().get(0), tdvpr, out);
         if ((int) status != ExitReason.TDCALL) {
             throw new IllegalStateException(String.format(Locale.ROOT, "TDH.VP.ENTER: 0x%x, qualification 0x%x, GPA 0x%x", status,
                     out.get(SeamRegs.RCX), out.get(SeamRegs.R8)));

@@ -61,6 +61,9 @@ public interface KvmVcpu {
     /// KVM_NMI.
     void nmi();
 
+    /// The ring of the pages that this vCPU wrote; null without KVM_CAP_DIRTY_LOG_RING.
+    DirtyGfnRing dirtyRing();
+
     /// The shared page of this vCPU: why [#run] returned, and the VMM's answers.
     KvmRun kvmRun();
 

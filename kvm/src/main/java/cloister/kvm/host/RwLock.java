@@ -121,6 +121,11 @@ public final class RwLock extends HostLock {
         scheduler.unpark(next.thread);
     }
 
+    /// Whether somebody waits for it. [LINUX rwlock_needbreak]
+    public boolean isContended() {
+        return !queue.isEmpty();
+    }
+
     /// How many hold it shared.
     public int readers() {
         return readers;

@@ -1,17 +1,16 @@
 package cloister.kvm.mmu;
 
+import cloister.kvm.DirtyGfnRing;
+
 /// The ring in which one vCPU tells the VMM which pages it wrote. The VMM reads entries in order, marks each as harvested, and lets KVM
 /// reset them. [LINUX "KVM_CAP_DIRTY_LOG_RING", virt/kvm/dirty_ring.c]
-public final class DirtyRing {
+public final class DirtyRing implements DirtyGfnRing {
     /// Bytes of one entry. (struct kvm_dirty_gfn)
     public static final int ENTRY_SIZE = 16;
     /// The largest ring.
     public static final int MAX_ENTRIES = 65_536;
     /// Entries kept free for what a vCPU writes after the ring was found full.
     static final int RESERVED_ENTRIES = 64;
-    /// Entry flags: written by KVM, harvested by the VMM.
-    public static final int FLAG_DIRTY = 1;
-    public static final int FLAG_RESET = 2;
 
     private final int[] flags;
     private final int[] slots;
@@ -29,28 +28,23 @@ public final class DirtyRing {
         softLimit = entries - RESERVED_ENTRIES - cpuDirtyLog;
     }
 
-    /// Entries.
-    public int size() {
+    @Override public int size() {
         return flags.length;
     }
 
-    /// The flags of entry `index`, FLAG_ bits.
-    public int flags(int index) {
+    @Override public int flags(int index) {
         return flags[index];
     }
 
-    /// The slot of entry `index`, address space in 31:16.
-    public int slot(int index) {
+    @Override public int slot(int index) {
         return slots[index];
     }
 
-    /// The page within the slot of entry `index`.
-    public long offset(int index) {
+    @Override public long offset(int index) {
         return offsets[index];
     }
 
-    /// The VMM has taken entry `index`.
-    public void harvested(int index) {
+    @Override public void harvested(int index) {
         flags[index] |= FLAG_RESET;
     }
 

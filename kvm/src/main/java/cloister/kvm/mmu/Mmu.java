@@ -266,7 +266,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     }
 
     boolean lockIsContended() {
-        return !lock.waiters().isEmpty();
+        return lock.isContended();
     }
 
     /// Lets others have mmu_lock when somebody waits for it.

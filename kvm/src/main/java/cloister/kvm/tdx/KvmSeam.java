@@ -213,6 +213,39 @@ public final class KvmSeam {
         return call(SeamcallLeaf.MEM_PAGE_REMOVE, fill(out, gpa | (level - 1), tdrPa, 0, 0));
     }
 
+    /// TDH.MEM.SEPT.REMOVE of the empty table below the entry of `level`.
+    ///
+    /// @param out RCX: the freed page
+    public long memSeptRemove(long tdrPa, long gpa, int level, SeamRegs out) {
+        return call(SeamcallLeaf.MEM_SEPT_REMOVE, fill(out, gpa | (level - 1), tdrPa, 0, 0));
+    }
+
+    /// TDH.MEM.RANGE.UNBLOCK.
+    public long memRangeUnblock(long tdrPa, long gpa, int level, SeamRegs out) {
+        return call(SeamcallLeaf.MEM_RANGE_UNBLOCK, fill(out, gpa | (level - 1), tdrPa, 0, 0));
+    }
+
+    /// TDH.MEM.PAGE.PROMOTE of the 512 pages below the entry of `level`.
+    ///
+    /// @param out RCX: the freed table
+    public long memPagePromote(long tdrPa, long gpa, int level, SeamRegs out) {
+        return call(SeamcallLeaf.MEM_PAGE_PROMOTE, fill(out, gpa | (level - 1), tdrPa, 0, 0));
+    }
+
+    /// TDH.MEM.PAGE.DEMOTE of the large page of `level`, whose parts the table `tablePa` will hold. Of a TD without L2 VMs.
+    public long memPageDemote(long tdrPa, long gpa, int level, long tablePa, SeamRegs out) {
+        clflushPage(tablePa);
+        return call(SeamcallLeaf.MEM_PAGE_DEMOTE, fill(out, gpa | (level - 1), tdrPa, tablePa, 0));
+    }
+
+    /// TDH.MEM.PAGE.RELOCATE of a page of 4 KiB to `pagePa`.
+    ///
+    /// @param out RCX: where the page was
+    public long memPageRelocate(long tdrPa, long gpa, long pagePa, SeamRegs out) {
+        clflushPage(pagePa);
+        return call(SeamcallLeaf.MEM_PAGE_RELOCATE, fill(out, gpa, tdrPa, pagePa, 0));
+    }
+
     // --- vCPUs
 
     /// TDH.VP.CREATE.
@@ -272,5 +305,12 @@ public final class KvmSeam {
     /// TDH.PHYMEM.PAGE.WBINVD of a page that belonged to `hkid`.
     public long phymemPageWbinvd(long pagePa, int hkid) {
         return call(SeamcallLeaf.PHYMEM_PAGE_WBINVD, PhysicalMemory.hpa(pagePa, hkid), 0);
+    }
+
+    /// TDH.PHYMEM.PAGE.RDMD.
+    ///
+    /// @param out RCX: page type, RDX: owner, R8: size, R9: epoch
+    public long phymemPageRdmd(long pagePa, SeamRegs out) {
+        return call(SeamcallLeaf.PHYMEM_PAGE_RDMD, fill(out, pagePa, 0, 0, 0));
     }
 }

@@ -1,5 +1,6 @@
 package cloister.kvm.vcpu;
 
+import cloister.kvm.DirtyGfnRing;
 import cloister.kvm.GpaRange;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
@@ -96,6 +97,10 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
 
     @Override public final void kick() {
         signal();
+    }
+
+    @Override public final DirtyGfnRing dirtyRing() {
+        return mmu.dirtyRing();
     }
 
     @Override public final KvmRun kvmRun() {

@@ -14,7 +14,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /// An MMU without processors: a VM that only counts what it is asked for, and the walk that a processor would do.
-final class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
+class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     static final long MIB = 1L << 20;
     static final long GIB = 1L << 30;
     final PhysicalMemory memory;
