@@ -13,6 +13,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -60,6 +61,14 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     @Option(names = {"--cpus", "-smp"}, paramLabel = "N", defaultValue = "1", description = "vCPUs. Default: ${DEFAULT-VALUE}.")
     private int cpus;
 
+    @Option(names = "--host-cpus", paramLabel = "N", defaultValue = "0",
+            description = "Logical processors of the platform, which the vCPUs share. Default: one for each vCPU.")
+    private int hostCpus;
+
+    @Option(names = "--policy", paramLabel = "NAME=VALUE",
+            description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module.")
+    private Map<String, String> policies = Map.of();
+
     @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
             description = "tdx (a trust domain) or default (an ordinary VM). Default: ${DEFAULT-VALUE}.")
     private VmType vmType;
@@ -103,7 +112,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     /// Everything that can be known to be wrong before a guest is fetched.
     private void checkOptions() {
-        new MachineConfig().memoryBytes(memory).cpus(cpus).checkSizes();
+        withPolicies(new MachineConfig().memoryBytes(memory).cpus(cpus).hostCpus(hostCpus)).checkSizes();
         checkFile(kernel, "--kernel");
         checkFile(initrd, "--initrd");
         if (vmType == VmType.DEFAULT && observe.dumpOption() != null) {
@@ -196,7 +205,13 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
         }
         String line = COMMAND_LINE + (append.isBlank() ? "" : " " + append)
                 + (exec != null && initrd != null ? " rdinit=" + Initramfs.COMMAND_INIT : "");
-        return new MachineConfig().vmType(vmType).kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk)
+        return withPolicies(new MachineConfig()).hostCpus(hostCpus).vmType(vmType)
+                .kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk)
                 .commandLine(line).memoryBytes(memory).cpus(cpus).seed(seed);
+    }
+
+    private MachineConfig withPolicies(MachineConfig config) {
+        policies.forEach(config::policy);
+        return config;
     }
 }

@@ -24,6 +24,12 @@ public interface Kvm {
     /// The virtual memory of the VMM's process.
     UserMemory userMemory();
 
+    /// Takes a logical processor out of use or back into use, as the host's administrator does in /sys/devices/system/cpu.
+    ///
+    /// @throws KvmException EINVAL when there is no such processor; EBUSY for the last one, and for the last one of a package while a TD
+    ///         has a KeyID [LINUX tdx_offline_cpu]
+    void processorOnline(int index, boolean online);
+
     /// Counters over all VMs.
     KvmStats stats();
 }

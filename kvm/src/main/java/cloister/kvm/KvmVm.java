@@ -19,6 +19,12 @@ public interface KvmVm extends AutoCloseable {
     /// @throws KvmException EINVAL, EEXIST, EBUSY
     void enableCap(KvmCap cap, long... args);
 
+    /// Chooses another design than upstream's; no ioctl of Linux.
+    ///
+    /// @param choice one of [KvmPolicy#choices]
+    /// @throws KvmException EINVAL when the policy knows no such choice, EBUSY when vCPUs exist
+    void choose(KvmPolicy policy, String choice);
+
     /// KVM_CREATE_VCPU.
     ///
     /// @param id the vCPU's id, which is its APIC id

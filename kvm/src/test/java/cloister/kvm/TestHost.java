@@ -7,6 +7,7 @@ import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler;
+import cloister.sim.SchedulingStrategy;
 import cloister.sim.VirtualClock;
 import java.util.ArrayList;
 import java.util.List;
@@ -15,11 +16,15 @@ import java.util.List;
 public final class TestHost implements AutoCloseable {
     public static final long MEMORY = 64L << 20;
     private final PhysicalMemory memory = new PhysicalMemory(MEMORY, 32);
-    private final Scheduler scheduler = new Scheduler(new VirtualClock(1_000_000_000L), new RoundRobin(),
-            Scheduler.IdlePace.SKIP);
+    private final Scheduler scheduler;
     private final List<LogicalProcessor> processors = new ArrayList<>();
 
     public TestHost(int count) {
+        this(count, new RoundRobin());
+    }
+
+    public TestHost(int count, SchedulingStrategy strategy) {
+        scheduler = new Scheduler(new VirtualClock(1_000_000_000L), strategy, Scheduler.IdlePace.SKIP);
         var regions = new VmcsRegions(memory);
         for (int i = 0; i < count; i++) {
             processors.add(new LogicalProcessor(i, memory, scheduler, new Entropy(i), new Cpuid(count), regions));

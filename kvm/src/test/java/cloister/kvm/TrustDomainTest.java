@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
 import cloister.kvm.dev.DevKvm;
+import cloister.sim.RandomWalk;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
@@ -31,6 +32,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// KVM's side of TDs against a scripted TDX module: order of SEAMCALLs, error numbers, exits.
 final class TrustDomainTest {
@@ -51,6 +53,10 @@ final class TrustDomainTest {
 
     @BeforeEach void aTdWithoutLife() {
         host = new TestHost(2);
+        open();
+    }
+
+    private void open() {
         host.processors().forEach(lp -> {
             lp.installSeam(module);
             for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
@@ -58,6 +64,10 @@ final class TrustDomainTest {
             }
         });
         kvm = DevKvm.open(host.environment());
+        aNewVm();
+    }
+
+    private void aNewVm() {
         vm = kvm.createVm(VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
         vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);
@@ -86,6 +96,12 @@ final class TrustDomainTest {
         memfd = vm.createGuestMemfd(PAGES * PAGE, 0);
         vm.setUserMemoryRegion2(new UserMemoryRegion(0, KvmAbi.MEM_GUEST_MEMFD, 0, PAGES * PAGE, user, memfd, 0));
         vm.setMemoryAttributes(0, PAGES * PAGE, KvmAbi.MEMORY_ATTRIBUTE_PRIVATE);
+    }
+
+    /// The same under a policy of zaps.
+    private KvmVcpu ready(String zapContention) {
+        vm.choose(KvmPolicy.ZAP_CONTENTION, zapContention);
+        return ready();
     }
 
     /// A TD with one vCPU, ready to run.
@@ -570,6 +586,107 @@ final class TrustDomainTest {
         assertThat(lp.pkru()).isZero();
     }
 
+    @Test void aProcessorLeavesWithoutStateOfTdsAndComesBack() {
+        var vcpu = ready();
+        var errors = new ArrayList<Errno>();
+        for (int i = 0; i < 3; i++) {
+            module.exits.add(end(new long[2]));
+        }
+        host.scheduler().spawn("vcpu", () -> {
+            vcpu.run();
+            kvm.processorOnline(0, false);
+            errors.add(catchThrowableOfType(KvmException.class, () -> kvm.processorOnline(1, false)).errno());
+            vcpu.run();
+            kvm.processorOnline(0, true);
+            kvm.processorOnline(1, false);
+            vcpu.run();
+            vm.close();
+            errors.add(catchThrowableOfType(KvmException.class, () -> kvm.processorOnline(0, false)).errno());
+        });
+        host.scheduler().run();
+        assertThat(module.runs).containsExactly("VP_ENTER on 0", "VP_FLUSH on 0", "VP_ENTER on 1", "VP_FLUSH on 1", "VP_ENTER on 0",
+                "VP_FLUSH on 0");
+        assertThat(errors).as("the last one of the package with a TD, the last one of all").containsExactly(Errno.EBUSY, Errno.EBUSY);
+        assertThat(module.calls).as("the module knows the processor").doesNotContain("SYS_LP_INIT");
+        assertThat(vm.stats().leakedPages()).isZero();
+        assertThat(catchThrowableOfType(KvmException.class, () -> kvm.processorOnline(2, false)).errno()).isEqualTo(Errno.EINVAL);
+    }
+
+    /// Looking for interrupts needs a processor; the wake-up that comes while the vCPU waits for one was once lost.
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1, 2, 3, 5, 8, 13, 21})
+    void aHaltedTdIsWokenWhileItWaitsForAProcessor(int delay) {
+        host.close();
+        host = new TestHost(1);
+        open();
+        var vcpu = ready();
+        module.exits.add(tdvmcall(32, 0x80f, 0x1ff));
+        module.exits.add(tdvmcall(12, 0));
+        module.exits.add(end(new long[2]));
+        var ordinary = kvm.createVm(VmType.DEFAULT);
+        ordinary.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+        ordinary.setUserMemoryRegion2(UserMemoryRegion.of(0, 0, 4 * PAGE, user));
+        kvm.userMemory().write(user + PAGE, new byte[] {(byte) 0xeb, (byte) 0xfe}, 0, 2);
+        var spinner = ordinary.createVcpu(0);
+        var sregs = spinner.getSregs();
+        sregs.cs = KvmSegment.realMode(0, 0xb);
+        spinner.setSregs(sregs);
+        var regs = spinner.getRegs();
+        regs.rip = PAGE;
+        spinner.setRegs(regs);
+        var exits = new ArrayList<KvmExit>();
+        host.scheduler().spawn("td", () -> exits.add(vcpu.run()));
+        host.scheduler().spawn("spinner", spinner::run);
+        host.scheduler().spawn("device", () -> {
+            for (int i = 0; i < delay; i++) {
+                host.scheduler().switchPoint(SwitchPoint.YIELD);
+            }
+            vm.signalMsi(0xfee0_0000L, 0x41);
+            long end = host.scheduler().clock().now() + 30_000_000;
+            while (host.scheduler().clock().now() < end) {
+                host.scheduler().switchPoint(SwitchPoint.YIELD);
+            }
+            spinner.kick();
+            vcpu.kick();
+        });
+        host.scheduler().run();
+        assertThat(exits).containsExactly(new KvmExit.Shutdown());
+    }
+
+    @Test void busyZapIsRepeatedAsThePolicySays() {
+        var forever = ready("retry-forever");
+        forever.preFaultMemory(new GpaRange(0x5000, PAGE));
+        calls();
+        for (int i = 0; i < 100; i++) {
+            module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
+        }
+        vm.setMemoryAttributes(0x5000, PAGE, 0);
+        assertThat(Collections.frequency(calls(), "MEM_RANGE_BLOCK")).isEqualTo(101);
+        aNewVm();
+        var limited = ready("retry-n");
+        limited.preFaultMemory(new GpaRange(0x5000, PAGE));
+        calls();
+        for (int i = 0; i < 100; i++) {
+            module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
+        }
+        vm.setMemoryAttributes(0x5000, PAGE, 0);
+        assertThat(Collections.frequency(calls(), "MEM_RANGE_BLOCK")).isEqualTo(1 + KvmPolicy.RETRIES);
+        assertThat(catchThrowableOfType(KvmException.class, limited::getMpState).errno()).as("the TD is dead").isEqualTo(Errno.EIO);
+    }
+
+    @Test void policiesAreChosenBeforeVcpusExist() {
+        assertThat(catchThrowableOfType(KvmException.class, () -> vm.choose(KvmPolicy.ZAP_CONTENTION, "hope")).errno())
+                .isEqualTo(Errno.EINVAL);
+        init();
+        vm.choose(KvmPolicy.TD_VCPU_LIMIT, "module");
+        for (int id = 0; id < 3; id++) {
+            vm.createVcpu(id);
+        }
+        assertThat(vm.checkExtension(KvmCap.MAX_VCPUS)).isEqualTo(576);
+        assertThat(catchThrowableOfType(KvmException.class, () -> vm.choose(KvmPolicy.TD_VCPU_LIMIT, "processors")).errno())
+                .isEqualTo(Errno.EBUSY);
+    }
+
     @Test void anEptMisconfigurationKillsTheTd() {
         var vcpu = ready();
         module.exits.add(regs -> regs.set(SeamRegs.RAX, 49));
@@ -578,16 +695,25 @@ final class TrustDomainTest {
         assertThat(catchThrowableOfType(KvmException.class, vcpu::getMpState).errno()).isEqualTo(Errno.EIO);
     }
 
-    @Test void twoCallersOfInitMemRegionTakeTurns() {
+    /// Under a strategy that changes host threads at random points: what one caller does half must not be seen by the other, and a
+    /// vCPU that is initialised meanwhile stays where TDH.VP.INIT put it, or is flushed.
+    @ParameterizedTest
+    @ValueSource(longs = {1, 2, 3, 4, 5, 6, 7, 8})
+    void twoCallersOfInitMemRegionTakeTurns(long seed) {
+        host.close();
+        host = new TestHost(2, new RandomWalk(seed, 2));
+        open();
         init();
         var vcpus = List.of(vcpu(0), vcpu(1));
-        vcpus.forEach(vcpu -> vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0)));
         memory();
         for (int i = 0; i < 2; i++) {
             var vcpu = vcpus.get(i);
             long first = i * 64 * PAGE;
-            host.scheduler().spawn("builder" + i, () -> vcpu.memoryEncryptOp(
-                    KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION, new KvmTdxCmd.MemRegion(user + first, first, 16))));
+            host.scheduler().spawn("builder" + i, () -> {
+                vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
+                vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION,
+                        new KvmTdxCmd.MemRegion(user + first, first, 16)));
+            });
         }
         host.scheduler().run();
         assertThat(vm.stats().pagesAdded()).isEqualTo(32);

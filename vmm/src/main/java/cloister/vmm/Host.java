@@ -20,17 +20,23 @@ final class Host implements AutoCloseable {
     private final RunRecorder recorder;
     private final Kvm kvm;
 
-    private Host(MachineConfig config) {
-        long bytes = config.memoryBytes + (config.memoryBytes >> OVERHEAD_SHIFT) + HOST_BYTES;
-        platform = new Platform(new PlatformOptions(config.cpus, bytes, config.seed, config.strategy, config.pace));
-        recorder = new RunRecorder(config.observer, platform.scheduler(), config.cpus, config.timed);
+    private Host(MachineConfig config, int machines) {
+        long guests = config.memoryBytes * machines;
+        long bytes = guests + (guests >> OVERHEAD_SHIFT) + HOST_BYTES;
+        platform = new Platform(new PlatformOptions(config.processors(), bytes, config.seed, config.strategy, config.pace));
+        recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
                 platform.freeStartPa(), platform.freeEndPa()));
     }
 
     static Host create(MachineConfig config) {
-        return new Host(config);
+        return new Host(config, 1);
+    }
+
+    /// A host with memory for several machines like `config`.
+    static Host create(MachineConfig config, int machines) {
+        return new Host(config, machines);
     }
 
     Scheduler scheduler() {

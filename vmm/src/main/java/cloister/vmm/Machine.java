@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import cloister.devices.IoApic;
 import cloister.devices.SystemControl;
+import cloister.kvm.KvmPolicy;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
@@ -33,13 +34,20 @@ public final class Machine implements AutoCloseable {
     ///
     /// @throws UserError when it cannot be built as described
     public Machine(MachineConfig config) {
+        this(config, null);
+    }
+
+    /// A machine beside others.
+    ///
+    /// @param shared the host of all of them, or null for one of its own
+    Machine(MachineConfig config, Host shared) {
         config.check();
         this.config = config;
         var layout = new GuestLayout(config.memoryBytes);
         var image = config.program != null ? GuestImage.program(config.program, layout) : GuestImage.linux(config, layout);
         boolean td = config.vmType == VmType.TDX;
         config.observer.progress("making the platform");
-        host = Host.create(config);
+        host = shared != null ? shared : Host.create(config);
         vm = host.kvm().createVm(td ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
         enableCapabilities(td);
         board = new Board(config, host.recorder().console(config.console), host.clock(), new Interrupts(), new Ends(),
@@ -55,6 +63,10 @@ public final class Machine implements AutoCloseable {
     private void enableCapabilities(boolean td) {
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, IoApic.PINS);
         vm.enableCap(KvmCap.X2APIC_API, KvmAbi.X2APIC_API_USE_32BIT_IDS | KvmAbi.X2APIC_API_DISABLE_BROADCAST_QUIRK);
+        config.policies.forEach(vm::choose);
+        if (td && config.cpus > config.processors() && !config.policies.containsKey(KvmPolicy.TD_VCPU_LIMIT)) {
+            vm.choose(KvmPolicy.TD_VCPU_LIMIT, "module"); // the user asked for more vCPUs than processors
+        }
         if (td) {
             vm.enableCap(KvmCap.EXIT_HYPERCALL, 1L << KvmAbi.HC_MAP_GPA_RANGE);
         }
@@ -102,9 +114,7 @@ public final class Machine implements AutoCloseable {
         config.observer.progress("starting the guest");
         long started = System.nanoTime();
         var scheduler = host.scheduler();
-        for (var vcpu : vcpus) {
-            scheduler.spawn("vcpu" + vcpu.id(), new VcpuThread(this, vcpu, board, memory, config.observer));
-        }
+        spawnVcpus();
         scheduler.expectOutside(config.interactive);
         try {
             scheduler.run();
@@ -116,6 +126,18 @@ public final class Machine implements AutoCloseable {
             outcome = scheduler.stalled() ? new Outcome.Stalled()
                     : new Outcome.InternalError("the host threads ended without a reason");
         }
+        return outcome;
+    }
+
+    /// Makes the vCPU threads; they run when the scheduler does.
+    void spawnVcpus() {
+        for (var vcpu : vcpus) {
+            host.scheduler().spawn("vcpu" + vcpu.id(), new VcpuThread(this, vcpu, board, memory, config.observer));
+        }
+    }
+
+    /// How the machine ended, or null.
+    Outcome outcome() {
         return outcome;
     }
 

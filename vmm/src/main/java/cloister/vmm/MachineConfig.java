@@ -2,11 +2,14 @@ package cloister.vmm;
 
 import cloister.devices.ByteSink;
 import cloister.devices.ByteSource;
+import cloister.kvm.KvmPolicy;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.SchedulingStrategy;
 import java.lang.foreign.MemorySegment;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
 
 /// Everything that decides what a machine is. Same values, same guest: same run, bit for bit.
 ///
@@ -22,6 +25,8 @@ public final class MachineConfig {
     String commandLine = "console=ttyS0";
     long memoryBytes = 512L << 20;
     int cpus = 1;
+    int hostCpus;
+    Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
     ByteSink console = octet -> { };
@@ -90,6 +95,32 @@ public final class MachineConfig {
     public MachineConfig cpus(int value) {
         cpus = value;
         return this;
+    }
+
+    /// Number of logical processors of the platform, 1 to 64; vCPUs share them. 0, the default: as many as vCPUs.
+    public MachineConfig hostCpus(int value) {
+        hostCpus = value;
+        return this;
+    }
+
+    /// Another design of KVM than upstream's. Default: upstream's.
+    ///
+    /// @param name the policy, as `cloister run --policy` names it
+    /// @throws UserError when there is no such policy, or it knows no such choice
+    public MachineConfig policy(String name, String choice) {
+        var policy = KvmPolicy.of(name);
+        if (policy == null) {
+            throw UserError.usage("there is no policy " + name + "; see 'cloister run --help'");
+        }
+        if (!policy.choices().contains(choice)) {
+            throw UserError.usage("policy " + name + " is one of " + String.join(", ", policy.choices()) + ", not " + choice);
+        }
+        policies.put(policy, choice);
+        return this;
+    }
+
+    int processors() {
+        return hostCpus == 0 ? cpus : hostCpus;
     }
 
     /// The seed of every random number of the platform. Default: 0.
@@ -165,6 +196,9 @@ public final class MachineConfig {
     public void checkSizes() {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
+        }
+        if (hostCpus < 0 || hostCpus > MAX_CPUS) {
+            throw UserError.usage("cannot make a platform of " + hostCpus + " processors: choose 1 to " + MAX_CPUS);
         }
         if (memoryBytes <= 0 || memoryBytes % GuestLayout.MEBIBYTE != 0) {
             throw UserError.usage("memory of " + memoryBytes + " bytes is no whole number of MiB: choose 1M or more");

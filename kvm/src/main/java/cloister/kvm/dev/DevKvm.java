@@ -7,7 +7,9 @@ import cloister.kvm.KvmException;
 import cloister.kvm.KvmStats;
 import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
+import cloister.kvm.host.CpuHotplug;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuParameters;
 import cloister.kvm.mmu.SpteMasks;
@@ -33,7 +35,7 @@ import java.util.function.Function;
 import java.util.function.ToLongFunction;
 
 /// The loaded module: /dev/kvm.
-public final class DevKvm implements Kvm {
+public final class DevKvm implements Kvm, CpuHotplug {
     private static final int ADDRESS_SIZES = 0x8000_0008;
     /// CPUID.1 EDX.
     private static final int SELF_SNOOP = 1 << 27;
@@ -120,6 +122,30 @@ public final class DevKvm implements Kvm {
 
     @Override public UserMemory userMemory() {
         return host.userMemory();
+    }
+
+    @Override public void processorOnline(int index, boolean online) {
+        host.processorOnline(index, online, this);
+    }
+
+    @Override public void requireRemovable(HostCpu cpu) {
+        if (tdx != null) {
+            tdx.requireRemovable(cpu);
+        }
+    }
+
+    /// [LINUX kvm_offline_cpu]
+    @Override public void offline(HostCpu cpu) {
+        vms.forEach(vm -> vm.cpuOffline(cpu));
+        if (tdx != null) {
+            tdx.cpuOffline(cpu);
+        }
+    }
+
+    @Override public void online(HostCpu cpu) {
+        if (tdx != null) {
+            tdx.cpuOnline(cpu);
+        }
     }
 
     @Override public KvmStats stats() {

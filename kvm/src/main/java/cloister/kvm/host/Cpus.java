@@ -1,11 +1,13 @@
 package cloister.kvm.host;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.kvm.KvmException;
 import cloister.sim.HostThread;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
 import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
+import cloister.spec.kvm.Errno;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
@@ -211,6 +213,8 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
         }
         if (cpu.needResched) {
             giveAway(cpu);
+        } else if (!runQueue.isEmpty()) {
+            scheduler.unpark(runQueue.peek().thread); // it takes the processor unless the task here goes on first
         }
     }
 
@@ -225,7 +229,7 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
     /// Gives the processor to the task that waits longest.
     private void giveAway(HostCpu cpu) {
         cpu.needResched = false;
-        var next = cpu.promisedTo == null ? runQueue.poll() : null;
+        var next = cpu.promisedTo == null && cpu.online ? runQueue.poll() : null;
         if (next != null) {
             evict(cpu);
             cpu.promisedTo = next;
@@ -238,6 +242,9 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
         askForProcessor();
         while (runQueue.contains(task)) {
             scheduler.park();
+            if (wanted(task) != null) {
+                runQueue.remove(task);
+            }
         }
     }
 
@@ -278,6 +285,43 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
         if (task.thread == null) {
             throw new IllegalStateException(otherwise);
         }
+    }
+
+    // --- hot-plug
+
+    /// Takes `cpu` out of use: its task goes elsewhere, `users` leave nothing there, VMX operation ends. [LINUX cpu_device_down]
+    ///
+    /// @throws KvmException EBUSY for the last one, and what `users` forbid
+    void takeOffline(HostCpu cpu, CpuHotplug users) {
+        if (!cpu.online) {
+            return;
+        }
+        if (cpus.stream().filter(HostCpu::isOnline).count() == 1) {
+            throw new KvmException(Errno.EBUSY, cpu + " is the last one online");
+        }
+        users.requireRemovable(cpu);
+        call(cpu, here -> {
+            here.online = false;
+            here.promisedTo = null; // who was to come looks for another one
+            evict(here);
+            users.offline(here);
+            here.lp().vmxoff();
+            return 0;
+        });
+    }
+
+    /// Takes `cpu` into use again. [LINUX cpu_device_up]
+    void bringOnline(HostCpu cpu, CpuHotplug users) {
+        if (cpu.online) {
+            return;
+        }
+        call(cpu, here -> {
+            here.enableVirtualization();
+            users.online(here);
+            here.online = true;
+            return 0;
+        });
+        giveAway(cpu);
     }
 
     // --- notifiers

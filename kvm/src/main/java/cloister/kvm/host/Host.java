@@ -1,16 +1,19 @@
 package cloister.kvm.host;
 
-import cloister.cpu.vmx.Vmcs;
-import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.HostEnvironment;
+import cloister.kvm.KvmException;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
+import cloister.spec.kvm.Errno;
 
 /// The host kernel's resources in one place.
 public final class Host {
     /// The notification vector of posted interrupts. [LINUX arch/x86/include/asm/irq_vectors.h]
     public static final int POSTED_INTR_VECTOR = 0xf2;
+
+    private static final int IA32_VMX_BASIC = 0x480;
+    private static final long REVISION_MASK = 0x7fff_ffffL;
 
     private final HostEnvironment environment;
     private final FrameAllocator frames;
@@ -75,19 +78,30 @@ public final class Host {
             return;
         }
         for (var cpu : cpus.all()) {
-            var status = cpu.lp().vmxon(allocateVmcsRegion());
-            if (status != VmxStatus.SUCCEED) {
-                throw new IllegalStateException("VMXON failed on " + cpu + ": " + status);
-            }
-            cpu.userReturnMsrs.online();
+            cpu.vmxonPa = allocateVmcsRegion();
+            cpu.enableVirtualization();
         }
         vmxOn = true;
+    }
+
+    /// echo 0 or 1 > /sys/devices/system/cpu/cpuN/online.
+    ///
+    /// @throws cloister.kvm.KvmException EINVAL when there is no such processor, EBUSY when it cannot be missed
+    public void processorOnline(int index, boolean online, CpuHotplug users) {
+        if (index < 0 || index >= cpus.all().size()) {
+            throw new KvmException(Errno.EINVAL, "there is no processor " + index);
+        }
+        if (online) {
+            cpus.bringOnline(cpus.get(index), users);
+        } else {
+            cpus.takeOffline(cpus.get(index), users);
+        }
     }
 
     /// A frame with the revision identifier, for VMXON or VMCLEAR.
     public long allocateVmcsRegion() {
         long pa = frames.allocate();
-        memory().write(pa, 4, Vmcs.REVISION);
+        memory().write(pa, 4, cpus.here().lp().rdmsr(IA32_VMX_BASIC) & REVISION_MASK);
         return pa;
     }
 }

@@ -1,6 +1,7 @@
 package cloister.kvm.host;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.vmx.VmxStatus;
 import java.util.ArrayDeque;
 
 /// A logical processor as the host kernel knows it: who runs on it, what other processors ask of it.
@@ -13,6 +14,7 @@ public final class HostCpu {
     private final LogicalProcessor lp;
     private final int packageId;
     final UserReturnMsrs userReturnMsrs;
+    long vmxonPa;
     final ArrayDeque<CrossCall> calls = new ArrayDeque<>();
     final ArrayDeque<Task> interruptWaiters = new ArrayDeque<>();
     /// The task that runs here, in the sense that its state is loaded.
@@ -65,6 +67,15 @@ public final class HostCpu {
             }
         }
         return 0;
+    }
+
+    /// VMXON, with the region that the processor got at its first one. [LINUX kvm_cpu_vmxon]
+    void enableVirtualization() {
+        var status = lp.vmxon(vmxonPa);
+        if (status != VmxStatus.SUCCEED) {
+            throw new IllegalStateException("VMXON failed on " + this + ": " + status);
+        }
+        userReturnMsrs.online();
     }
 
     /// Whether the kernel uses it.

@@ -1,7 +1,9 @@
 package cloister.kvm.tdx;
 
 import cloister.kvm.mmu.ExternalPageTables;
+import cloister.kvm.KvmPolicy;
 import cloister.memory.PhysicalMemory;
+import cloister.sim.SwitchPoint;
 import cloister.spec.tdx.SeamRegs;
 import java.util.function.LongSupplier;
 
@@ -15,6 +17,8 @@ final class SecureEpt implements ExternalPageTables {
     private long pageAddSourcePa;
     /// vCPUs stay out of the guest while a zap is being retried. [LINUX wait_for_sept_zap]
     private boolean zapPending;
+    /// 0: vCPUs are kept out for one retry; else how often a busy call is repeated while they run.
+    private long retries;
 
     SecureEpt(TdVm vm, KvmSeam seam) {
         this.vm = vm;
@@ -106,9 +110,25 @@ final class SecureEpt implements ExternalPageTables {
         vm.makeAllVcpusLeaveGuest();
     }
 
+    /// How a zap goes on when the module is busy, see [KvmPolicy#ZAP_CONTENTION].
+    void zapContention(String choice) {
+        retries = switch (choice) {
+            case "retry-forever" -> Long.MAX_VALUE;
+            case "retry-n" -> KvmPolicy.RETRIES;
+            default -> 0;
+        };
+    }
+
     /// One retry, with all vCPUs kept out of the guest. [LINUX tdh_do_no_vcpus]
     private long withoutVcpus(LongSupplier call) {
         long status = call.getAsLong();
+        if (retries != 0) {
+            for (long left = retries; left > 0 && KvmSeam.isBusy(status) && !vm.isDead(); left--) {
+                vm.host.scheduler().switchPoint(SwitchPoint.YIELD, vm, left);
+                status = call.getAsLong();
+            }
+            return status;
+        }
         if (KvmSeam.isBusy(status)) {
             zapPending = true;
             vm.makeAllVcpusLeaveGuest();

@@ -1,6 +1,7 @@
 package cloister.kvm.tdx;
 
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmPolicy;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.host.Held;
 import cloister.kvm.host.Host;
@@ -58,6 +59,16 @@ public final class TdVm extends Vm {
 
     @Override public boolean hasPrivateMemory() {
         return true;
+    }
+
+    @Override protected int maxVcpus() {
+        return choice(KvmPolicy.TD_VCPU_LIMIT).equals("module") ? Math.min(MAX_VCPUS, tdx.maxVcpus()) : super.maxVcpus();
+    }
+
+    @Override protected void policyChosen(KvmPolicy policy, String choice) {
+        if (policy == KvmPolicy.ZAP_CONTENTION) {
+            sept.zapContention(choice);
+        }
     }
 
     public boolean isRunnable() {
@@ -280,6 +291,11 @@ public final class TdVm extends Vm {
     private void createTd(KvmTdxCmd cmd, long paramsPa) {
         hkid = tdx.allocateKeyId();
         require(hkid >= 0, Errno.ENOSPC, "all KeyIDs are in use");
+        if (!tdx.everyPackageIsOnline()) {
+            tdx.freeKeyId(hkid);
+            hkid = -1;
+            throw new KvmException(Errno.EIO, "a package has no processor online that could configure the TD's key");
+        }
         tdrPa = host.frames().allocate();
         long status;
         try (var held = tdx.lock().lock()) {

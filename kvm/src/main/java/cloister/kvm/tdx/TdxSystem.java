@@ -1,5 +1,6 @@
 package cloister.kvm.tdx;
 
+import cloister.kvm.KvmException;
 import cloister.kvm.host.FrameAllocator;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
@@ -7,6 +8,7 @@ import cloister.kvm.host.Mutex;
 import cloister.kvm.vcpu.SeamCounters;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.Errno;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.x86.Msr;
 import java.util.ArrayList;
@@ -29,6 +31,7 @@ public final class TdxSystem {
     private final SeamRegs regs = new SeamRegs();
     private final int globalKeyId;
     private final int keyIds;
+    private final BitSet initialized = new BitSet();
     private final BitSet usedKeyIds = new BitSet();
     private final List<CpuidEntry> cpuidConfig = new ArrayList<>();
     private long attributesFixed0;
@@ -73,8 +76,38 @@ public final class TdxSystem {
     }
 
     /// A processor joins: the module must know it before it executes any other SEAMCALL. [LINUX tdx_cpu_enable]
-    void cpuOnline(HostCpu cpu) {
-        check("TDH.SYS.LP.INIT on " + cpu, host.cpus().call(cpu, seam::sysLpInit));
+    public void cpuOnline(HostCpu cpu) {
+        if (!initialized.get(cpu.index())) {
+            check("TDH.SYS.LP.INIT on " + cpu, host.cpus().call(cpu, seam::sysLpInit));
+            initialized.set(cpu.index());
+        }
+    }
+
+    /// A processor leaves: no vCPU of a TD keeps state there, and no dirty line of private memory. [LINUX
+    /// tdx_disable_virtualization_cpu, tdx_offline_cpu]
+    public void cpuOffline(HostCpu cpu) {
+        for (var vcpu : List.copyOf(associated.get(cpu.index()))) {
+            vcpu.flushHere(cpu);
+        }
+        cpu.lp().wbinvd();
+    }
+
+    /// A KeyID can only be given back when every package writes its caches back, so no package may be without a processor while
+    /// one is in use. [LINUX tdx_offline_cpu]
+    ///
+    /// @throws KvmException EBUSY
+    public void requireRemovable(HostCpu cpu) {
+        boolean last = host.cpus().all().stream()
+                .noneMatch(other -> other != cpu && other.isOnline() && other.packageId() == cpu.packageId());
+        if (last && !usedKeyIds.isEmpty()) {
+            throw new KvmException(Errno.EBUSY, cpu + " is the last of package " + cpu.packageId() + ", and there are TDs");
+        }
+    }
+
+    /// Whether every package has a processor that can configure a key.
+    boolean everyPackageIsOnline() {
+        return host.cpus().all().stream().allMatch(cpu -> host.cpus().all().stream()
+                .anyMatch(other -> other.isOnline() && other.packageId() == cpu.packageId()));
     }
 
     /// `vcpu` may have state on `cpu` from now on.

@@ -60,6 +60,8 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     private int eoiVector;
     private HostThread thread;
     private boolean blocked;
+    /// Somebody woke the blocked vCPU since it last looked.
+    private boolean woken;
     private boolean signalPending;
 
     protected Vcpu(Vm vm, int id, ApicPage apicPage) {
@@ -305,13 +307,20 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// Waits until something happens for a vCPU that does not run. [LINUX vcpu_block]
     ///
-    /// Who wakes the vCPU must find it blocked from before the conditions are looked at: looking can take switch points.
+    /// Who wakes the vCPU must find it blocked from before the conditions are looked at: looking can take switch points, and may even
+    /// wait for a processor, so that the wake-up itself is used up there. What came meanwhile is remembered in [#woken].
     private RunState block() {
         blocked = true;
         try {
-            while (!signalPending && !vm.isDead() && !isRunnable()) {
-                cpus.idle();
-                host.scheduler().park();
+            while (!signalPending && !vm.isDead()) {
+                woken = false;
+                if (isRunnable()) {
+                    break;
+                }
+                if (!woken) {
+                    cpus.idle();
+                    host.scheduler().park();
+                }
             }
         } finally {
             blocked = false;
@@ -403,6 +412,7 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     /// Wakes the vCPU thread if it waits for an event. [LINUX kvm_vcpu_wake_up]
     final boolean wakeUp() {
         if (blocked) {
+            woken = true;
             host.scheduler().unpark(thread);
         }
         return blocked;

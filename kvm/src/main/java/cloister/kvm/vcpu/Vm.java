@@ -4,6 +4,7 @@ import cloister.kvm.Defect;
 import cloister.kvm.GuestMemfd;
 import cloister.kvm.KvmDevice;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmPolicy;
 import cloister.kvm.KvmStats;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
@@ -24,7 +25,9 @@ import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.List;
+import java.util.Map;
 
 /// What all VMs have: memory slots, vCPUs, interrupt routing, capabilities.
 public abstract class Vm implements KvmVm, MmuVm {
@@ -53,6 +56,7 @@ public abstract class Vm implements KvmVm, MmuVm {
     private int maxVcpuIds;
     private int createdVcpus;
     private VfioDevice vfio;
+    private final Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
     private boolean dead;
     private boolean closed;
 
@@ -108,7 +112,7 @@ public abstract class Vm implements KvmVm, MmuVm {
     @Override public long checkExtension(KvmCap cap) {
         requireAlive();
         return switch (cap) {
-            case MAX_VCPUS -> maxVcpus;
+            case MAX_VCPUS -> maxVcpus();
             case MULTI_ADDRESS_SPACE -> mmu.slots().addressSpaces();
             case READONLY_MEM -> mmu.allowsReadOnlySlots() ? 1 : 0;
             case GUEST_MEMFD_FLAGS -> mmu.guestMemfdFlags();
@@ -202,12 +206,37 @@ public abstract class Vm implements KvmVm, MmuVm {
         mmu.plant(defect);
     }
 
+    @Override public void choose(KvmPolicy policy, String choice) {
+        requireAlive();
+        require(policy.choices().contains(choice), Errno.EINVAL,
+                "policy " + policy.policyName() + " is one of " + policy.choices() + ", not " + choice);
+        try (var held = lock.lock()) {
+            require(createdVcpus == 0, Errno.EBUSY, "vCPUs exist");
+            policies.put(policy, choice);
+            policyChosen(policy, choice);
+        }
+    }
+
+    /// What was chosen, upstream's choice by default.
+    public final String choice(KvmPolicy policy) {
+        return policies.getOrDefault(policy, policy.choices().getFirst());
+    }
+
+    /// The VM has another policy.
+    protected void policyChosen(KvmPolicy policy, String choice) {
+    }
+
+    /// How many vCPUs the VM may have.
+    protected int maxVcpus() {
+        return maxVcpus;
+    }
+
     /// [LINUX kvm_vm_ioctl_create_vcpu]
     @Override public KvmVcpu createVcpu(int id) {
         requireAlive();
         require(id >= 0 && id < MAX_VCPU_IDS, Errno.EINVAL, "vCPU id " + id);
         try (var held = lock.lock()) {
-            require(createdVcpus < maxVcpus, Errno.EINVAL, "more than " + maxVcpus + " vCPUs");
+            require(createdVcpus < maxVcpus(), Errno.EINVAL, "more than " + maxVcpus() + " vCPUs");
             if (maxVcpuIds == 0) {
                 maxVcpuIds = MAX_VCPU_IDS;
             }
@@ -354,6 +383,10 @@ public abstract class Vm implements KvmVm, MmuVm {
                 file.close();
             }
         }
+    }
+
+    /// `cpu` goes offline: vCPUs leave nothing there.
+    public void cpuOffline(HostCpu cpu) {
     }
 
     // --- vCPU requests

@@ -58,6 +58,13 @@ final class LoadedVmcs {
         lp = null;
     }
 
+    /// The same, on `cpu`, which is held, if it is active there.
+    void clearOn(HostCpu cpu) {
+        if (activeOn == cpu) {
+            clear();
+        }
+    }
+
     private void require(VmxStatus status, String what) {
         if (status != VmxStatus.SUCCEED) {
             throw new IllegalStateException(what + " of 0x" + Long.toHexString(pa) + " failed: " + status);

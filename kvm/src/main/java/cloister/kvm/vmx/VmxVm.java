@@ -1,6 +1,7 @@
 package cloister.kvm.vmx;
 
 import cloister.kvm.host.Host;
+import cloister.kvm.host.HostCpu;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.vcpu.Extensions;
 import cloister.kvm.vcpu.VcpuFile;
@@ -11,6 +12,13 @@ import cloister.spec.kvm.VmType;
 public final class VmxVm extends Vm {
     public VmxVm(Host host, Extensions extensions, MmuModule mmuModule) {
         super(host, extensions, mmuModule, false, MAX_VCPUS);
+    }
+
+    /// [LINUX vmclear_local_loaded_vmcss]
+    @Override public void cpuOffline(HostCpu cpu) {
+        for (var vcpu : vcpus) {
+            ((VmxVcpu) vcpu).vmcs.clearOn(cpu);
+        }
     }
 
     /// VPIDs are the host's, not the VM's: two vCPUs on one processor must not see each other's translations. [LINUX allocate_vpid]
