@@ -51,8 +51,7 @@ public final class Main implements Runnable {
 
     /// Entry point of the launcher.
     public static void main(String[] args) {
-        int code = execute(args);
-        System.out.flush();
+        int code = StandardOutput.written(execute(args));
         // Not exit(): console input may block in a read that no interrupt ends.
         Runtime.getRuntime().halt(code);
     }
