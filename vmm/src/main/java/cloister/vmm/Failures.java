@@ -9,11 +9,20 @@ final class Failures {
     private Failures() {
     }
 
-    static String describe(Throwable failure, KvmVcpu vcpu) {
+    /// What failed, and where.
+    static String withStack(Throwable failure) {
         var text = new StringWriter();
         var out = new PrintWriter(text);
         out.println(failure.getMessage() == null ? failure.getClass().getName() : failure.getMessage());
         failure.printStackTrace(out);
+        out.flush();
+        return text.toString();
+    }
+
+    static String describe(Throwable failure, KvmVcpu vcpu) {
+        var text = new StringWriter();
+        var out = new PrintWriter(text);
+        out.print(withStack(failure));
         try {
             out.print(RegisterDump.of(vcpu));
         } catch (RuntimeException | Error e) {

@@ -6,6 +6,7 @@ import java.util.Optional;
 
 /// Words for what a trust domain does wrong and does not survive: what, where, and what KVM and QEMU make of it.
 final class GuestFaults {
+    static final String CANNOT_BE_ENTERED = "state that cannot be entered again";
     private static final int SHARED_BIT_NUMBER = 47;
 
     private final Machine machine;
@@ -37,6 +38,14 @@ final class GuestFaults {
 
     private static String device(long gpa) {
         return gpa >= GuestLayout.HOLE_START && gpa < GuestLayout.HIGH_RAM_START ? " (in the hole for devices)" : "";
+    }
+
+    /// The TDX module gave the vCPU or the trust domain up, for what the guest made of its own state.
+    ///
+    /// @param text what KVM says
+    Outcome unrecoverable(KvmVcpu vcpu, String text) {
+        return new Outcome.GuestFault(String.format(Locale.ROOT, "vCPU %d put itself or its trust domain into a " + CANNOT_BE_ENTERED
+                + ": RIP 0x%x. KVM: %s", vcpu.id(), witness(vcpu).map(TdWitness::rip).orElse(0L), text));
     }
 
     /// What is known of a triple fault.

@@ -34,6 +34,7 @@ final class GuestImage {
 
     private final List<Chunk> chunks = new ArrayList<>();
     private long entryGpa;
+    private boolean ownReset;
 
     /// Lays out a Linux guest.
     ///
@@ -85,6 +86,21 @@ final class GuestImage {
         }
         image.add("program", image.entryGpa, program);
         return image;
+    }
+
+    /// An empty image that says itself what a trust domain's reset vector finds.
+    ///
+    /// @param entryGpa where an ordinary VM starts in 64-bit mode
+    static GuestImage withOwnReset(long entryGpa) {
+        var image = new GuestImage();
+        image.entryGpa = entryGpa;
+        image.ownReset = true;
+        return image;
+    }
+
+    /// Whether the image holds a reset vector, so that a trust domain starts without our firmware.
+    boolean hasOwnReset() {
+        return ownReset;
     }
 
     void add(String name, long gpa, byte[] content) {

@@ -53,6 +53,12 @@ final class GuestMemory {
         }
     }
 
+    /// Unmaps the VMM's side, once the VM is closed.
+    void release() {
+        slots.forEach(slot -> user.unmap(slot.userAddress));
+        slots.clear();
+    }
+
     /// Writes a chunk where the VMM can: into an ordinary VM's memory.
     void write(GuestImage.Chunk chunk) {
         byte[] piece = new byte[(int) Math.min(chunk.bytes(), PIECE)];

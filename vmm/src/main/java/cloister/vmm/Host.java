@@ -1,5 +1,6 @@
 package cloister.vmm;
 
+import cloister.cpu.PlatformObserver;
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
 import cloister.kvm.dev.DevKvm;
@@ -20,9 +21,9 @@ final class Host implements AutoCloseable {
     private final RunRecorder recorder;
     private final Kvm kvm;
 
-    private Host(MachineConfig config, int machines) {
+    private Host(MachineConfig config, int machines, long hostBytes) {
         long guests = config.memoryBytes * machines;
-        long bytes = guests + (guests >> OVERHEAD_SHIFT) + HOST_BYTES;
+        long bytes = guests + (guests >> OVERHEAD_SHIFT) + hostBytes;
         platform = new Platform(new PlatformOptions(config.processors(), bytes, config.seed, config.strategy, config.pace));
         recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
@@ -31,12 +32,17 @@ final class Host implements AutoCloseable {
     }
 
     static Host create(MachineConfig config) {
-        return new Host(config, 1);
+        return new Host(config, 1, HOST_BYTES);
     }
 
     /// A host with memory for several machines like `config`.
     static Host create(MachineConfig config, int machines) {
-        return new Host(config, machines);
+        return new Host(config, machines, HOST_BYTES);
+    }
+
+    /// A host with `hostBytes` beside its guest, of which the SEAM range takes 32 MiB.
+    static Host createSmall(MachineConfig config, long hostBytes) {
+        return new Host(config, 1, hostBytes);
     }
 
     Scheduler scheduler() {
@@ -71,6 +77,11 @@ final class Host implements AutoCloseable {
     /// What sees and counts the run.
     RunRecorder recorder() {
         return recorder;
+    }
+
+    /// Tells `observer` what happens on the processors, instead of [#recorder].
+    void observer(PlatformObserver observer) {
+        platform.observer(observer);
     }
 
     @Override public void close() {

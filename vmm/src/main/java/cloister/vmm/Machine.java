@@ -34,17 +34,26 @@ public final class Machine implements AutoCloseable {
     ///
     /// @throws UserError when it cannot be built as described
     public Machine(MachineConfig config) {
-        this(config, null);
+        this(config, image(config), null);
     }
 
     /// A machine beside others.
     ///
     /// @param shared the host of all of them, or null for one of its own
     Machine(MachineConfig config, Host shared) {
+        this(config, image(config), shared);
+    }
+
+    private static GuestImage image(MachineConfig config) {
         config.check();
+        var layout = new GuestLayout(config.memoryBytes);
+        return config.program != null ? GuestImage.program(config.program, layout) : GuestImage.linux(config, layout);
+    }
+
+    /// A machine whose memory holds `image`.
+    Machine(MachineConfig config, GuestImage image, Host shared) {
         this.config = config;
         var layout = new GuestLayout(config.memoryBytes);
-        var image = config.program != null ? GuestImage.program(config.program, layout) : GuestImage.linux(config, layout);
         boolean td = config.vmType == VmType.TDX;
         config.observer.progress("making the platform");
         host = shared != null ? shared : Host.create(config);
@@ -95,7 +104,7 @@ public final class Machine implements AutoCloseable {
 
     private void buildTrustDomain(GuestLayout layout, GuestImage image) {
         config.observer.progress("building the trust domain");
-        TrustDomain.init(host.kvm(), vm, config.cpus);
+        TrustDomain.init(host.kvm(), vm, config.cpus, config.septVeDisable);
         for (int id = 0; id < config.cpus; id++) {
             var vcpu = vm.createVcpu(id);
             TrustDomain.initVcpu(host.kvm(), vcpu, config.cpus);
@@ -103,9 +112,11 @@ public final class Machine implements AutoCloseable {
         }
         addRam(layout);
         memory.add(TdFirmware.BASE_GPA, TdFirmware.BYTES);
-        TdFirmware.addTo(image, layout);
+        if (!image.hasOwnReset()) {
+            TdFirmware.addTo(image, layout);
+        }
         config.observer.progress("measuring the initial image");
-        TrustDomain.load(vcpus.getFirst(), host.kvm().userMemory(), image);
+        TrustDomain.load(vcpus.getFirst(), host.kvm().userMemory(), image, config.measured);
         vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
     }
 
@@ -139,6 +150,17 @@ public final class Machine implements AutoCloseable {
     /// How the machine ended, or null.
     Outcome outcome() {
         return outcome;
+    }
+
+    /// Runs the guest's only vCPU on the host thread that calls, until it ends.
+    Outcome runHere() {
+        new VcpuThread(this, vcpus.getFirst(), board, memory, config.observer).run();
+        return outcome;
+    }
+
+    /// The first vCPU, to be prepared before it runs.
+    KvmVcpu firstVcpu() {
+        return vcpus.getFirst();
     }
 
     /// Ends the run as [Outcome.TimedOut] at the next opportunity. Any thread may call it.
@@ -211,6 +233,14 @@ public final class Machine implements AutoCloseable {
     public long tearDown() {
         vm.close();
         return vm.stats().leakedPages();
+    }
+
+    /// What the TDX module still holds for the guest, and the VMM's side of the guest's memory goes: for a host that lives on.
+    ///
+    /// @return pages of the TDX module
+    long release() {
+        memory.release();
+        return vm.stats().tdxPages();
     }
 
     /// Frees the platform's memory.

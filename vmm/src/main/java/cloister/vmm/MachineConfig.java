@@ -39,6 +39,10 @@ public final class MachineConfig {
     SchedulingStrategy strategy = new RoundRobin();
     MachineObserver observer = MachineObserver.NONE;
     boolean timed;
+    /// A trust domain's attribute SEPT_VE_DISABLE.
+    boolean septVeDisable = true;
+    /// Whether a trust domain's initial image is measured.
+    boolean measured = true;
 
     /// A trust domain or an ordinary VM. Default: trust domain.
     public MachineConfig vmType(VmType value) {

@@ -24,13 +24,15 @@ final class TrustDomain {
     private TrustDomain() {
     }
 
-    /// KVM_TDX_INIT_VM: every feature that can be had, EPT violations on pending pages reported to the VMM's side.
-    static void init(Kvm kvm, KvmVm vm, int cpus) {
+    /// KVM_TDX_INIT_VM: every feature that can be had.
+    ///
+    /// @param septVeDisable EPT violations on pending pages are reported to the VMM's side, not to the guest
+    static void init(Kvm kvm, KvmVm vm, int cpus, boolean septVeDisable) {
         var capabilities = new KvmTdxCmd.Capabilities();
         vm.memoryEncryptOp(KvmTdxCmd.capabilities(capabilities));
         var cpuid = configured(capabilities.cpuid.entries,
                 GuestCpuid.forVcpu(kvm.supportedCpuid(), 0, cpus));
-        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(TdParams.ATTRIBUTE_SEPT_VE_DISABLE & capabilities.supportedAttrs,
+        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm((septVeDisable ? TdParams.ATTRIBUTE_SEPT_VE_DISABLE : 0) & capabilities.supportedAttrs,
                 capabilities.supportedXfam, new byte[48], new byte[48], new byte[48], cpuid)));
     }
 
@@ -64,9 +66,9 @@ final class TrustDomain {
         vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
     }
 
-    /// Adds and measures the initial image, in order of address, piece by piece: the pages on their way into the TD are the host's
+    /// Adds and, if asked, measures the initial image, in order of address, piece by piece: the pages on their way into the TD are the host's
     /// and cost memory.
-    static void load(KvmVcpu vcpu, UserMemory user, GuestImage image) {
+    static void load(KvmVcpu vcpu, UserMemory user, GuestImage image, boolean measured) {
         byte[] piece = new byte[PIECE];
         long source = user.map(PIECE);
         for (var chunk : image.chunks()) {
@@ -74,7 +76,7 @@ final class TrustDomain {
                 int length = (int) Math.min(PIECE, chunk.bytes() - at);
                 chunk.read(at, piece, length);
                 user.write(source, piece, 0, length);
-                vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(KvmAbi.TDX_MEASURE_MEMORY_REGION,
+                vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(measured ? KvmAbi.TDX_MEASURE_MEMORY_REGION : 0,
                         new KvmTdxCmd.MemRegion(source, chunk.gpa() + at, length / GuestLayout.PAGE)));
             }
         }

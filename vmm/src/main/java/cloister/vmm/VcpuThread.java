@@ -18,6 +18,9 @@ import java.util.Optional;
 final class VcpuThread implements Runnable {
     private static final int[] FATAL_MESSAGE_REGISTERS = {14, 15, 3, 7, 6, 8, 9, 2}; // R14 R15 RBX RDI RSI R8 R9 RDX
 
+    /// How the TDX module's names of such states begin.
+    private static final String UNRECOVERABLE = "NON_RECOVERABLE_";
+
     private final Machine machine;
     private final KvmVcpu vcpu;
     private final Board board;
@@ -58,6 +61,15 @@ final class VcpuThread implements Runnable {
                         + RegisterDump.of(vcpu)));
     }
 
+    /// KVM_EXIT_INTERNAL_ERROR: what its emulator lacks, a guest can reach in Linux's KVM too; the rest is a defect.
+    private Outcome kvmGaveUp(int suberror, String text) {
+        String where = " (KVM internal error, suberror " + suberror + ", on vCPU " + vcpu.id() + ")\n" + RegisterDump.of(vcpu);
+        return switch (suberror) {
+            case KvmAbi.INTERNAL_ERROR_EMULATION, KvmAbi.INTERNAL_ERROR_DELIVERY_EV -> new Outcome.MissingFeature("KVM " + text + where);
+            default -> td && text.contains(UNRECOVERABLE) ? faults.unrecoverable(vcpu, text) : new Outcome.InternalError("KVM " + text + where);
+        };
+    }
+
     private void handle(KvmExit exit) {
         switch (exit) {
             case KvmExit.Io io -> io(io);
@@ -70,8 +82,7 @@ final class VcpuThread implements Runnable {
                 trace("SHUTDOWN", "triple fault");
                 machine.end(new Outcome.TripleFault(faults.tripleFault(vcpu, td, machine.spoke())));
             }
-            case KvmExit.InternalError(int suberror, String text) -> machine.end(new Outcome.InternalError(
-                    "KVM internal error " + suberror + " on vCPU " + vcpu.id() + ": " + text + "\n" + RegisterDump.of(vcpu)));
+            case KvmExit.InternalError(int suberror, String text) -> machine.end(kvmGaveUp(suberror, text));
             case KvmExit.FailEntry(long reason, int processor) -> machine.end(new Outcome.InternalError(
                     String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
                             RegisterDump.of(vcpu))));

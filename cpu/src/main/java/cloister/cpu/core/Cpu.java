@@ -661,6 +661,11 @@ public final class Cpu {
         return clock.now() + (retired - clockedRetired);
     }
 
+    /// A tick passes in which no instruction retires.
+    public void spendTick() {
+        clockedRetired--;
+    }
+
     /// Brings [#clock] up to [#ticks]; timers may fire. Call between instructions.
     public void advanceClock() {
         long ticks = retired - clockedRetired;

@@ -42,6 +42,9 @@ public final class RunLoop {
     private long lastSample;
     private long nextSample = Long.MAX_VALUE;
 
+    /// Instructions that had retired when the last exception was raised.
+    private long faultedAt = -1;
+
     /// @param scheduler null for a processor that runs alone
     public RunLoop(Cpu cpu, Scheduler scheduler) {
         this.cpu = cpu;
@@ -189,11 +192,21 @@ public final class RunLoop {
             }
         } catch (GuestFault fault) {
             cpu.watchpoints.take(); // the instruction did not complete
+            letTimePass();
             EventDelivery.deliverFault(cpu, fault);
             if (cpu.shadow() != 0) {
                 cpu.shadowAt = -1;
             }
         }
+    }
+
+    /// An exception whose handler begins with the next one retires nothing: it costs time all the same, so that the slice ends.
+    private void letTimePass() {
+        if (cpu.retired == faultedAt) {
+            cpu.spendTick();
+            sliceEnd--;
+        }
+        faultedAt = cpu.retired;
     }
 
     private void runBlocks() {

@@ -4,8 +4,10 @@ import cloister.isa.CodeMode;
 
 /// What the emulator sees of a vCPU: registers, memory and the local APIC's page. [LINUX struct x86_emulate_ops]
 public interface EmulatedMachine {
-    /// [#translate] found nothing.
-    long NO_TRANSLATION = -1;
+    /// What an access does.
+    enum Access {
+        READ, WRITE, FETCH
+    }
 
     /// General register `number` (0 to 15).
     long gpr(int number);
@@ -25,14 +27,21 @@ public interface EmulatedMachine {
     /// Sets them.
     void rflags(long value);
 
+    /// The current privilege level.
+    int cpl();
+
     /// The operand and address size of the code.
     CodeMode codeMode();
 
-    /// The base of segment `number` in encoding order; 0 where 64-bit mode ignores it.
-    long segmentBase(int number);
+    /// The linear address of `bytes` bytes at `offset` in segment `number` (encoding order).
+    ///
+    /// @throws GuestException #GP or #SS when they are not canonical or beyond the segment, or the segment does not allow the access
+    long linear(int number, long offset, int bytes, Access access);
 
-    /// The guest-physical address of `linear`, or [#NO_TRANSLATION].
-    long translate(long linear);
+    /// The guest-physical address of `linear`, by the guest's page tables with their permissions; sets their accessed and dirty flags.
+    ///
+    /// @throws GuestException #PF
+    long translate(long linear, Access access);
 
     /// Whether `gpa` can be read as memory.
     boolean isMemory(long gpa);
@@ -57,4 +66,7 @@ public interface EmulatedMachine {
 
     /// Where data of MMIO exits goes: little-endian, from index 0.
     byte[] exitData();
+
+    /// Makes the guest take `exception` instead of the instruction.
+    void raise(GuestException exception);
 }

@@ -6,7 +6,9 @@ import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.isa.OperandKind;
 import cloister.kvm.KvmExit;
+import cloister.kvm.emulate.EmulatedMachine.Access;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
 import java.util.Locale;
 
@@ -16,6 +18,7 @@ import java.util.Locale;
 /// A read that the VMM must answer ends the emulation; when the answer is there, the instruction is emulated from its start
 /// with the answer at hand.
 public final class MmioEmulator {
+    private static final int ES = 0;
     private static final int CS = 1;
     private static final int RAX = 0;
     private static final int RCX = 1;
@@ -27,61 +30,90 @@ public final class MmioEmulator {
     private final EmulatedMachine machine;
     private final Decoder decoder = new Decoder();
     private final byte[] code = new byte[Decoder.MAX_LENGTH];
-
-    private long readGpa;
-    private long readValue;
-    private int readSize;
-    private boolean readDone;
+    private final OperandMemory memory;
+    private final GuestException failure = new GuestException();
+    /// Why [#fetch] ended early.
+    private boolean fetchFaulted;
 
     /// @param machine whose instructions are emulated
     public MmioEmulator(EmulatedMachine machine) {
         this.machine = machine;
+        this.memory = new OperandMemory(machine);
     }
 
     /// Emulates the current instruction, which touched `gpa`.
     ///
-    /// @return an exit to the VMM, or null when the instruction is done
+    /// @return an exit to the VMM, or null when the guest goes on
     public KvmExit emulate(long gpa) {
-        readDone = false;
+        memory.begin();
         return step(gpa);
     }
 
-    /// Goes on when the VMM has answered the read of the last exit. [LINUX complete_emulated_mmio]
+    /// Whether the last exit's answer is needed here.
+    public boolean isPending() {
+        return memory.isPending();
+    }
+
+    /// Goes on when the VMM has answered the last exit. [LINUX complete_emulated_mmio]
     ///
-    /// @return a further exit, or null when the instruction is done
-    public KvmExit readAnswered() {
-        readValue = ItemBytes.load(machine.exitData(), readSize);
-        readDone = true;
-        return step(readGpa);
+    /// @return a further exit, or null when the guest goes on
+    public KvmExit answered() {
+        if (!memory.answer()) {
+            return memory.nextWrite();
+        }
+        memory.again();
+        return step(0);
     }
 
     private KvmExit step(long gpa) {
-        int available = fetch();
-        var insn = decoder.decode(machine.codeMode(), code, 0, available);
-        return switch (insn.op) {
-            case MOV, MOVNTI, MOVDIRI -> move(insn, gpa);
-            case MOVZX -> load(insn, gpa, false);
-            case MOVSX, MOVSXD -> load(insn, gpa, true);
-            case STOS, MOVS, LODS -> string(insn);
-            case ADD, OR, AND, SUB, XOR, CMP, TEST, NOT, INC, DEC, XCHG, BT, BTS, BTR, BTC, ADC, SBB -> arithmetic(insn, gpa);
-            default -> refuse(insn, gpa);
-        };
+        try {
+            int available = fetch();
+            var insn = decoder.decode(machine.codeMode(), code, 0, available);
+            if (insn.op == Op.TRUNCATED && fetchFaulted) {
+                throw failure;
+            }
+            return switch (insn.op) {
+                case MOV, MOVNTI, MOVDIRI -> move(insn);
+                case MOVZX -> load(insn, false);
+                case MOVSX, MOVSXD -> load(insn, true);
+                case STOS, MOVS, LODS -> string(insn);
+                case ADD, OR, AND, SUB, XOR, CMP, TEST, NOT, INC, DEC, XCHG, BT, BTS, BTR, BTC, ADC, SBB -> arithmetic(insn);
+                default -> refuse(insn, gpa);
+            };
+        } catch (GuestException exception) {
+            machine.raise(exception);
+            return null;
+        }
     }
 
+    /// User programs get #UD, what runs at CPL 0 ends the run. [LINUX handle_emulation_failure]
     private KvmExit refuse(Instruction insn, long gpa) {
+        machine.raise(failure.of(ExceptionVector.UD, 0));
+        if (machine.cpl() > 0) {
+            return null;
+        }
         var bytes = new StringBuilder();
         for (byte b : insn.bytes) {
             bytes.append(String.format(Locale.ROOT, "%02x ", b));
         }
-        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION, "cannot emulate " + insn.op + " (" + bytes
-                + ") on MMIO at 0x" + Long.toHexString(gpa) + ", RIP 0x" + Long.toHexString(machine.rip()));
+        String what = insn.op == Op.TRUNCATED ? "instructions that are not in memory" : insn.op + " (" + bytes.toString().trim() + ")";
+        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION, "cannot emulate " + what + " on MMIO at 0x"
+                + Long.toHexString(gpa) + ", RIP 0x" + Long.toHexString(machine.rip()));
     }
 
+    /// @return how many bytes could be had
     private int fetch() {
-        long linear = machine.segmentBase(CS) + machine.rip();
+        fetchFaulted = false;
         for (int i = 0; i < code.length;) {
-            long gpa = machine.translate(linear + i);
-            if (gpa == EmulatedMachine.NO_TRANSLATION || !machine.isMemory(gpa)) {
+            long gpa;
+            try {
+                gpa = machine.translate(machine.linear(CS, machine.rip() + i, 1, Access.FETCH), Access.FETCH);
+            } catch (GuestException exception) {
+                failure.copy(exception);
+                fetchFaulted = true;
+                return i;
+            }
+            if (!machine.isMemory(gpa)) {
                 return i;
             }
             int chunk = (int) Math.min(code.length - i, PAGE - (gpa & 0xfff));
@@ -92,59 +124,93 @@ public final class MmioEmulator {
         return code.length;
     }
 
-    // --- forms
-
-    private KvmExit move(Instruction insn, long gpa) {
-        if (insn.kind0 != OperandKind.MEM) {
-            return load(insn, gpa, false);
+    /// The linear address of the memory operand.
+    private long operand(Instruction insn, int size, Access access) {
+        long offset = insn.disp;
+        if (insn.base == Instruction.BASE_RIP) {
+            offset += machine.rip() + insn.length;
+        } else if (insn.base != Instruction.NO_REGISTER) {
+            offset += machine.gpr(insn.base);
         }
-        long value = insn.kind1 == OperandKind.IMM ? insn.imm : register(insn.reg1, insn.size1);
-        return finish(insn, write(gpa, insn.size0, value));
+        if (insn.index != Instruction.NO_REGISTER) {
+            offset += machine.gpr(insn.index) << insn.scale;
+        }
+        return machine.linear(insn.segment, offset & mask(insn.addressSize), size, access);
     }
 
-    private KvmExit load(Instruction insn, long gpa, boolean signed) {
-        if (insn.kind1 != OperandKind.MEM || insn.kind0 != OperandKind.GPR) {
-            return refuse(insn, gpa);
+    private static long mask(int bytes) {
+        return bytes == 8 ? -1 : (1L << (8 * bytes)) - 1;
+    }
+
+    // --- forms
+
+    private KvmExit move(Instruction insn) {
+        if (insn.kind0 != OperandKind.MEM) {
+            return load(insn, false);
         }
-        var exit = read(gpa, insn.size1);
+        long value = insn.kind1 == OperandKind.IMM ? insn.imm : register(insn.reg1, insn.size1);
+        memory.write(operand(insn, insn.size0, Access.WRITE), insn.size0, value);
+        return finish(insn);
+    }
+
+    private KvmExit load(Instruction insn, boolean signed) {
+        if (insn.kind1 != OperandKind.MEM || insn.kind0 != OperandKind.GPR) {
+            return refuse(insn, 0);
+        }
+        var exit = memory.read(operand(insn, insn.size1, Access.READ), insn.size1);
         if (exit != null) {
             return exit;
         }
-        long value = readValue;
+        long value = memory.value();
         if (signed) {
             int shift = 64 - 8 * insn.size1;
             value = value << shift >> shift;
         }
         register(insn.reg0, insn.size0, value);
-        return finish(insn, null);
+        return finish(insn);
     }
 
-    private KvmExit arithmetic(Instruction insn, long gpa) {
+    private KvmExit arithmetic(Instruction insn) {
         boolean memoryFirst = insn.kind0 == OperandKind.MEM;
+        if (!memoryFirst && insn.kind1 != OperandKind.MEM) {
+            return refuse(insn, 0);
+        }
         int size = memoryFirst ? insn.size0 : insn.size1;
-        var exit = read(gpa, size);
+        boolean onlyReads = insn.op == Op.CMP || insn.op == Op.TEST || insn.op == Op.BT || (!memoryFirst && insn.op != Op.XCHG);
+        long linear = operand(insn, size, onlyReads ? Access.READ : Access.WRITE) + bitStringOffset(insn, size);
+        if (!onlyReads) {
+            memory.probe(linear, size);
+        }
+        var exit = memory.read(linear, size);
         if (exit != null) {
             return exit;
         }
-        long memory = readValue;
+        long operand = memory.value();
         if (insn.op == Op.XCHG) {
             int reg = memoryFirst ? insn.reg1 : insn.reg0;
-            long old = register(reg, size);
-            register(reg, size, memory);
-            return finish(insn, write(gpa, size, old));
+            memory.write(linear, size, register(reg, size));
+            register(reg, size, operand);
+            return finish(insn);
         }
         long other = memoryFirst ? source(insn, size) : register(insn.reg0, size);
-        long a = memoryFirst ? memory : other;
-        long b = memoryFirst ? other : memory;
-        long result = compute(insn.op, a, b, size);
-        if (insn.op == Op.CMP || insn.op == Op.TEST || insn.op == Op.BT) {
-            return finish(insn, null);
+        long result = compute(insn.op, memoryFirst ? operand : other, memoryFirst ? other : operand, size);
+        if (!onlyReads) {
+            memory.write(linear, size, result);
+        } else if (!memoryFirst && insn.op != Op.CMP && insn.op != Op.TEST) {
+            register(insn.reg0, size, result);
         }
-        if (memoryFirst) {
-            return finish(insn, write(gpa, size, result));
+        return finish(insn);
+    }
+
+    /// BT and its like with an offset in a register reach beyond the operand. [SDM Vol. 2 BT]
+    private long bitStringOffset(Instruction insn, int size) {
+        boolean bits = insn.op == Op.BT || insn.op == Op.BTS || insn.op == Op.BTR || insn.op == Op.BTC;
+        if (!bits || insn.kind1 != OperandKind.GPR) {
+            return 0;
         }
-        register(insn.reg0, size, result);
-        return finish(insn, null);
+        int unused = 64 - 8 * size;
+        long offset = machine.gpr(insn.reg1) << unused >> unused;
+        return offset >> (3 + Integer.numberOfTrailingZeros(size)) << Integer.numberOfTrailingZeros(size);
     }
 
     private long source(Instruction insn, int size) {
@@ -207,32 +273,24 @@ public final class MmioEmulator {
     // --- string instructions, one item at a time
 
     private KvmExit string(Instruction insn) {
-        long mask = insn.addressSize == 8 ? -1 : insn.addressSize == 4 ? LOW : 0xffffL;
+        long mask = mask(insn.addressSize);
         boolean rep = insn.has(Instruction.PREFIX_REP) || insn.has(Instruction.PREFIX_REPNE);
         if (rep && (machine.gpr(RCX) & mask) == 0) {
-            return finish(insn, null);
+            return finish(insn);
         }
         int size = insn.operandSize;
         long value = register(RAX, size);
         if (insn.op != Op.STOS) {
-            long from = address(insn.segment, machine.gpr(RSI) & mask);
-            if (from == EmulatedMachine.NO_TRANSLATION) {
-                return refuse(insn, from);
-            }
-            var exit = read(from, size);
+            var exit = memory.read(machine.linear(insn.segment, machine.gpr(RSI) & mask, size, Access.READ), size);
             if (exit != null) {
                 return exit;
             }
-            value = readValue;
+            value = memory.value();
         }
-        long to = EmulatedMachine.NO_TRANSLATION;
-        if (insn.op != Op.LODS) {
-            to = address(0, machine.gpr(RDI) & mask);
-            if (to == EmulatedMachine.NO_TRANSLATION) {
-                return refuse(insn, to);
-            }
-        } else {
+        if (insn.op == Op.LODS) {
             register(RAX, size, value);
+        } else {
+            memory.write(machine.linear(ES, machine.gpr(RDI) & mask, size, Access.WRITE), size, value);
         }
         long step = (machine.rflags() & Rflags.DF) != 0 ? -size : size;
         if (insn.op != Op.STOS) {
@@ -246,59 +304,12 @@ public final class MmioEmulator {
             machine.gpr(RCX, ItemBytes.merge(machine.gpr(RCX), machine.gpr(RCX) - 1, mask));
             last = (machine.gpr(RCX) & mask) == 0;
         }
-        var exit = to == EmulatedMachine.NO_TRANSLATION ? null : write(to, size, value);
-        if (last) {
-            return finish(insn, exit);
-        }
-        readDone = false;
-        return exit;
+        return last ? finish(insn) : memory.nextWrite();
     }
 
-    private long address(int segment, long offset) {
-        long linear = machine.segmentBase(segment) + offset;
-        return machine.translate(machine.codeMode() == CodeMode.BITS64 ? linear : linear & LOW);
-    }
-
-    // --- accesses
-
-    /// Reads into [#readValue].
-    ///
-    /// @return an exit when the VMM must answer first
-    private KvmExit read(long gpa, int size) {
-        if (readDone && readGpa == gpa) {
-            return null;
-        }
-        if (machine.isMemory(gpa)) {
-            readValue = machine.readMemory(gpa, size);
-            return null;
-        }
-        if (machine.isApic(gpa)) {
-            readValue = (machine.readApic((int) gpa & 0xff0) >>> (8 * ((int) gpa & 3))) & LOW;
-            return null;
-        }
-        readGpa = gpa;
-        readSize = size;
-        return new KvmExit.Mmio(gpa, size, false);
-    }
-
-    private KvmExit write(long gpa, int size, long value) {
-        if (machine.isWritable(gpa)) {
-            machine.writeMemory(gpa, size, value);
-            return null;
-        }
-        if (machine.isApic(gpa)) {
-            if ((gpa & 0xf) == 0 && size >= 4) {
-                machine.writeApic((int) gpa & 0xff0, (int) value);
-            }
-            return null;
-        }
-        ItemBytes.store(machine.exitData(), size, value);
-        return new KvmExit.Mmio(gpa, size, true);
-    }
-
-    private KvmExit finish(Instruction insn, KvmExit exit) {
+    private KvmExit finish(Instruction insn) {
         machine.advance(insn.length);
-        return exit;
+        return memory.nextWrite();
     }
 
     // --- registers

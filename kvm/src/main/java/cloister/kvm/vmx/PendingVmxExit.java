@@ -10,15 +10,11 @@ sealed interface PendingVmxExit {
     record PortWrite() implements PendingVmxExit {
     }
 
-    /// INS or OUTS, one item of it.
-    ///
-    /// @param in  the item goes to memory at `gpa`
-    /// @param rep RCX counts, and the instruction goes on until it is used up
-    /// @param mask the address size
-    record PortString(boolean in, int size, long gpa, boolean rep, long mask) implements PendingVmxExit {
+    /// INS or OUTS: [cloister.kvm.emulate.PortStrings] knows the rest.
+    record PortString() implements PendingVmxExit {
     }
 
-    /// An emulated instruction waits for what MMIO reads.
-    record MmioRead() implements PendingVmxExit {
+    /// An emulated instruction that reads or writes MMIO: [cloister.kvm.emulate.MmioEmulator] knows the rest.
+    record Mmio() implements PendingVmxExit {
     }
 }

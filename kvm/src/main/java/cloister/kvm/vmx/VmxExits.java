@@ -7,7 +7,7 @@ import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.emulate.MmioEmulator;
-import cloister.kvm.mmu.GuestWalk;
+import cloister.kvm.emulate.PortStrings;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.spec.kvm.Errno;
@@ -18,7 +18,6 @@ import cloister.spec.vmx.GuestActivity;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.ExceptionVector;
-import cloister.spec.x86.Rflags;
 
 /// Handles the VM exits of an ordinary VM's vCPU. [LINUX kvm_vmx_exit_handlers]
 final class VmxExits {
@@ -29,10 +28,9 @@ final class VmxExits {
     private static final long LOW = 0xffff_ffffL;
     private static final long KVM_ENOSYS = 1000;
     private static final int PAGE = 0x1000;
-    private static final int RSI = 6;
-    private static final int RDI = 7;
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
-    private static final PendingVmxExit MMIO_READ = new PendingVmxExit.MmioRead();
+    private static final PendingVmxExit MMIO = new PendingVmxExit.Mmio();
+    private static final PendingVmxExit PORT_STRING = new PendingVmxExit.PortString();
 
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
@@ -40,12 +38,15 @@ final class VmxExits {
     private final MmioEmulator emulator;
     /// What the VMM's answer is for, or null.
     private PendingVmxExit pending;
+    private final PortStrings strings;
 
     VmxExits(VmxVcpu vcpu) {
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
         this.gprs = vcpu.gprs;
-        this.emulator = new MmioEmulator(new EmulatedGuest(vcpu));
+        var machine = new EmulatedGuest(vcpu);
+        this.emulator = new MmioEmulator(machine);
+        this.strings = new PortStrings(machine);
     }
 
     boolean isPending() {
@@ -65,28 +66,20 @@ final class VmxExits {
                 yield skip();
             }
             case PendingVmxExit.PortWrite() -> skip();
-            case PendingVmxExit.PortString string -> stringItemDone(string);
-            case PendingVmxExit.MmioRead() -> afterEmulation(emulator.readAnswered());
+            case PendingVmxExit.PortString() -> orShutdown(afterStringItem(strings.answered()));
+            case PendingVmxExit.Mmio() -> orShutdown(afterEmulation(emulator.answered()));
         };
     }
 
-    private KvmExit stringItemDone(PendingVmxExit.PortString string) {
-        int size = string.size();
-        long mask = string.mask();
-        if (string.in()) {
-            vcpu.vm.memory.write(vcpu.mmu, string.gpa(), size, ItemBytes.load(vcpu.run.data, size));
-        }
-        int index = string.in() ? RDI : RSI;
-        long step = (vmcs.read(GUEST_RFLAGS) & Rflags.DF) != 0 ? -size : size;
-        gprs[index] = ItemBytes.merge(gprs[index], gprs[index] + step, mask);
-        if (string.rep()) {
-            gprs[RCX] = ItemBytes.merge(gprs[RCX], gprs[RCX] - 1, mask);
-            return (gprs[RCX] & mask) == 0 ? skip() : null;
-        }
-        return skip();
+    KvmExit handle() {
+        return orShutdown(dispatch());
     }
 
-    KvmExit handle() {
+    private KvmExit orShutdown(KvmExit exit) {
+        return vcpu.takeTripleFault() ? new KvmExit.Shutdown() : exit;
+    }
+
+    private KvmExit dispatch() {
         int full = vmcs.readInt(EXIT_REASON);
         int reason = ExitReason.basic(full);
         vcpu.vm.counters.exit(reason);
@@ -129,6 +122,9 @@ final class VmxExits {
                 vcpu.queueUd();
                 yield null;
             }
+            case ExitReason.TASK_SWITCH -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
+                    "cannot emulate a task switch to selector 0x" + Long.toHexString(vmcs.read(EXIT_QUALIFICATION) & 0xffff) + ", RIP 0x"
+                            + Long.toHexString(vmcs.read(GUEST_RIP)));
             default -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
                     "VM exit " + ExitReason.name(reason) + " is not handled, RIP 0x"
                             + Long.toHexString(vmcs.read(GUEST_RIP)));
@@ -272,12 +268,18 @@ final class VmxExits {
     }
 
     private KvmExit emulate(long gpa) {
+        int vectoring = vmcs.readInt(IDT_VECTORING_INFO);
+        if (Interruption.valid(vectoring)) { // [LINUX kvm_check_emulate_during_vectoring]
+            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_DELIVERY_EV, "cannot deliver vector "
+                    + Interruption.vector(vectoring) + " through MMIO at 0x" + Long.toHexString(gpa) + ", RIP 0x"
+                    + Long.toHexString(vmcs.read(GUEST_RIP)));
+        }
         return afterEmulation(emulator.emulate(gpa));
     }
 
     private KvmExit afterEmulation(KvmExit exit) {
-        if (exit instanceof KvmExit.Mmio mmio && !mmio.write()) {
-            pending = MMIO_READ;
+        if (exit instanceof KvmExit.Mmio && emulator.isPending()) {
+            pending = MMIO;
         }
         return exit;
     }
@@ -316,23 +318,18 @@ final class VmxExits {
         return new KvmExit.Io(!in, size, port, 1);
     }
 
-    /// INS and OUTS, one item per exit to the VMM. The instruction restarts until RCX is used up.
     private KvmExit stringIo(boolean in, int size, int port, boolean rep) {
-        long linear = vmcs.read(GUEST_LINEAR_ADDRESS);
-        long mask = addressMask();
-        if (rep && (gprs[RCX] & mask) == 0) {
-            return skip();
+        int info = vmcs.readInt(EXIT_INSTRUCTION_INFO);
+        int segment = in ? 0 : (info >> 15) & 7; // INS has no override
+        return afterStringItem(strings.start(new PortStrings.Request(in, size, port, rep, segment, addressMask(),
+                vmcs.readInt(EXIT_INSTRUCTION_LENGTH))));
+    }
+
+    private KvmExit afterStringItem(KvmExit exit) {
+        if (exit != null && strings.isPending()) {
+            pending = PORT_STRING;
         }
-        long gpa = vcpu.translate(linear);
-        if (gpa == GuestWalk.NONE || !vcpu.vm.memory.isMemory(gpa) || (gpa & 0xfff) + size > PAGE) {
-            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
-                    "string I/O with memory at 0x" + Long.toHexString(linear));
-        }
-        if (!in) {
-            ItemBytes.store(vcpu.run.data, size, vcpu.vm.memory.read(gpa, size));
-        }
-        pending = new PendingVmxExit.PortString(in, size, gpa, rep, mask);
-        return new KvmExit.Io(!in, size, port, 1);
+        return exit;
     }
 
     /// The address size of the string instruction, from the VM-exit instruction information, bits 9:7.

@@ -14,7 +14,6 @@ import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.host.HostCpu;
 import cloister.kvm.host.UserReturnMsrs;
 import cloister.kvm.irq.ApicPage;
-import cloister.kvm.mmu.GuestWalk;
 import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
@@ -67,6 +66,7 @@ final class VmxVcpu extends VcpuFile {
 
     // An event to inject at the next entry: interruption information, 0 for none.
     private int queuedInfo;
+    private boolean tripleFault;
     private int queuedErrorCode;
     private int queuedLength;
     private VmxStatus entryStatus;
@@ -310,9 +310,38 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(PROC_BASED_CONTROLS, wanted ? controls | control : controls & ~control);
     }
 
-    /// Queues a fault for the current instruction.
+    /// Queues a fault for the current instruction; with an exception that waits already it becomes a double or a triple fault. [LINUX
+    /// kvm_multiple_exception]
     void queueException(int vector, int errorCode) {
-        boolean hasCode = ExceptionVector.hasErrorCode(vector);
+        if (Interruption.valid(queuedInfo) && Interruption.type(queuedInfo) == Interruption.HARDWARE_EXCEPTION) {
+            int first = Interruption.vector(queuedInfo);
+            if (first == ExceptionVector.DF) {
+                tripleFault = true;
+                return;
+            }
+            if (contributory(first) ? contributory(vector) : first == ExceptionVector.PF
+                    && (contributory(vector) || vector == ExceptionVector.PF)) {
+                queue(ExceptionVector.DF, 0);
+                return;
+            }
+        }
+        queue(vector, errorCode);
+    }
+
+    private static boolean contributory(int vector) {
+        return vector == ExceptionVector.DE || (vector >= ExceptionVector.TS && vector <= ExceptionVector.GP);
+    }
+
+    /// Whether an exception of an exception's delivery shut the vCPU down; asking forgets it.
+    boolean takeTripleFault() {
+        boolean was = tripleFault;
+        tripleFault = false;
+        return was;
+    }
+
+    private void queue(int vector, int errorCode) {
+        // In real-address mode exceptions push no error code. [LINUX is_protmode]
+        boolean hasCode = ExceptionVector.hasErrorCode(vector) && (cr.cr0() & Cr0.PE) != 0;
         queuedInfo = Interruption.VALID | (Interruption.HARDWARE_EXCEPTION << 8) | vector
                 | (hasCode ? Interruption.DELIVER_ERROR_CODE : 0);
         queuedErrorCode = errorCode;
@@ -364,11 +393,6 @@ final class VmxVcpu extends VcpuFile {
     boolean is64Bit() {
         return (vmcs.readInt(VM_ENTRY_CONTROLS) & Controls.ENTRY_IA32E_MODE_GUEST) != 0
                 && (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & (1 << 13)) != 0;
-    }
-
-    /// The guest-physical address of `linear`, or [GuestWalk#NONE].
-    long translate(long linear) {
-        return GuestWalk.translate(vm.memory, linear, cr.cr0(), cr.cr3(), cr.cr4(), cr.efer());
     }
 
     int cpl() {

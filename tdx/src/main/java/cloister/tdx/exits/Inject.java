@@ -78,12 +78,19 @@ public final class Inject {
     }
 
     /// #VE with the VM exit's information in VE_INFO, or #DF while the guest has not read the last one.
+    ///
+    /// DEVIATION: the module injects #DF again when the delivery of a #DF is what exited, and so on for ever, without the host. Here it is
+    /// the triple fault that it is for a page fault.
     public static void ve(LpState lp, long reason, long qualification, long gpa, long linear) {
         ve(lp, lp.vcpu, reason, qualification, gpa, linear);
     }
 
     public static void ve(LpState lp, Tdvps vcpu, long reason, long qualification, long gpa, long linear) {
         if (vcpu.veInfoValid()) {
+            long waiting = lp.vmcs.read(VmcsField.ENTRY_INTERRUPTION_INFO);
+            if ((waiting & VALID) != 0 && (waiting & VECTOR_AND_TYPE) == (DF & VECTOR_AND_TYPE)) {
+                throw TdExit.async(lp, TdxStatus.NON_RECOVERABLE_VCPU, ExitReason.TRIPLE_FAULT, 0, 0, 0, 0);
+            }
             df(lp);
         } else {
             vcpu.u32(Tdvps.VE_EXIT_REASON, (int) reason);

@@ -1,0 +1,2 @@
+/// Random guest programs.
+package cloister.vmm.fuzz;
