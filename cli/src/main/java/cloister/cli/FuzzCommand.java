@@ -1,6 +1,8 @@
 package cloister.cli;
 
 import cloister.tdx.ModuleFuzz;
+import cloister.vmm.GuestFuzz;
+import cloister.vmm.VmType;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -42,6 +44,59 @@ final class FuzzCommand {
             System.err.println("cloister: " + replay + " is not a sequence of calls (" + e.getMessage() + ").");
             return ExitCode.DATA.code();
         }
+    }
+
+    /// `cloister fuzz guest`.
+    @Command(name = "guest", mixinStandardHelpOptions = true,
+            description = "Run random programs in trust domains and ordinary VMs and check that nothing breaks.")
+    int guest(
+            @Option(names = "--seed", paramLabel = "N", defaultValue = "1",
+                    description = "The run's seed; one seed gives one run (default ${DEFAULT-VALUE}).") long seed,
+            @Option(names = "--programs", paramLabel = "M", defaultValue = "20000",
+                    description = "How many programs to run (default ${DEFAULT-VALUE}).") long programs,
+            @Option(names = "--vm-type", paramLabel = "TYPE",
+                    description = "tdx or default (an ordinary VM) for all of them; else half of them each.") VmType vmType,
+            @Option(names = "--replay", paramLabel = "FILE", description = "Run the program in a file instead.") Path replay,
+            @Option(names = "--out", paramLabel = "FILE", defaultValue = "fuzz-program.txt",
+                    description = "Where the shrunk program of a finding goes (default ${DEFAULT-VALUE}).") Path out) {
+        if (programs < 1) {
+            System.err.println("cloister: --programs must be at least 1.");
+            return ExitCode.USAGE.code();
+        }
+        try {
+            return replay != null ? replayGuest(replay) : runGuests(seed, programs, vmType, out);
+        } catch (IOException e) {
+            System.err.println("cloister: cannot use the file " + e.getMessage() + ": choose another --out or --replay.");
+            return ExitCode.USAGE.code();
+        } catch (IllegalArgumentException e) {
+            System.err.println("cloister: " + replay + " is not a program (" + e.getMessage() + ").");
+            return ExitCode.DATA.code();
+        }
+    }
+
+    private static int replayGuest(Path file) throws IOException {
+        String broken = GuestFuzz.replay(Files.readAllLines(file));
+        System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
+        return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
+    }
+
+    private static int runGuests(long seed, long programs, VmType vmType, Path out) throws IOException {
+        var fuzz = new GuestFuzz(seed);
+        long start = System.nanoTime();
+        var finding = fuzz.run(programs, vmType, done -> System.out.printf(Locale.ROOT, "%d programs, %.0f per second%n", done,
+                done / ((System.nanoTime() - start) / 1e9)));
+        fuzz.outcomes().forEach((outcome, count) -> System.out.printf(Locale.ROOT, "  %-16s %d%n", outcome, count));
+        if (finding == null) {
+            System.out.printf(Locale.ROOT, "Seed %d, %d programs: nothing broke.%n", seed, programs);
+            return ExitCode.SUCCESS.code();
+        }
+        List<String> lines = new ArrayList<>(List.of("# seed " + seed + ", program " + finding.number(),
+                "# " + finding.message().lines().findFirst().orElse("")));
+        lines.addAll(finding.program());
+        Files.write(out, lines);
+        System.out.printf(Locale.ROOT, "Seed %d, program %d: %s%nThe program: %s (cloister fuzz guest --replay %s)%n", seed,
+                finding.number(), finding.message(), out, out);
+        return DEFECT;
     }
 
     private static int replay(Path file) throws IOException {

@@ -20,6 +20,8 @@ final class FuzzedMachine {
     private static final long BUDGET_TICKS = 10_000;
     /// VM exits that a program gets.
     private static final long EXITS = 1_000;
+    /// Switch points that a program gets.
+    private static final long SWITCH_POINTS = 50_000;
     private static final long MEMORY_BYTES = 2 << 20;
     private static final long HOST_BYTES = 96 << 20;
     private static final int CANARY_BYTES = 0x4000;
@@ -29,6 +31,7 @@ final class FuzzedMachine {
     private final byte[] seen = new byte[CANARY_BYTES];
     private final long[] canaries = new long[2];
     private long exitsLeft;
+    private long switchPointsLeft;
     private Machine running;
 
     /// @param host runs nothing else
@@ -39,6 +42,11 @@ final class FuzzedMachine {
                 if (--exitsLeft == 0 && running != null) {
                     running.end(new Outcome.TimedOut());
                 }
+            }
+        });
+        host.scheduler().observer((thread, point, owner, where) -> {
+            if (--switchPointsLeft == 0 && running != null) { // a MapGPA of terabytes has many, and takes no virtual time
+                running.end(new Outcome.TimedOut());
             }
         });
         for (int n = 0; n < CANARY_BYTES; n++) {
@@ -94,6 +102,7 @@ final class FuzzedMachine {
         VirtualClock clock = host.clock();
         var budget = clock.schedule(clock.now() + BUDGET_TICKS, new Budget(machine), Budget.Kind.SPENT);
         exitsLeft = EXITS;
+        switchPointsLeft = SWITCH_POINTS;
         running = machine;
         var outcome = machine.runHere();
         running = null;

@@ -6,6 +6,8 @@ import java.util.Optional;
 
 /// Words for what a trust domain does wrong and does not survive: what, where, and what KVM and QEMU make of it.
 final class GuestFaults {
+    /// KVM names the vCPU when a guest did it, and a SEAMCALL when that failed.
+    private static final String DEAD_BY_VCPU = "the TD is dead: vCPU ";
     static final String CANNOT_BE_ENTERED = "state that cannot be entered again";
     private static final int SHARED_BIT_NUMBER = 47;
 
@@ -19,7 +21,14 @@ final class GuestFaults {
 
     /// What the guest did, when KVM_RUN has failed with EIO for a page that the guest had not accepted. [LINUX
     /// tdx_handle_ept_violation]
-    Optional<Outcome> unaccepted(KvmVcpu vcpu) {
+    ///
+    /// @param text what KVM says
+    Optional<Outcome> unaccepted(KvmVcpu vcpu, String text) {
+        return seenUnaccepted(vcpu).or(() -> text.contains("before accepting it") || text.contains(DEAD_BY_VCPU)
+                ? Optional.of(new Outcome.GuestFault("KVM_RUN of vCPU " + vcpu.id() + " failed: " + text)) : Optional.empty());
+    }
+
+    private Optional<Outcome> seenUnaccepted(KvmVcpu vcpu) {
         return witness(vcpu).filter(seen -> seen.isPending(seen.faultGpa())).map(seen -> new Outcome.GuestFault(String.format(Locale.ROOT,
                 "vCPU %d used private memory that the trust domain had not accepted: GPA 0x%x, RIP 0x%x%s. KVM_RUN fails with EIO and "
                 + "the VM is dead; QEMU says \"error: kvm run failed Input/output error\"", vcpu.id(), seen.faultGpa(), seen.rip(),

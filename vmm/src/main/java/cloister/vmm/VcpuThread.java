@@ -56,7 +56,7 @@ final class VcpuThread implements Runnable {
     }
 
     private Outcome failed(KvmException e) {
-        return (td && e.errno() == Errno.EIO ? faults.unaccepted(vcpu) : Optional.<Outcome>empty())
+        return (td && e.errno() == Errno.EIO ? faults.unaccepted(vcpu, e.getMessage()) : Optional.<Outcome>empty())
                 .orElseGet(() -> new Outcome.InternalError("KVM_RUN of vCPU " + vcpu.id() + " failed: " + e.getMessage() + "\n"
                         + RegisterDump.of(vcpu)));
     }
@@ -136,8 +136,10 @@ final class VcpuThread implements Runnable {
     }
 
     private void map(KvmExit.MapGpaRange map) {
-        trace("HYPERCALL", String.format(Locale.ROOT, "map 0x%x pages %d %s", map.gpa(), map.pages(),
-                map.toPrivate() ? "private" : "shared"));
+        if (traced) {
+            trace("HYPERCALL", String.format(Locale.ROOT, "map 0x%x pages %d %s", map.gpa(), map.pages(),
+                    map.toPrivate() ? "private" : "shared"));
+        }
         boolean done = memory.convert(map.gpa(), map.pages() * GuestLayout.PAGE, map.toPrivate());
         vcpu.kvmRun().ret = done ? 0 : Errno.EINVAL.number();
     }

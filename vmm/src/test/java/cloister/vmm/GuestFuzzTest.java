@@ -15,15 +15,16 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// Nothing that a guest does breaks the platform or ends in an internal error. Programs that once did are kept as files.
 class GuestFuzzTest {
+    private static final long PROGRAMS = 2_000;
     private static final Path REGRESSIONS = Path.of("src/test/resources/cloister/vmm/programs");
 
     @ParameterizedTest
     @ValueSource(strings = {"TDX", "DEFAULT"})
     void randomProgramsBreakNothing(VmType type) {
         var fuzz = new GuestFuzz(20);
-        var finding = fuzz.run(10_000, type, done -> { });
+        var finding = fuzz.run(PROGRAMS, type, done -> { });
         assertThat(finding).isNull();
-        assertThat(fuzz.outcomes().values().stream().mapToLong(Long::longValue).sum()).isEqualTo(10_000);
+        assertThat(fuzz.outcomes().values().stream().mapToLong(Long::longValue).sum()).isEqualTo(PROGRAMS);
         assertThat(fuzz.outcomes()).containsKeys("PowerOff", "TripleFault", "TimedOut");
     }
 

@@ -56,6 +56,9 @@ public final class EventDelivery {
                 }
                 throughTable(cpu, type, vector, errorCode, hasErrorCode && !realMode(cpu), returnRip);
                 cpu.rip = cpu.nextRip;
+                if (cpu.shadow() != 0) { // of STI or MOV SS: it ends with the event, whoever injected it
+                    cpu.shadowAt = -1;
+                }
                 events.activity = PendingEvents.ACTIVE;
                 events.deliveries++;
                 return;

@@ -2,6 +2,7 @@ package cloister.cpu.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
+import cloister.cpu.sys.Msrs;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.ModelLimit;
 import cloister.spec.vmx.Controls;
@@ -230,7 +231,7 @@ final class ControlChecks {
 
     /// IA32_S_CET, SSP and IA32_INTERRUPT_SSP_TABLE_ADDR of a VMCS whose control loads them.
     static boolean cetState(long sCet, long ssp, long table, long cr4) {
-        return Cet.legalControl(sCet) && canonical(sCet, cr4) && (ssp & 3) == 0 && canonical(ssp, cr4) && canonical(table, cr4);
+        return Cet.legalControl(sCet) && Msrs.canonical(sCet) && (ssp & 3) == 0 && canonical(ssp, cr4) && Msrs.canonical(table);
     }
 
     static boolean pat(long pat) {

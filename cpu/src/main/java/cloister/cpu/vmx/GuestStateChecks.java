@@ -2,6 +2,7 @@ package cloister.cpu.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
+import cloister.cpu.sys.Msrs;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitQualification;
 import cloister.spec.vmx.GuestActivity;
@@ -98,8 +99,9 @@ final class GuestStateChecks {
         return ControlChecks.cetState(sCet, ssp, v.read(GUEST_INTERRUPT_SSP_TABLE), cr4) && (ia32e || (sCet | ssp) >>> 32 == 0);
     }
 
+    /// By the processor's widest linear addresses, as WRMSR checks it: what a guest may load must not fail its next VM entry.
     private boolean canonical(VmcsField field) {
-        return ControlChecks.canonical(v.read(field), cr4);
+        return Msrs.canonical(v.read(field));
     }
 
     // --- [SDM Vol. 3 "Checks on Guest Segment Registers"]

@@ -145,6 +145,17 @@ class RunLoopTest {
         assertThat(when[0]).isBetween(50_000L, 50_300L);
     }
 
+    /// A handler that begins with what it handles retires nothing: time passes all the same, and the run can be stopped.
+    @Test
+    void timePassesWhereOnlyExceptionsHappen() {
+        var loop = new RunLoop(cpu, null);
+        memory.write(6 * 4, 4, CODE);
+        code(CODE, a -> a.op(Op.UD2));
+        cpu.r[Cpu.RSP] = 0x9000;
+        clock.schedule(clock.now() + 5_000, kind -> loop.requestStop(), Kind.ONLY);
+        assertThat(loop.run()).isEqualTo(RunLoop.Stop.REQUESTED);
+    }
+
     @Test
     void instructionBreakpointHitsOnceAndSetsDr6() {
         code(CODE, a -> a.nop().nop().cli().hlt());
