@@ -150,7 +150,8 @@ final class FuzzedMachine {
         sregs.gdtLimit = ProgramImage.GDT_LIMIT;
         sregs.idtBase = ProgramImage.IDT_GPA;
         sregs.idtLimit = 0x7ff;
-        sregs.tr = new KvmSegment(ProgramImage.TASK32_BASE, 0x67, ProgramImage.TASK32, 0xb, true, 0, false, false, false, false, false, false);
+        sregs.tr = new KvmSegment(ProgramImage.TASK32_BASE, 0x67, ProgramImage.TASK32, 0xb, true, 0, false, false, false, false,
+                false, false);
         sregs.cr0 = 0x31;
         sregs.cr3 = 0;
         sregs.cr4 = 0;

@@ -66,7 +66,8 @@ final class VcpuThread implements Runnable {
         String where = " (KVM internal error, suberror " + suberror + ", on vCPU " + vcpu.id() + ")\n" + RegisterDump.of(vcpu);
         return switch (suberror) {
             case KvmAbi.INTERNAL_ERROR_EMULATION, KvmAbi.INTERNAL_ERROR_DELIVERY_EV -> new Outcome.MissingFeature("KVM " + text + where);
-            default -> td && text.contains(UNRECOVERABLE) ? faults.unrecoverable(vcpu, text) : new Outcome.InternalError("KVM " + text + where);
+            default -> td && text.contains(UNRECOVERABLE) ? faults.unrecoverable(vcpu, text)
+                    : new Outcome.InternalError("KVM " + text + where);
         };
     }
 
@@ -178,7 +179,8 @@ final class VcpuThread implements Runnable {
             text.append(new String(letters, StandardCharsets.ISO_8859_1));
         }
         String message = text.toString().replaceAll("[^\\x20-\\x7e]", " ").strip();
-        return String.format(Locale.ROOT, "fatal error 0x%x reported by the TD%s", registers[12], message.isEmpty() ? "" : ": " + message);
+        return String.format(Locale.ROOT, "fatal error 0x%x reported by the TD%s", registers[12], message.isEmpty() ? ""
+                : ": " + message);
     }
 
     private static long load(byte[] data, int at, int size) {

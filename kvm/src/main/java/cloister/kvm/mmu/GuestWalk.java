@@ -118,7 +118,8 @@ public final class GuestWalk {
         granted &= (int) pde;
         if ((registers.cr4 & Cr4.PSE) != 0 && (pde & LARGE) != 0) {
             long gpa = (((pde >>> 13) & 0xff) << 32) | (pde & 0xffc0_0000L) | (linear & 0x3f_ffff);
-            return (pde & (1 << 21)) != 0 ? fault(PRESENT_FAULT | RESERVED_FAULT) : !allowed() ? fault(PRESENT_FAULT) : used(at, pde, 4, gpa);
+            return (pde & (1 << 21)) != 0 ? fault(PRESENT_FAULT | RESERVED_FAULT) : !allowed() ? fault(PRESENT_FAULT) : used(at, pde,
+                    4, gpa);
         }
         used(at, pde, 4, 0);
         at = (pde & 0xffff_f000L) + 4 * ((linear >>> 12) & 1023);

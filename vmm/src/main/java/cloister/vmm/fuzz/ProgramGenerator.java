@@ -21,26 +21,41 @@ import java.util.function.BiConsumer;
 public final class ProgramGenerator {
     private static final Gpr[] WIDE = {RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15};
     private static final Gpr[] NARROW = {EAX, ECX, EDX, EBX, EBP, ESI, EDI};
-    private static final long[] ADDRESSES = {PML4, PDPT, DIRECTORY, TABLE, GDT_GPA, TSS, IDT_GPA, ENTRY_GPA, COUNTER, DATA_AREA, DATA_AREA,
-        DATA_AREA, STACK_TOP, PIECES, 0, 0x500, ODD_PAGES, ODD_PAGES | 0x1000, ODD_PAGES | 0x2000, ODD_PAGES | 0x3000, ODD_PAGES | 0x4000, ODD_PAGES | 0x5000,
-        ODD_PAGES | 0x6000, ODD_PAGES | 0x7000, ODD_PAGES | 0x8000, ODD_PAGES | 0x9000, ODD_PAGES | 0xa000, 0x1ff000, 0x200000, 0x100000, 0xa0000, 0xb8000,
-        0x40000000, 0xc0000000L, 0xe0000000L, 0xfec00000L, 0xfec00010L, 0xfed00000L, 0xfee00000L, 0xfee00020L, 0xfee000b0L, 0xfee00300L, 0xfee00380L, 0xfee00320L,
-        0xfffff000L, 0xffffffffL, 0x100000000L, SHARED_WINDOW, SHARED_WINDOW | 0x100000, SHARED_WINDOW | 0xc0000000L, 1L << 39, 1L << 47, -1L << 47, -1L,
+    private static final long[] ADDRESSES = {PML4, PDPT, DIRECTORY, TABLE, GDT_GPA, TSS, IDT_GPA, ENTRY_GPA, COUNTER, DATA_AREA,
+            DATA_AREA,
+        DATA_AREA, STACK_TOP, PIECES, 0, 0x500, ODD_PAGES, ODD_PAGES | 0x1000, ODD_PAGES | 0x2000, ODD_PAGES | 0x3000, ODD_PAGES
+                | 0x4000, ODD_PAGES | 0x5000,
+        ODD_PAGES | 0x6000, ODD_PAGES | 0x7000, ODD_PAGES | 0x8000, ODD_PAGES | 0x9000, ODD_PAGES | 0xa000, 0x1ff000, 0x200000,
+                0x100000, 0xa0000, 0xb8000,
+        0x40000000, 0xc0000000L, 0xe0000000L, 0xfec00000L, 0xfec00010L, 0xfed00000L, 0xfee00000L, 0xfee00020L, 0xfee000b0L,
+                0xfee00300L, 0xfee00380L, 0xfee00320L,
+        0xfffff000L, 0xffffffffL, 0x100000000L, SHARED_WINDOW, SHARED_WINDOW | 0x100000, SHARED_WINDOW | 0xc0000000L, 1L << 39,
+                1L << 47, -1L << 47, -1L,
         1L << 63};
     /// So many of [#ADDRESSES] are in the initial image.
     private static final int ADDED = 14;
-    private static final long[] NUMBERS = {0, 1, 2, 3, 4, 8, 0x10, 0x20, 0x3f, 0x40, 0x80, 0xff, 0x100, 0x1ff, 0x200, 0xfff, 0x1000, 0x1fff, 0x8000, 0xffff,
-        0x10000, 0x200000, 0x7fffffff, 0x80000000L, 0xffffffffL, 1L << 32, 1L << 47, 1L << 52, 1L << 62, Long.MAX_VALUE, Long.MIN_VALUE, -1, -2, -0x1000};
-    private static final int[] PORTS = {0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x92, 0xa0, 0xb2, 0x2f8, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc,
+    private static final long[] NUMBERS = {0, 1, 2, 3, 4, 8, 0x10, 0x20, 0x3f, 0x40, 0x80, 0xff, 0x100, 0x1ff, 0x200, 0xfff, 0x1000,
+            0x1fff, 0x8000, 0xffff,
+        0x10000, 0x200000, 0x7fffffff, 0x80000000L, 0xffffffffL, 1L << 32, 1L << 47, 1L << 52, 1L << 62, Long.MAX_VALUE,
+                Long.MIN_VALUE, -1, -2, -0x1000};
+    private static final int[] PORTS = {0x20, 0x21, 0x40, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x80, 0x92, 0xa0, 0xb2, 0x2f8, 0x3f8,
+            0x3f9, 0x3fa, 0x3fb, 0x3fc,
         0x3fd, 0x402, 0x4d0, 0x510, 0x511, 0x514, 0x600, 0x608, 0xcf8, 0xcf9, 0xcfc, 0xcfe, 0xffff};
-    private static final int[] MSRS = {0x10, 0x11, 0x17, Msr.IA32_APIC_BASE, 0x34, 0x3a, 0x3b, 0x48, 0x49, 0x79, 0x8b, 0xc1, 0xcd, 0xce, 0xcf, 0xe1, 0xe7, 0xfe, 0x10a, 0x10b, 0x122,
-        0x123, 0x140, 0x174, 0x175, 0x176, 0x179, 0x17a, 0x17b, 0x186, 0x198, 0x1a0, 0x1a6, 0x1b0, 0x1c4, 0x1c5, 0x1c8, 0x1c9, 0x1d9, 0x1db, 0x1dd, 0x1f2,
-        0x200, 0x201, 0x20f, 0x250, 0x258, 0x26f, 0x277, 0x280, 0x2ff, 0x309, 0x30a, 0x345, 0x38d, 0x38e, 0x38f, 0x390, 0x3f1, 0x400, 0x401, 0x480, 0x48b, 0x4c1, 0x560,
-        0x570, 0x600, 0x6a0, 0x6a2, 0x6a4, 0x6a8, 0x6e0, 0x6e1, 0x800, 0x802, 0x803, 0x808, 0x80b, 0x80d, 0x80f, 0x820, 0x828, 0x82f, 0x830, 0x832, 0x835, 0x838, 0x83e, 0x83f,
-        0x985, 0xda0, 0xdb0, 0xd90, 0x1200, 0x14ce, 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000103,
+    private static final int[] MSRS = {0x10, 0x11, 0x17, Msr.IA32_APIC_BASE, 0x34, 0x3a, 0x3b, 0x48, 0x49, 0x79, 0x8b, 0xc1, 0xcd,
+            0xce, 0xcf, 0xe1, 0xe7, 0xfe, 0x10a, 0x10b, 0x122,
+        0x123, 0x140, 0x174, 0x175, 0x176, 0x179, 0x17a, 0x17b, 0x186, 0x198, 0x1a0, 0x1a6, 0x1b0, 0x1c4, 0x1c5, 0x1c8, 0x1c9, 0x1d9,
+                0x1db, 0x1dd, 0x1f2,
+        0x200, 0x201, 0x20f, 0x250, 0x258, 0x26f, 0x277, 0x280, 0x2ff, 0x309, 0x30a, 0x345, 0x38d, 0x38e, 0x38f, 0x390, 0x3f1, 0x400,
+                0x401, 0x480, 0x48b, 0x4c1, 0x560,
+        0x570, 0x600, 0x6a0, 0x6a2, 0x6a4, 0x6a8, 0x6e0, 0x6e1, 0x800, 0x802, 0x803, 0x808, 0x80b, 0x80d, 0x80f, 0x820, 0x828, 0x82f,
+                0x830, 0x832, 0x835, 0x838, 0x83e, 0x83f,
+        0x985, 0xda0, 0xdb0, 0xd90, 0x1200, 0x14ce, 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100,
+                0xc0000101, 0xc0000102, 0xc0000103,
         0xc0010015, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d05, 0x40000000, 0x40000001, 0x40000020};
-    private static final int[] VMCALLS = {0x10000, 0x10001, 0x10001, 0x10001, 0x10002, 0x10003, 0x10004, 0x10005, 0x20001, 10, 12, 30, 30, 31, 32, 36, 48, 65, 1, 2, 16, 18, 28, 55};
-    private static final int[] SELECTORS = {0, 1, 3, CODE32, CODE64, DATA, USER_CODE64, USER_DATA, USER_CODE32, TASK64, TASK32, OTHER_TASK32, CODE16, TASK_GATE, CALL_GATE, 0x78, 0x80, 0xf8,
+    private static final int[] VMCALLS = {0x10000, 0x10001, 0x10001, 0x10001, 0x10002, 0x10003, 0x10004, 0x10005, 0x20001, 10, 12, 30,
+            30, 31, 32, 36, 48, 65, 1, 2, 16, 18, 28, 55};
+    private static final int[] SELECTORS = {0, 1, 3, CODE32, CODE64, DATA, USER_CODE64, USER_DATA, USER_CODE32, TASK64, TASK32,
+            OTHER_TASK32, CODE16, TASK_GATE, CALL_GATE, 0x78, 0x80, 0xf8,
         0x100, 0xfff8, 0x1c, 0x14};
 
     private final SplittableRandom random;
@@ -232,7 +247,8 @@ public final class ProgramGenerator {
         if (form % 3 == 1) {
             code.db(0x66);
         }
-        code.db(one(4) ? new int[] {0xE4 + random.nextInt(4), random.nextInt(256)} : new int[] {(form < 3 ? 0xEC : 0xEE) + (form % 3 == 0 ? 0 : 1)});
+        code.db(one(4) ? new int[] {0xE4 + random.nextInt(4), random.nextInt(256)} : new int[] {(form < 3 ? 0xEC
+                : 0xEE) + (form % 3 == 0 ? 0 : 1)});
     }
 
     private void stringIo(Assembler code) {
@@ -349,17 +365,20 @@ public final class ProgramGenerator {
         long table = pick(new long[] {PML4, PDPT, DIRECTORY, TABLE, TABLE, TABLE});
         int index = one(2) ? random.nextInt(4) : table == TABLE ? 0x1f0 + random.nextInt(16) : random.nextInt(512);
         long target = one(3) ? number() : address() & -0x1000;
-        long entry = (target & 0x000f_ffff_ffff_f000L) | (random.nextInt(0x1000) & (one(3) ? 0xfff : 0x87)) | (one(3) ? 0 : 7) | (one(6) ? 1L << 63 : 0);
+        long entry = (target & 0x000f_ffff_ffff_f000L) | (random.nextInt(0x1000) & (one(3) ? 0xfff : 0x87)) | (one(3) ? 0 : 7)
+                | (one(6) ? 1L << 63 : 0);
         set(code, RBX, table + 8L * index);
         if (wide) {
             code.mov(RAX, entry).mov(mem(RBX), RAX);
             if (!one(3)) {
                 code.mov(RAX, CR3).mov(CR3, RAX);
             }
-            long linear = table == PML4 ? (long) index << 39 : table == PDPT ? (long) index << 30 : table == DIRECTORY ? (long) index << 21 : (long) index << 12;
+            long linear = table == PML4 ? (long) index << 39 : table == PDPT ? (long) index << 30 : table == DIRECTORY
+                    ? (long) index << 21 : (long) index << 12;
             linear = linear << 16 >> 16;
             code.mov(RSI, linear + (one(2) ? 0 : random.nextInt(0x1000)));
-            code.bytes(new byte[][] {{(byte) 0x8B, 0x06}, {(byte) 0x89, 0x06}, {(byte) 0xFF, 0x06}, {(byte) 0xFF, (byte) 0xE6}}[random.nextInt(4)]);
+            code.bytes(new byte[][] {{(byte) 0x8B, 0x06}, {(byte) 0x89, 0x06}, {(byte) 0xFF, 0x06}, {(byte) 0xFF,
+                    (byte) 0xE6}}[random.nextInt(4)]);
         } else {
             code.mov(EAX, (int) entry & 0xffff_ffffL).mov(mem(EBX), EAX);
         }
@@ -419,13 +438,16 @@ public final class ProgramGenerator {
     }
 
     private void apic(Assembler code) {
-        int offset = one(3) ? random.nextInt(0x400) & -4 : new int[] {0x20, 0x80, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x310, 0x320, 0x350, 0x360, 0x370, 0x380, 0x390, 0x3e0,
+        int offset = one(3) ? random.nextInt(0x400) & -4 : new int[] {0x20, 0x80, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x310, 0x320,
+                0x350, 0x360, 0x370, 0x380, 0x390, 0x3e0,
             0x3f0}[random.nextInt(17)];
-        long value = one(3) ? number() : pick(new long[] {0, 0x1ff, 0x100ff, 0x40030, 0x20030, 0x4500, 0xc4500, 0x4600, 0x600, 0x4030, 0x400, 0x30, 0x700, 100, 0xb});
+        long value = one(3) ? number() : pick(new long[] {0, 0x1ff, 0x100ff, 0x40030, 0x20030, 0x4500, 0xc4500, 0x4600, 0x600, 0x4030,
+                0x400, 0x30, 0x700, 100, 0xb});
         if (one(2)) {
             set(code, RBX, 0xfee00000L + offset);
             set(code, RAX, value);
-            code.bytes(new byte[][] {{(byte) 0x89, 0x03}, {(byte) 0x8B, 0x03}, {(byte) 0x87, 0x03}, {0x48, (byte) 0x89, 0x03}, {(byte) 0x88, 0x03}, {0x31, 0x03}}[random.nextInt(6)]);
+            code.bytes(new byte[][] {{(byte) 0x89, 0x03}, {(byte) 0x8B, 0x03}, {(byte) 0x87, 0x03}, {0x48, (byte) 0x89, 0x03},
+                    {(byte) 0x88, 0x03}, {0x31, 0x03}}[random.nextInt(6)]);
             return;
         }
         if (one(6)) {
@@ -508,7 +530,8 @@ public final class ProgramGenerator {
     }
 
     private void cpuid(Assembler code) {
-        set(code, RAX, one(2) ? random.nextInt(0x24) : pick(new long[] {0x40000000, 0x40000001, 0x40000010, 0x80000000L, 0x80000001L, 0x80000008L, 0x21, 0xffffffffL}));
+        set(code, RAX, one(2) ? random.nextInt(0x24) : pick(new long[] {0x40000000, 0x40000001, 0x40000010, 0x80000000L, 0x80000001L,
+                0x80000008L, 0x21, 0xffffffffL}));
         set(code, RCX, one(2) ? 0 : number());
         code.cpuid();
     }
@@ -518,9 +541,11 @@ public final class ProgramGenerator {
         var after = code.label();
         boolean compatible = one(3);
         if (wide) {
-            code.lea(RAX, after).push(USER_DATA).push((int) STACK_TOP).push(0x202).push(compatible ? USER_CODE32 : USER_CODE64).push(RAX).iret(8);
+            code.lea(RAX, after).push(USER_DATA).push((int) STACK_TOP).push(0x202).push(compatible ? USER_CODE32
+                    : USER_CODE64).push(RAX).iret(8);
         } else {
-            code.push(USER_DATA).push((int) STACK_TOP).push(0x202 | (one(4) ? 0x3000 : 0)).push(USER_CODE32).push((int) PIECES + 96 * random.nextInt(10)).iret(4);
+            code.push(USER_DATA).push((int) STACK_TOP).push(0x202 | (one(4) ? 0x3000
+                    : 0)).push(USER_CODE32).push((int) PIECES + 96 * random.nextInt(10)).iret(4);
         }
         code.label(after).bytes(pool.next(random));
     }
@@ -532,7 +557,8 @@ public final class ProgramGenerator {
         } else {
             code.mov(ESP, (int) address & 0xffff_ffffL);
         }
-        code.bytes(new byte[][] {{0x50}, {0x58}, {(byte) 0xCF}, {(byte) 0xC3}, {(byte) 0xCB}, {(byte) 0xC8, 8, 0, 3}, {(byte) 0xC9}, {(byte) 0x9C, (byte) 0x9D}, {(byte) 0xE8, 0, 0, 0, 0},
+        code.bytes(new byte[][] {{0x50}, {0x58}, {(byte) 0xCF}, {(byte) 0xC3}, {(byte) 0xCB}, {(byte) 0xC8, 8, 0, 3}, {(byte) 0xC9},
+                {(byte) 0x9C, (byte) 0x9D}, {(byte) 0xE8, 0, 0, 0, 0},
             {(byte) 0xCC}, {(byte) 0xFF, 0x34, 0x24}}[random.nextInt(11)]);
     }
 
