@@ -32,7 +32,8 @@ final class TrustDomain {
         vm.memoryEncryptOp(KvmTdxCmd.capabilities(capabilities));
         var cpuid = configured(capabilities.cpuid.entries,
                 GuestCpuid.forVcpu(kvm.supportedCpuid(), 0, cpus));
-        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm((septVeDisable ? TdParams.ATTRIBUTE_SEPT_VE_DISABLE : 0) & capabilities.supportedAttrs,
+        long wanted = septVeDisable ? TdParams.ATTRIBUTE_SEPT_VE_DISABLE : 0;
+        vm.memoryEncryptOp(KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(wanted & capabilities.supportedAttrs,
                 capabilities.supportedXfam, new byte[48], new byte[48], new byte[48], cpuid)));
     }
 
@@ -66,8 +67,8 @@ final class TrustDomain {
         vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
     }
 
-    /// Adds and, if asked, measures the initial image, in order of address, piece by piece: the pages on their way into the TD are the host's
-    /// and cost memory.
+    /// Adds and, if asked, measures the initial image, in order of address, piece by piece: the pages on their way into the TD are
+    /// the host's and cost memory.
     static void load(KvmVcpu vcpu, UserMemory user, GuestImage image, boolean measured) {
         byte[] piece = new byte[PIECE];
         long source = user.map(PIECE);

@@ -303,7 +303,7 @@ public final class ProgramGenerator {
 
     private void tdcall(Assembler code) {
         long leaf = random.nextInt(32);
-        set(code, RAX, one(8) ? number() : one(8) ? leaf | (long) random.nextInt(4) << 16 : leaf);
+        set(code, RAX, one(8) ? number() : one(8) ? leaf | ((long) random.nextInt(4) << 16) : leaf);
         for (var register : new Gpr[] {RCX, RDX, R8, R9}) {
             if (wide || indexOf(register) < NARROW.length) {
                 set(code, register, one(3) ? number() : address());
@@ -390,7 +390,7 @@ public final class ProgramGenerator {
             case 0 -> code.op(Op.LLDT, AX);
             case 1 -> code.op(Op.LTR, AX);
             case 2 -> code.db(0x0F, random.nextInt(4), 0xC0 | random.nextInt(64));
-            default -> code.db(0x8E, 0xC0 | random.nextInt(8) << 3);
+            default -> code.db(0x8E, 0xC0 | (random.nextInt(8) << 3));
         }
     }
 
@@ -491,7 +491,7 @@ public final class ProgramGenerator {
 
     private void debugRegister(Assembler code) {
         set(code, RAX, address());
-        code.db(0x0F, 0x23, 0xC0 | random.nextInt(4) << 3);
+        code.db(0x0F, 0x23, 0xC0 | (random.nextInt(4) << 3));
         set(code, RAX, one(3) ? number() : 0x400 | random.nextInt(1 << 30));
         code.db(0x0F, 0x23, one(3) ? 0xF0 : 0xF8);
         if (one(2)) {
@@ -575,7 +575,7 @@ public final class ProgramGenerator {
             code.db(0xB8 | random.nextInt(8)).dw(one(2) ? random.nextInt(0x10000) : 0xffff - random.nextInt(4));
         }
         switch (random.nextInt(8)) {
-            case 0 -> code.db(0x8E, 0xC0 | random.nextInt(6) << 3);
+            case 0 -> code.db(0x8E, 0xC0 | (random.nextInt(6) << 3));
             case 1 -> code.db(0xBA).dw(pick(PORTS)).db(0xEC + random.nextInt(4));
             case 2 -> code.db(0xBA).dw(pick(PORTS)).db(0xF3, 0x6C + random.nextInt(4));
             case 3 -> code.db(0x66, 0xB8).dd((int) number()).db(0x0F, 0x22, 0xC0);

@@ -141,8 +141,9 @@ public final class ProgramImage {
     private byte[] descriptors() {
         var page = ByteBuffer.allocate(0x1000).order(ByteOrder.LITTLE_ENDIAN);
         long[] gdt = {0, 0x00cf9b000000ffffL, 0x00af9b000000ffffL, 0x00cf93000000ffffL, 0x00cffb000000ffffL, 0x00cff3000000ffffL,
-            0x00affb000000ffffL, 0x00cff7000000ffffL, system(TSS, 0x67, 0x89), 0, system(TSS32, 0x67, 0x89), system(OTHER_TSS32, 0x67, 0x89),
-            0x00009b010000ffffL, (long) OTHER_TASK32 << 16 | 0x0000e500_0000_0000L, (long) CODE32 << 16 | 0x0000ec00_0000_7100L, 0};
+            0x00affb000000ffffL, 0x00cff7000000ffffL, system(TSS, 0x67, 0x89), 0, system(TSS32, 0x67, 0x89),
+            system(OTHER_TSS32, 0x67, 0x89),
+            0x00009b010000ffffL, ((long) OTHER_TASK32 << 16) | 0x0000e500_0000_0000L, ((long) CODE32 << 16) | 0x0000ec00_0000_7100L, 0};
         for (int n = 0; n < gdt.length; n++) {
             page.putLong(8 * n, gdt[n]);
         }
@@ -180,7 +181,7 @@ public final class ProgramImage {
         for (int vector = 0; vector < 256; vector++) {
             long type = vector % 8 == 3 ? GATE_FOR_ALL : GATE;
             boolean task = vector == 8 || vector == 0x45;
-            page.putLong(8 * vector, task ? (long) OTHER_TASK32 << 16 | 0x0000e500_0000_0000L
+            page.putLong(8 * vector, task ? ((long) OTHER_TASK32 << 16) | 0x0000e500_0000_0000L
                 : (at & 0xffff) | (CODE32 << 16) | (type << 40) | ((at >>> 16) << 48));
         }
         return page.array();
@@ -220,7 +221,7 @@ public final class ProgramImage {
 
     /// Each piece counts itself, so that an exception's handler knows where to go on.
     private byte[] pieces() {
-        var code = ByteBuffer.allocate(SLOT * SLOTS + 0x1000 & -0x1000).order(ByteOrder.LITTLE_ENDIAN);
+        var code = ByteBuffer.allocate((SLOT * SLOTS + 0xfff) & -0x1000).order(ByteOrder.LITTLE_ENDIAN);
         byte[] end = end();
         for (int n = 0; n < SLOTS; n++) {
             int at = n * SLOT;
