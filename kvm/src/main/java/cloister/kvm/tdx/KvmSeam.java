@@ -11,6 +11,7 @@ import cloister.memory.PhysicalMemory;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
+import java.util.ArrayDeque;
 
 /// One method per SEAMCALL leaf that KVM uses; each returns the completion status. Arguments named `out` receive the
 /// output registers. [LINUX arch/x86/virt/vmx/tdx/tdx.c]
@@ -26,6 +27,7 @@ public final class KvmSeam {
 
     private final Cpus cpus;
     private final SeamCounters counters;
+    private final ArrayDeque<SeamRegs> spare = new ArrayDeque<>();
 
     /// @param counters counts every call
     public KvmSeam(Host host, SeamCounters counters) {
@@ -73,7 +75,21 @@ public final class KvmSeam {
     }
 
     private long call(SeamcallLeaf leaf, long rcx, long rdx) {
-        return call(leaf, regs(rcx, rdx, 0, 0));
+        var regs = borrow();
+        try {
+            return call(leaf, fill(regs, rcx, rdx, 0, 0));
+        } finally {
+            giveBack(regs);
+        }
+    }
+
+    /// Registers for one call: building and tearing down gigabytes makes no garbage of them. The caller gives them back.
+    SeamRegs borrow() {
+        return spare.isEmpty() ? new SeamRegs() : spare.pop();
+    }
+
+    void giveBack(SeamRegs regs) {
+        spare.push(regs);
     }
 
     private static SeamRegs regs(long rcx, long rdx, long r8, long r9) {

@@ -34,8 +34,9 @@ final class SecureEpt implements ExternalPageTables {
     }
 
     @Override public Result linkTable(long gfn, int level, long tablePa) {
-        var result = result("TDH.MEM.SEPT.ADD",
-                seam.memSeptAdd(vm.tdrPa(), gfn << 12, level, tablePa, new SeamRegs()));
+        var out = seam.borrow();
+        var result = result("TDH.MEM.SEPT.ADD", seam.memSeptAdd(vm.tdrPa(), gfn << 12, level, tablePa, out));
+        seam.giveBack(out);
         if (result == Result.DONE) {
             vm.counters.tdxPages++;
         }
@@ -43,9 +44,16 @@ final class SecureEpt implements ExternalPageTables {
     }
 
     @Override public Result mapLeaf(long gfn, int level, long pa) {
+        var out = seam.borrow();
+        var result = mapLeaf(gfn, level, pa, out);
+        seam.giveBack(out);
+        return result;
+    }
+
+    private Result mapLeaf(long gfn, int level, long pa, SeamRegs out) {
         Result result;
         if (vm.isRunnable()) {
-            result = result("TDH.MEM.PAGE.AUG", seam.memPageAug(vm.tdrPa(), gfn << 12, level, pa, new SeamRegs()));
+            result = result("TDH.MEM.PAGE.AUG", seam.memPageAug(vm.tdrPa(), gfn << 12, level, pa, out));
             if (result == Result.DONE) {
                 vm.counters.pagesAugmented++;
             }
@@ -55,7 +63,7 @@ final class SecureEpt implements ExternalPageTables {
                 return Result.FAILED;
             }
             result = result("TDH.MEM.PAGE.ADD",
-                    seam.memPageAdd(vm.tdrPa(), gfn << 12, pa, pageAddSourcePa, new SeamRegs()));
+                    seam.memPageAdd(vm.tdrPa(), gfn << 12, pa, pageAddSourcePa, out));
             if (result == Result.DONE) {
                 vm.counters.pagesAdded++;
             }
@@ -67,8 +75,14 @@ final class SecureEpt implements ExternalPageTables {
     }
 
     @Override public boolean removeLeaf(long gfn, int level, long pa) {
+        var out = seam.borrow();
+        boolean returned = removeLeaf(gfn, level, pa, out);
+        seam.giveBack(out);
+        return returned;
+    }
+
+    private boolean removeLeaf(long gfn, int level, long pa, SeamRegs out) {
         long gpa = gfn << 12;
-        var out = new SeamRegs();
         if (bugOn("TDH.MEM.RANGE.BLOCK", withoutVcpus(() -> seam.memRangeBlock(vm.tdrPa(), gpa, level, out)))) {
             return lost();
         }
