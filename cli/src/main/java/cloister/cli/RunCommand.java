@@ -69,6 +69,10 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
             description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module.")
     private Map<String, String> policies = Map.of();
 
+    @Option(names = "--packages", paramLabel = "N", defaultValue = "1",
+            description = "Packages (sockets) of the platform, 1 to 8. Default: ${DEFAULT-VALUE}.")
+    private int packages;
+
     @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
             description = "tdx (a trust domain) or default (an ordinary VM). Default: ${DEFAULT-VALUE}.")
     private VmType vmType;
@@ -112,7 +116,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     /// Everything that can be known to be wrong before a guest is fetched.
     private void checkOptions() {
-        withPolicies(new MachineConfig().memoryBytes(memory).cpus(cpus).hostCpus(hostCpus)).checkSizes();
+        withPolicies(sized()).checkSizes();
         checkFile(kernel, "--kernel");
         checkFile(initrd, "--initrd");
         if (vmType == VmType.DEFAULT && observe.dumpOption() != null) {
@@ -205,9 +209,12 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
         }
         String line = COMMAND_LINE + (append.isBlank() ? "" : " " + append)
                 + (exec != null && initrd != null ? " rdinit=" + Initramfs.COMMAND_INIT : "");
-        return withPolicies(new MachineConfig()).hostCpus(hostCpus).vmType(vmType)
-                .kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk)
-                .commandLine(line).memoryBytes(memory).cpus(cpus).seed(seed);
+        return withPolicies(sized()).kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk).commandLine(line)
+                .seed(seed);
+    }
+
+    private MachineConfig sized() {
+        return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages);
     }
 
     private MachineConfig withPolicies(MachineConfig config) {

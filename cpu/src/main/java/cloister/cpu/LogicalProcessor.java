@@ -57,7 +57,7 @@ public final class LogicalProcessor {
 
     /// A processor as the host's own boot leaves it: 64-bit mode, CR4.VMXE set, caches and paging on.
     ///
-    /// @param index     the index and (x2)APIC id
+    /// @param index     the index
     /// @param memory    shared by all processors
     /// @param scheduler gives the clock; every SEAMCALL, VM entry and VM exit is one of its switch points
     /// @param entropy   answers RDRAND and RDSEED
@@ -92,9 +92,14 @@ public final class LogicalProcessor {
 
     // --- identity
 
-    /// The index, 0..n-1; also the (x2)APIC id.
+    /// The index, 0..n-1.
     public int index() {
         return cpu.index;
+    }
+
+    /// The x2APIC id: the index on a platform of one package. [SDM Vol. 3 "Hierarchical Mapping of Shared Resources"]
+    public int apicId() {
+        return cpu.cpuid.apicId(cpu.index);
     }
 
     /// The memory that this LP sees.
@@ -430,7 +435,7 @@ public final class LogicalProcessor {
 
     /// CPUID of the silicon into `out`: EAX, EBX, ECX, EDX.
     public void cpuid(int leaf, int subleaf, int[] out) {
-        cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(cpu.index, true, true, cpu.cr4, cpu.xcr0, cpu.xss), out);
+        cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(apicId(), true, true, cpu.cr4, cpu.xcr0, cpu.xss), out);
     }
 
     /// RDTSC in VMX root operation.

@@ -13,9 +13,10 @@ import cloister.tdx.TdxModule;
 import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.port.PlatformInfo;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
-/// A machine without software: one package of logical processors, memory, time, and the TDX module loaded into SEAM.
+/// A machine without software: packages of logical processors, memory, time, and the TDX module loaded into SEAM.
 ///
 /// Memory from address 0: the first mebibyte is not convertible (CMR), the last 32 MiB are the SEAM range, all between is for
 /// the host and its trust domains. KeyIDs: 64, private to the TDX module from [#FIRST_PRIVATE_KEY_ID].
@@ -46,19 +47,20 @@ public final class Platform implements AutoCloseable {
         scheduler = new Scheduler(clock, options.strategy(), options.pace());
         entropy = new Entropy(options.seed());
         seamBase = (size - SEAM_RANGE) & -SEAM_RANGE;
-        var cpuid = new Cpuid(options.logicalProcessors());
+        var cpuid = new Cpuid(options.logicalProcessors(), options.packages(), options.selfSnoop());
         var regions = new VmcsRegions(memory);
         var list = new ArrayList<LogicalProcessor>();
         for (int i = 0; i < options.logicalProcessors(); i++) {
             list.add(new LogicalProcessor(i, memory, scheduler, entropy.stream("lp" + i), cpuid, regions));
         }
         processors = List.copyOf(list);
-        tdxModule = loadTdxModule();
+        tdxModule = loadTdxModule(options.packages());
     }
 
-    private TdxModule loadTdxModule() {
+    private TdxModule loadTdxModule(int packages) {
         var cmr = new PlatformInfo.Cmr(FREE_START, seamBase - FREE_START);
-        var info = new PlatformInfo(processors.size(), 1, List.of(cmr), List.of(Cpuid.FAMILY_MODEL_STEPPING));
+        var info = new PlatformInfo(processors.size(), packages, List.of(cmr),
+                Collections.nCopies(packages, Cpuid.FAMILY_MODEL_STEPPING));
         var module = new TdxModule(memory, info);
         var seal = new SeamSeal(entropy.stream("seam report key"));
         for (var lp : processors) {

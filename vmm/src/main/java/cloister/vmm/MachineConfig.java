@@ -16,6 +16,7 @@ import java.util.Map;
 /// A mutable description: set what differs from the defaults, then hand it to [Machine#Machine(MachineConfig)].
 public final class MachineConfig {
     static final int MAX_CPUS = 64;
+    private static final int MAX_PACKAGES = 8;
 
     VmType vmType = VmType.TDX;
     MemorySegment kernel;
@@ -27,6 +28,7 @@ public final class MachineConfig {
     int cpus = 1;
     int hostCpus;
     Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
+    int packages = 1;
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
     ByteSink console = octet -> { };
@@ -101,7 +103,8 @@ public final class MachineConfig {
         return this;
     }
 
-    /// Number of logical processors of the platform, 1 to 64; vCPUs share them. 0, the default: as many as vCPUs.
+    /// Number of logical processors of the platform, 1 to 64; vCPUs share them. 0, the default: as many as vCPUs, and as many in each
+    /// package.
     public MachineConfig hostCpus(int value) {
         hostCpus = value;
         return this;
@@ -124,7 +127,13 @@ public final class MachineConfig {
     }
 
     int processors() {
-        return hostCpus == 0 ? cpus : hostCpus;
+        return hostCpus == 0 ? ((cpus + packages - 1) / packages) * packages : hostCpus;
+    }
+
+    /// Packages over which the platform's processors are spread, 1 to 8. Default: 1.
+    public MachineConfig packages(int value) {
+        packages = value;
+        return this;
     }
 
     /// The seed of every random number of the platform. Default: 0.
@@ -201,8 +210,15 @@ public final class MachineConfig {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
         }
-        if (hostCpus < 0 || hostCpus > MAX_CPUS) {
+        if (packages < 1 || packages > MAX_PACKAGES) {
+            throw UserError.usage("cannot make " + packages + " packages: choose 1 to " + MAX_PACKAGES);
+        }
+        if (hostCpus < 0 || processors() > MAX_CPUS) {
             throw UserError.usage("cannot make a platform of " + hostCpus + " processors: choose 1 to " + MAX_CPUS);
+        }
+        if (processors() % packages != 0) {
+            throw UserError.usage(processors() + " processors cannot be spread evenly over " + packages
+                    + " packages: choose a multiple with --host-cpus");
         }
         if (memoryBytes <= 0 || memoryBytes % GuestLayout.MEBIBYTE != 0) {
             throw UserError.usage("memory of " + memoryBytes + " bytes is no whole number of MiB: choose 1M or more");

@@ -45,16 +45,43 @@ public final class Cpuid {
     private static final int SYSCALL = 1 << 11;
     private static final byte[] BRAND = brand("Cloister virtual TDX processor @ 1.00GHz");
 
-    private final int logicalProcessors;
-    private final int coreIdBits;
+    private static final int SELF_SNOOP = 1 << 27;
 
-    /// @param logicalProcessors in the one package, at least 1
+    private final int perPackage;
+    private final int coreIdBits;
+    private final boolean selfSnoop;
+
+    /// One package of processors with self-snoop.
+    ///
+    /// @param logicalProcessors in it, 1 to 128
     public Cpuid(int logicalProcessors) {
+        this(logicalProcessors, 1, true);
+    }
+
+    /// @param logicalProcessors of all packages, 1 to 128
+    /// @param packages          1 to 8, all alike: the TDX module wants the same topology from every processor
+    /// @param selfSnoop         whether the caches snoop their own processor's bus accesses, so that one frame can have several memory
+    ///                          types
+    public Cpuid(int logicalProcessors, int packages, boolean selfSnoop) {
         if (logicalProcessors < 1 || logicalProcessors > 128) {
             throw new IllegalArgumentException("1 to 128 logical processors, not " + logicalProcessors);
         }
-        this.logicalProcessors = logicalProcessors;
-        this.coreIdBits = Math.max(1, 32 - Integer.numberOfLeadingZeros(logicalProcessors - 1));
+        if (packages < 1 || packages > 8 || logicalProcessors % packages != 0) {
+            throw new IllegalArgumentException(logicalProcessors + " processors in " + packages + " packages");
+        }
+        this.perPackage = logicalProcessors / packages;
+        this.coreIdBits = Math.max(1, 32 - Integer.numberOfLeadingZeros(perPackage - 1));
+        this.selfSnoop = selfSnoop;
+    }
+
+    /// The package of processor `index`.
+    public int packageOf(int index) {
+        return index / perPackage;
+    }
+
+    /// The x2APIC id of processor `index`: its package above its number in the package.
+    public int apicId(int index) {
+        return (packageOf(index) << coreIdBits) | (index % perPackage);
     }
 
     /// The registers' state on which some leaves depend.
@@ -116,7 +143,7 @@ public final class Cpuid {
     private void version(Asker asker, int[] out) {
         set(out, FAMILY_MODEL_STEPPING, (asker.apicId << 24) | (1 << (coreIdBits + 16)) | (8 << 8),
                 ECX_1 | ((asker.cr4 & Cr4.OSXSAVE) != 0 ? OSXSAVE : 0),
-                asker.apicEnabled ? EDX_1 : EDX_1 & ~APIC);
+                EDX_1 & (asker.apicEnabled ? -1 : ~APIC) & (selfSnoop ? -1 : ~SELF_SNOOP));
     }
 
     /// [SDM Vol. 2 CPUID leaf 04H]: EAX type, level and sharing; EBX line size 64, ways; ECX sets.
@@ -144,7 +171,7 @@ public final class Cpuid {
     private void topology(int subleaf, Asker asker, int[] out) {
         switch (subleaf) {
             case 0 -> set(out, 0, 1, 0x100, asker.apicId);
-            case 1 -> set(out, coreIdBits, logicalProcessors, 0x201, asker.apicId);
+            case 1 -> set(out, coreIdBits, perPackage, 0x201, asker.apicId);
             default -> set(out, 0, 0, subleaf & 0xff, asker.apicId);
         }
     }

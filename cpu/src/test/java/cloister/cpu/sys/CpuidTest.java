@@ -1,7 +1,9 @@
 package cloister.cpu.sys;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import java.util.HashSet;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -44,6 +46,40 @@ class CpuidTest {
         assertThat(1 << shift).isGreaterThanOrEqualTo(processors);
         new Cpuid(processors).query(4, 3, asker, out);
         assertThat(((out[0] >>> 14) & 0xfff) >> (shift - 1)).isEqualTo(1);
+    }
+
+    /// Ids are unique, the bits above the core level's shift number the package, and each package has as many processors.
+    @ParameterizedTest
+    @CsvSource({"8, 1", "8, 2", "6, 2", "6, 3", "3, 3", "8, 8", "128, 8"})
+    void packagesAreTheUpperBitsOfTheApicId(int processors, int packages) {
+        var spread = new Cpuid(processors, packages, true);
+        var ids = new HashSet<Integer>();
+        int[] out = new int[4];
+        for (int i = 0; i < processors; i++) {
+            int id = spread.apicId(i);
+            assertThat(ids.add(id)).isTrue();
+            spread.query(0x1f, 1, new Cpuid.Asker(id, true, true, 0, 3, 0), out);
+            assertThat(out[3]).isEqualTo(id);
+            assertThat(id >>> out[0]).isEqualTo(spread.packageOf(i)).isLessThan(packages);
+            assertThat(out[1]).isEqualTo(processors / packages);
+        }
+        assertThat(spread.packageOf(processors - 1)).isEqualTo(packages - 1);
+    }
+
+    @ParameterizedTest
+    @CsvSource({"2, 3", "5, 4", "9, 9", "4, 0"})
+    void unevenPackagesAreRefused(int processors, int packages) {
+        assertThatThrownBy(() -> new Cpuid(processors, packages, true)).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    @Test
+    void selfSnoopIsAnOptionOfThePlatform() {
+        int[] out = new int[4];
+        var asker = new Cpuid.Asker(0, true, true, 0, 3, 0);
+        new Cpuid(1, 1, true).query(1, 0, asker, out);
+        int with = out[3];
+        new Cpuid(1, 1, false).query(1, 0, asker, out);
+        assertThat(with ^ out[3]).isEqualTo(1 << 27);
     }
 
     @Test
