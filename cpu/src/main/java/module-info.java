@@ -5,6 +5,7 @@ module cloister.cpu {
     requires transitive cloister.memory;
     requires transitive cloister.sim;
     exports cloister.cpu;
+    exports cloister.cpu.firmware to cloister.platform;
     exports cloister.cpu.core to cloister.silicon;
     exports cloister.cpu.fpu;
     exports cloister.cpu.vmx;

@@ -3,6 +3,7 @@ package cloister.cpu;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.fpu.CetComponents;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.fpu.FpuState;
 import cloister.cpu.fpu.XsaveArea;
 import cloister.cpu.sys.Cpuid;
@@ -30,6 +31,7 @@ import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
+import java.util.Objects;
 
 /// A logical processor (LP) as host software uses it: the privileged instructions, as Java calls. One host thread at a time
 /// drives it, the one that is pinned to it; only [#sendInterrupt] and [#sendNmi] are for others.
@@ -192,23 +194,42 @@ public final class LogicalProcessor {
         return current == null ? NO_VMCS : current.pa();
     }
 
-    /// The current VMCS or null: typed access without the field checks of VMREAD and VMWRITE, for the host's hot paths.
-    public Vmcs currentVmcs() {
+    /// The current VMCS or null, for those who look at a processor from outside.
+    ///
+    /// @param access only firmware has it
+    public Vmcs currentVmcs(FirmwareAccess access) {
+        Objects.requireNonNull(access);
         return current;
     }
 
-    /// VMREAD of the current VMCS.
+    /// VMREAD of the current VMCS. The fields that only SEAM has do not exist for the host: VM-instruction error 12, and 0 is returned.
+    /// [TDX-CPU "VMCS"]
     ///
-    /// @throws IllegalStateException when there is none
+    /// @throws IllegalStateException when there is no current VMCS
     public long vmread(VmcsField field) {
+        if (isSeamOnly(field)) {
+            fail(VmInstructionError.UNSUPPORTED_FIELD);
+            return 0;
+        }
         return requireCurrent().read(field);
     }
 
     /// VMWRITE to the current VMCS. Read-only data fields are writable (IA32_VMX_MISC bit 29).
     ///
-    /// @throws IllegalStateException when there is none
-    public void vmwrite(VmcsField field, long value) {
-        requireCurrent().write(field, value);
+    /// @return FAIL_INVALID when there is no current VMCS, FAIL_VALID for a field that only SEAM has
+    public VmxStatus vmwrite(VmcsField field, long value) {
+        if (current == null) {
+            return VmxStatus.FAIL_INVALID;
+        }
+        if (isSeamOnly(field)) {
+            return fail(VmInstructionError.UNSUPPORTED_FIELD);
+        }
+        current.write(field, value);
+        return VmxStatus.SUCCEED;
+    }
+
+    private static boolean isSeamOnly(VmcsField field) {
+        return field == VmcsField.GUEST_TD_HKID || field == VmcsField.SHARED_EPTP;
     }
 
     /// VMLAUNCH: runs the guest until a VM exit, then returns. SUCCEED: look at EXIT_REASON (bit 31: the entry failed late).
@@ -230,7 +251,14 @@ public final class LogicalProcessor {
     }
 
     /// VM entry with a VMCS that only the caller knows: the TDX module's, which are never the host's current one.
-    public VmxStatus enter(Vmcs vmcs, boolean launch) {
+    ///
+    /// @param access only firmware has it
+    public VmxStatus enter(FirmwareAccess access, Vmcs vmcs, boolean launch) {
+        Objects.requireNonNull(access);
+        return enter(vmcs, launch);
+    }
+
+    private VmxStatus enter(Vmcs vmcs, boolean launch) {
         scheduler.switchPoint(SwitchPoint.VM_ENTRY, this, vmcs.pa());
         var status = vmx.enter(vmcs, launch);
         scheduler.switchPoint(SwitchPoint.VM_EXIT, this, vmcs.pa());
@@ -424,7 +452,10 @@ public final class LogicalProcessor {
     }
 
     /// Sets an MSR without any check, as reset and firmware do.
-    public void presetMsr(int msr, long value) {
+    ///
+    /// @param access only firmware has it
+    public void presetMsr(FirmwareAccess access, int msr, long value) {
+        Objects.requireNonNull(access);
         cpu.msrs.preset(msr, value);
     }
 
@@ -501,7 +532,10 @@ public final class LogicalProcessor {
     }
 
     /// The SEAM transfer VMCS: for the installed firmware only.
-    public Vmcs seamTransferVmcs() {
+    ///
+    /// @param access only firmware has it
+    public Vmcs seamTransferVmcs(FirmwareAccess access) {
+        Objects.requireNonNull(access);
         return seamTransfer;
     }
 
@@ -557,8 +591,11 @@ public final class LogicalProcessor {
         loop.sample(period, sampler);
     }
 
-    /// Sets the observer; null for none.
-    public void observer(PlatformObserver observer) {
+    /// Sets the observer, which sees every VMCS that is entered; null for none.
+    ///
+    /// @param access only firmware has it
+    public void observer(FirmwareAccess access, PlatformObserver observer) {
+        Objects.requireNonNull(access);
         this.observer = observer;
     }
 }

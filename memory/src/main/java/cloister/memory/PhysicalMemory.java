@@ -1,5 +1,6 @@
 package cloister.memory;
 
+import cloister.memory.plain.PlainAccess;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -7,6 +8,7 @@ import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Objects;
 
 /// The platform's physical memory: plain content in one reserved window, and for each cache line the KeyID that wrote
 /// it last.
@@ -91,7 +93,10 @@ public final class PhysicalMemory implements AutoCloseable {
 
     /// The plain content, for the fast paths of processors. Whoever uses it has checked ownership with
     /// [#ownedWhollyBy].
-    public MemorySegment window() {
+    ///
+    /// @param access only silicon has it
+    public MemorySegment window(PlainAccess access) {
+        Objects.requireNonNull(access);
         return window;
     }
 
@@ -234,7 +239,7 @@ public final class PhysicalMemory implements AutoCloseable {
             observer.beforeRead(pa, bytes);
         }
         if (owns(pa, bytes, key)) {
-            return readPlain(pa, bytes);
+            return plain(pa, bytes);
         }
         long value = 0;
         for (int i = 0; i < bytes; i++) {
@@ -386,7 +391,14 @@ public final class PhysicalMemory implements AutoCloseable {
     }
 
     /// Reads content whoever owns it. For the owner's own model (TDX module control structures, debuggers, tests).
-    public long readPlain(long pa, int bytes) {
+    ///
+    /// @param access only silicon has it
+    public long readPlain(PlainAccess access, long pa, int bytes) {
+        Objects.requireNonNull(access);
+        return plain(pa, bytes);
+    }
+
+    private long plain(long pa, int bytes) {
         return switch (bytes) {
             case 1 -> window.get(ValueLayout.JAVA_BYTE, pa) & 0xffL;
             case 2 -> window.get(SHORT, pa) & 0xffffL;

@@ -2,6 +2,7 @@ package cloister.platform;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.PlatformObserver;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.sys.Cpuid;
 import cloister.cpu.vmx.VmcsRegions;
 import cloister.memory.PhysicalMemory;
@@ -64,8 +65,8 @@ public final class Platform implements AutoCloseable {
         var module = new TdxModule(memory, info);
         var seal = new SeamSeal(entropy.stream("seam report key"));
         for (var lp : processors) {
-            lp.presetMsr(Msr.IA32_SEAMRR_BASE, seamBase | SEAMRR_CONFIGURED);
-            lp.presetMsr(Msr.IA32_SEAMRR_MASK, (PHYSICAL_LIMIT - SEAM_RANGE) | SEAMRR_ENABLED_LOCKED);
+            lp.presetMsr(FirmwareAccess.SEAM, Msr.IA32_SEAMRR_BASE, seamBase | SEAMRR_CONFIGURED);
+            lp.presetMsr(FirmwareAccess.SEAM, Msr.IA32_SEAMRR_MASK, (PHYSICAL_LIMIT - SEAM_RANGE) | SEAMRR_ENABLED_LOCKED);
             var port = new SeamProcessor(lp, scheduler, entropy.stream("seam lp" + lp.index()), seal);
             lp.installSeam((caller, regs) -> module.seamcall(port, regs));
         }
@@ -119,7 +120,7 @@ public final class Platform implements AutoCloseable {
 
     /// Sets the observer of all logical processors; null for none.
     public void observer(PlatformObserver observer) {
-        processors.forEach(lp -> lp.observer(observer));
+        processors.forEach(lp -> lp.observer(FirmwareAccess.SEAM, observer));
     }
 
     /// Releases the memory.

@@ -2,6 +2,7 @@ package cloister.platform;
 
 import cloister.cpu.HostFault;
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.vmx.VmxStatus;
 import cloister.sim.Entropy;
 import cloister.sim.Scheduler;
@@ -29,7 +30,7 @@ final class SeamProcessor implements Processor {
         this.scheduler = scheduler;
         this.entropy = entropy;
         this.seal = seal;
-        this.seamVmcs = new SeamVmcs(lp.seamTransferVmcs());
+        this.seamVmcs = new SeamVmcs(lp.seamTransferVmcs(FirmwareAccess.SEAM));
     }
 
     /// The port's face of a VMCS.
@@ -62,7 +63,7 @@ final class SeamProcessor implements Processor {
         if (vmcs.read(VmcsField.HOST_CS_SELECTOR) == 0) {
             copyHostArea(vmcs);
         }
-        var status = lp.enter(vmcs, !vmcs.launched());
+        var status = lp.enter(FirmwareAccess.SEAM, vmcs, !vmcs.launched());
         if (status != VmxStatus.SUCCEED) {
             throw new IllegalStateException(String.format(Locale.ROOT, "TD VM entry refused on LP %d: VM-instruction error %d", lp.index(),
                     vmcs.read(VmcsField.VM_INSTRUCTION_ERROR)));
@@ -73,7 +74,7 @@ final class SeamProcessor implements Processor {
     private void copyHostArea(cloister.cpu.vmx.Vmcs vmcs) {
         for (var field : FIELDS) {
             if (field.type() == VmcsField.Type.HOST_STATE) {
-                vmcs.write(field, lp.seamTransferVmcs().read(field));
+                vmcs.write(field, lp.seamTransferVmcs(FirmwareAccess.SEAM).read(field));
             }
         }
     }

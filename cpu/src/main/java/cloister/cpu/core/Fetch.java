@@ -4,6 +4,7 @@ import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import java.lang.foreign.MemorySegment;
 
 /// Reads and decodes one instruction without the code cache: for single steps, instructions across pages and code in memory that may not
@@ -65,7 +66,7 @@ final class Fetch {
         if (!plain(known.first) || !plain(known.second)) {
             return false;
         }
-        MemorySegment window = cpu.memory.window();
+        MemorySegment window = cpu.memory.window(PlainAccess.SILICON);
         long first = PhysicalMemory.pa(known.first);
         long second = PhysicalMemory.pa(known.second) - known.inFirst;
         byte[] expected = known.insn.bytes;

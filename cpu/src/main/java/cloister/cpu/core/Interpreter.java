@@ -1,6 +1,7 @@
 package cloister.cpu.core;
 
 import cloister.isa.Instruction;
+import cloister.memory.plain.PlainAccess;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 
@@ -56,7 +57,7 @@ public final class Interpreter {
         long[] r = cpu.r;
         long[] tlb = cpu.tlb.fast;
         long[] jumps = cpu.jumps.words;
-        MemorySegment window = cpu.memory.window();
+        MemorySegment window = cpu.memory.window(PlainAccess.SILICON);
         ExecutionTrace trace = cpu.trace;
         long budget = slice;
         long base = cpu.retired + slice;

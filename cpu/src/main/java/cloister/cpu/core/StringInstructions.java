@@ -3,6 +3,7 @@ package cloister.cpu.core;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import java.lang.foreign.MemorySegment;
 
 /// MOVS, STOS, LODS, CMPS, SCAS, with and without REP.
@@ -123,7 +124,7 @@ final class StringInstructions {
             if (target < 0 || (source < target && target < source + bytes)) {
                 return 0;
             }
-            MemorySegment window = cpu.memory.window();
+            MemorySegment window = cpu.memory.window(PlainAccess.SILICON);
             MemorySegment.copy(window, source, window, target, bytes);
             cpu.reg(Cpu.RSI, width, si + bytes);
         }
@@ -142,7 +143,7 @@ final class StringInstructions {
     }
 
     private static void fill(Cpu cpu, long target, long bytes, int size) {
-        MemorySegment page = cpu.memory.window().asSlice(target, bytes);
+        MemorySegment page = cpu.memory.window(PlainAccess.SILICON).asSlice(target, bytes);
         long value = cpu.r[Cpu.RAX];
         long pattern = switch (size) {
             case 1 -> (value & 0xff) * 0x0101_0101_0101_0101L;

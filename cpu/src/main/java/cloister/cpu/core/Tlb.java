@@ -1,6 +1,7 @@
 package cloister.cpu.core;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -72,7 +73,7 @@ public final class Tlb {
     Tlb(Cpu cpu) {
         this.cpu = cpu;
         this.memory = cpu.memory;
-        this.window = memory.window();
+        this.window = memory.window(PlainAccess.SILICON);
         this.shadow = new ShadowTlb(cpu, this);
         flushAll();
     }

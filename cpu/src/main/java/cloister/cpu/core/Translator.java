@@ -9,6 +9,7 @@ import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.isa.OperandKind;
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
@@ -54,7 +55,7 @@ final class Translator {
         mode = MODES[page.mode & 3];
         enforced = page.mode >> 2;
         wide = mode == CodeMode.BITS64;
-        MemorySegment.copy(cache.memory.window(), ValueLayout.JAVA_BYTE, page.frame << PhysicalMemory.FRAME_SHIFT, bytes, 0, PAGE);
+        MemorySegment.copy(cache.memory.window(PlainAccess.SILICON), ValueLayout.JAVA_BYTE, page.frame << PhysicalMemory.FRAME_SHIFT, bytes, 0, PAGE);
         int first = cache.next;
         offset = start;
         index = 0;

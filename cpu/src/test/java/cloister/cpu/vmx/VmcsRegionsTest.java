@@ -4,6 +4,8 @@ import static cloister.spec.vmx.VmcsField.*;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.memory.PhysicalMemory;
+import cloister.spec.vmx.VmInstructionError;
+import cloister.spec.vmx.VmcsField;
 import org.junit.jupiter.api.Test;
 
 /// The fields of a VMCS live and die with its frame.
@@ -41,6 +43,20 @@ class VmcsRegionsTest {
         guest.memory.write(REGION + 64, 8, 5);
         assertThat(guest.lp.vmread(GUEST_RIP)).isEqualTo(0x1234);
         assertThat(ripAfterReload()).isEqualTo(0x1234);
+    }
+
+    /// With the KeyID of a trust domain in its own VMCS a host could read that domain's memory through EPT.
+    @Test void theFieldsOfSeamDoNotExistForTheHost() {
+        for (var field : new VmcsField[] {GUEST_TD_HKID, SHARED_EPTP}) {
+            assertThat(guest.lp.vmwrite(field, 33)).isEqualTo(VmxStatus.FAIL_VALID);
+            assertThat(guest.lp.vmread(VM_INSTRUCTION_ERROR)).isEqualTo(VmInstructionError.UNSUPPORTED_FIELD);
+            assertThat(guest.vmcs.read(field)).isZero();
+            guest.vmcs.write(field, 5);
+            assertThat(guest.lp.vmread(field)).isZero();
+        }
+        assertThat(guest.lp.vmwrite(GUEST_RIP, 7)).isEqualTo(VmxStatus.SUCCEED);
+        guest.lp.vmclear(REGION);
+        assertThat(guest.lp.vmwrite(GUEST_RIP, 8)).isEqualTo(VmxStatus.FAIL_INVALID);
     }
 
     @Test void writesBesideTheRegionLeaveItAlone() {

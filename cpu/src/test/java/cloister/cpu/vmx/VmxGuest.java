@@ -3,6 +3,7 @@ package cloister.cpu.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.sys.Cpuid;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
@@ -53,7 +54,7 @@ final class VmxGuest {
         lp.vmxon(0x2_f000);
         lp.vmclear(VMCS_PA);
         lp.vmptrld(VMCS_PA);
-        vmcs = lp.currentVmcs();
+        vmcs = lp.currentVmcs(FirmwareAccess.SEAM);
         ept();
         guestTables();
         controls();

@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import cloister.tdx.inspect.Lock;
 import cloister.tdx.inspect.PamtRange;
 import java.util.ArrayList;
@@ -69,7 +70,7 @@ final class PamtInspection {
 
     private static long entry(ModuleState module, Tdmr tdmr, long pa, int level, int offset) {
         long hpa = tdmr.info.pamtBase()[level] + PamtEntry.BYTES * ((pa - tdmr.info.base()) >>> (12 + 9 * level));
-        return module.memory.readPlain(PhysicalMemory.pa(hpa) + offset, 8);
+        return module.memory.readPlain(PlainAccess.SILICON, PhysicalMemory.pa(hpa) + offset, 8);
     }
 
     private void add(long pa, int level, long entry, long epoch) {

@@ -1,6 +1,7 @@
 package cloister.tdx.core;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import cloister.spec.tdx.SeptState;
 import cloister.tdx.inspect.Lock;
 import cloister.tdx.inspect.SeptTable;
@@ -36,7 +37,7 @@ final class SeptInspection {
         var ranges = new ArrayList<SeptRange>();
         long bytes = 1L << (12 + 9 * level);
         for (int i = 0; i < ENTRIES; i++) {
-            long entry = memory.readPlain(page + 8 * i, 8);
+            long entry = memory.readPlain(PlainAccess.SILICON, page + 8 * i, 8);
             var next = l2 ? l2Range(level, gpa + i * bytes, entry, bytes) : range(level, gpa + i * bytes, entry, bytes);
             var last = ranges.isEmpty() ? null : ranges.getLast();
             int step = last == null ? 0 : step(last, next, bytes);

@@ -1,6 +1,7 @@
 package cloister.tdx.fuzz;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import cloister.sim.Entropy;
 import java.util.HashMap;
 import java.util.Map;
@@ -34,7 +35,7 @@ final class HostileMemory {
         var random = pages.isEmpty() ? null : pages.get(pa & -4096);
         if (random != null && random.nextInt(ONE_IN) == 0) {
             long at = pa + random.nextInt((int) bytes);
-            memory.write(at, 1, memory.readPlain(at, 1) ^ (1L << random.nextInt(8)));
+            memory.write(at, 1, memory.readPlain(PlainAccess.SILICON, at, 1) ^ (1L << random.nextInt(8)));
         }
     }
 }

@@ -3,6 +3,7 @@ package cloister.tdx.legality;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.memory.PhysicalMemory;
+import cloister.memory.plain.PlainAccess;
 import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.SeamRegs;
 import cloister.tdx.core.ModuleState;
@@ -315,7 +316,7 @@ class MemoryLockTest {
         var changes = new TreeMap<Long, Long>();
         var regs = run(call, () -> {
             hold(lock, lock.kind == Kind.ENTRY ? ENTRY_LOCK : held);
-            long word = td.memory().readPlain(lock.word(), 8);
+            long word = td.memory().readPlain(PlainAccess.SILICON, lock.word(), 8);
             long after = lock.kind == Kind.ENTRY ? word | ENTRY_HOST_PRIORITY
                     : (word & ~(0xffffL << lock.shift())) | ((long) lock.residue(held) << lock.shift());
             if (after != word) {
@@ -363,7 +364,7 @@ class MemoryLockTest {
         if (wanted.get(SeamRegs.RAX) != 0 || !Arrays.equals(regs.array(), wanted.array())) {
             differences.add(name + ": " + hex(regs) + ", not " + hex(wanted));
         }
-        long word = td.memory().readPlain(PhysicalMemory.pa(lock.hpa), 8);
+        long word = td.memory().readPlain(PlainAccess.SILICON, PhysicalMemory.pa(lock.hpa), 8);
         long left = lock.kind == Kind.ENTRY ? word & (ENTRY_LOCK | ENTRY_HOST_PRIORITY) : word & 0xffff;
         boolean gone = lock.name.startsWith("child"); // with the table
         if (left != after && !gone) {

@@ -2,6 +2,7 @@ package cloister.tdx.legality;
 
 import cloister.memory.PhysicalMemory;
 import cloister.memory.WriteListener;
+import cloister.memory.plain.PlainAccess;
 import cloister.spec.tdx.OpState;
 import cloister.spec.tdx.SeamRegs;
 import cloister.tdx.core.ModuleState;
@@ -55,7 +56,7 @@ final class MemoryTd implements AutoCloseable {
         td.machine.memory.addWriteListener(new WriteListener() {
             @Override public void written(long pa, long length) {
                 for (long at = pa & -8; recording && at < pa + length; at += 8) {
-                    long old = td.machine.memory.readPlain(at, 8);
+                    long old = td.machine.memory.readPlain(PlainAccess.SILICON, at, 8);
                     before.putIfAbsent(at, old);
                     beforeCall.putIfAbsent(at, old);
                 }
@@ -203,7 +204,7 @@ final class MemoryTd implements AutoCloseable {
     Map<Long, Long> changes() {
         var result = new TreeMap<Long, Long>();
         beforeCall.forEach((pa, old) -> {
-            long now = memory().readPlain(pa, 8);
+            long now = memory().readPlain(PlainAccess.SILICON, pa, 8);
             if (now != old) {
                 result.put(pa, now);
             }
@@ -214,7 +215,7 @@ final class MemoryTd implements AutoCloseable {
     /// Makes the contents of memory what they were at [#record].
     void takeBack() {
         recording = false;
-        before.forEach((pa, old) -> memory().window().set(WORD, pa, old));
+        before.forEach((pa, old) -> memory().window(PlainAccess.SILICON).set(WORD, pa, old));
     }
 
     /// Builds the TD anew.
