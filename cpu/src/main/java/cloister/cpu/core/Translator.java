@@ -55,7 +55,8 @@ final class Translator {
         mode = MODES[page.mode & 3];
         enforced = page.mode >> 2;
         wide = mode == CodeMode.BITS64;
-        MemorySegment.copy(cache.memory.window(PlainAccess.SILICON), ValueLayout.JAVA_BYTE, page.frame << PhysicalMemory.FRAME_SHIFT, bytes, 0, PAGE);
+        MemorySegment.copy(cache.memory.window(PlainAccess.SILICON), ValueLayout.JAVA_BYTE,
+                page.frame << PhysicalMemory.FRAME_SHIFT, bytes, 0, PAGE);
         int first = cache.next;
         offset = start;
         index = 0;

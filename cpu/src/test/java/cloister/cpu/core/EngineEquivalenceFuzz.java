@@ -47,7 +47,8 @@ class EngineEquivalenceFuzz {
             int fault = runInSlices();
             int expected = stepTo(run.cpu.retired, fault != 0);
             assertThat(state(run, fault)).as("case %d of seed %d", i, seed).isEqualTo(state(stepped, expected));
-            assertThat(run.memory.window(PlainAccess.SILICON).mismatch(stepped.memory.window(PlainAccess.SILICON))).as("memory, case %d of seed %d", i, seed).isEqualTo(-1);
+            assertThat(run.memory.window(PlainAccess.SILICON).mismatch(stepped.memory.window(PlainAccess.SILICON)))
+                    .as("memory, case %d of seed %d", i, seed).isEqualTo(-1);
         }
     }
 
