@@ -66,12 +66,17 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     private int hostCpus;
 
     @Option(names = "--policy", paramLabel = "NAME=VALUE",
-            description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module.")
+            description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module, "
+                    + "mmio-value=per-vm|global, mmio-parameter=snapshot|vendor-sets|cleared-for-good.")
     private Map<String, String> policies = Map.of();
 
     @Option(names = "--packages", paramLabel = "N", defaultValue = "1",
             description = "Packages (sockets) of the platform, 1 to 8. Default: ${DEFAULT-VALUE}.")
     private int packages;
+
+    @Option(names = "--no-mmio-caching",
+            description = "Load KVM with mmio_caching=0: MMIO has no entries in its page tables. There are no trust domains then.")
+    private boolean noMmioCaching;
 
     @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
             description = "tdx (a trust domain) or default (an ordinary VM). Default: ${DEFAULT-VALUE}.")
@@ -214,7 +219,8 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     }
 
     private MachineConfig sized() {
-        return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages);
+        return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages)
+                .mmioCaching(!noMmioCaching);
     }
 
     private MachineConfig withPolicies(MachineConfig config) {

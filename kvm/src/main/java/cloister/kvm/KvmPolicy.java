@@ -11,7 +11,15 @@ public enum KvmPolicy {
     ZAP_CONTENTION("zap", "kick-and-exclude", "retry-forever", "retry-n"),
     /// How many vCPUs a TD may have. `processors`: as many as the platform has logical processors (upstream). `module`: as many as the
     /// TDX module allows (MAX_VCPUS_PER_TD).
-    TD_VCPU_LIMIT("td-vcpus", "processors", "module");
+    TD_VCPU_LIMIT("td-vcpus", "processors", "module"),
+    /// What marks a TD's entries for MMIO. `per-vm`: a mark of its own, 0, so that an access is a violation that the TDX module makes a
+    /// #VE (upstream). `global`: that of ordinary VMs, as when all VMs shared one; the access is a misconfiguration, which KVM can do
+    /// nothing about: the TD is dead.
+    MMIO_VALUE("mmio-value", "per-vm", "global"),
+    /// What becomes of the module's parameter mmio_caching when masks of entries change. `snapshot`: it is kept, and each mark is judged
+    /// by it (upstream). `vendor-sets`: only vendor code sets marks. `cleared-for-good`: a mark that does not work clears it, as it was
+    /// before upstream took the snapshot. Chosen when the module is loaded, for all VMs: [KvmParameters].
+    MMIO_PARAMETER("mmio-parameter", "snapshot", "vendor-sets", "cleared-for-good");
 
     /// Repetitions of `retry-n`.
     public static final int RETRIES = 16;
@@ -27,6 +35,11 @@ public enum KvmPolicy {
     /// Its name for people.
     public String policyName() {
         return policyName;
+    }
+
+    /// Whether it is chosen when the module is loaded, for all VMs.
+    public boolean isOfModule() {
+        return this == MMIO_PARAMETER;
     }
 
     /// What it can be; upstream's choice first.

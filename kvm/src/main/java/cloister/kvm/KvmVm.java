@@ -22,7 +22,7 @@ public interface KvmVm extends AutoCloseable {
     /// Chooses another design than upstream's; no ioctl of Linux.
     ///
     /// @param choice one of [KvmPolicy#choices]
-    /// @throws KvmException EINVAL when the policy knows no such choice, EBUSY when vCPUs exist
+    /// @throws KvmException EINVAL when the policy knows no such choice or is the module's, EBUSY when vCPUs exist
     void choose(KvmPolicy policy, String choice);
 
     /// KVM_CREATE_VCPU.

@@ -674,7 +674,37 @@ final class TrustDomainTest {
         assertThat(catchThrowableOfType(KvmException.class, limited::getMpState).errno()).as("the TD is dead").isEqualTo(Errno.EIO);
     }
 
+    @Test void thereAreNoTdsWithoutMmioCaching() {
+        host.close();
+        host = new TestHost(1);
+        host.processors().forEach(lp -> lp.installSeam(module));
+        module.calls.clear();
+        var without = DevKvm.open(host.environment(), new KvmParameters(false, "snapshot"));
+        assertThat(without.checkExtension(KvmCap.VM_TYPES)).isEqualTo(1L << VmType.DEFAULT.number());
+        var refused = catchThrowableOfType(KvmException.class, () -> without.createVm(VmType.TDX));
+        assertThat(refused.errno()).isEqualTo(Errno.EINVAL);
+        assertThat(refused).hasMessageContaining("MMIO caching");
+        assertThat(module.calls).as("the module is left alone").isEmpty();
+        assertThat(without.createVm(VmType.DEFAULT).type()).isEqualTo(VmType.DEFAULT);
+    }
+
+    /// A part with 52 address bits cannot mark MMIO in legacy tables, whose masks are in place before EPT's.
+    @Test void parameterThatLegacyTablesClearIsLostForEpt() {
+        for (var rule : KvmPolicy.MMIO_PARAMETER.choices()) {
+            host.close();
+            host = new TestHost(1);
+            host.processors().forEach(lp -> lp.installSeam(module));
+            int[] registers = new int[4];
+            host.processors().getFirst().cpuid(0x8000_0008, 0, registers);
+            assertThat(registers[0] & 0xff).as("MAXPHYADDR").isEqualTo(52);
+            var types = DevKvm.open(host.environment(), new KvmParameters(true, rule)).checkExtension(KvmCap.VM_TYPES);
+            assertThat((types & (1L << VmType.TDX.number())) != 0).as(rule).isEqualTo(!rule.equals("cleared-for-good"));
+        }
+    }
+
     @Test void policiesAreChosenBeforeVcpusExist() {
+        assertThat(catchThrowableOfType(KvmException.class, () -> vm.choose(KvmPolicy.MMIO_PARAMETER, "snapshot")).errno())
+                .as("of the module").isEqualTo(Errno.EINVAL);
         assertThat(catchThrowableOfType(KvmException.class, () -> vm.choose(KvmPolicy.ZAP_CONTENTION, "hope")).errno())
                 .isEqualTo(Errno.EINVAL);
         init();

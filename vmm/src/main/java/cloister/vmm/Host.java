@@ -29,7 +29,7 @@ final class Host implements AutoCloseable {
         recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
-                platform.freeStartPa(), platform.freeEndPa()));
+                platform.freeStartPa(), platform.freeEndPa()), config.kvmParameters());
     }
 
     static Host create(MachineConfig config) {

@@ -72,7 +72,11 @@ public final class Machine implements AutoCloseable {
     private void enableCapabilities(boolean td) {
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, IoApic.PINS);
         vm.enableCap(KvmCap.X2APIC_API, KvmAbi.X2APIC_API_USE_32BIT_IDS | KvmAbi.X2APIC_API_DISABLE_BROADCAST_QUIRK);
-        config.policies.forEach(vm::choose);
+        config.policies.forEach((policy, choice) -> {
+            if (!policy.isOfModule()) {
+                vm.choose(policy, choice);
+            }
+        });
         if (td && config.cpus > config.processors() && !config.policies.containsKey(KvmPolicy.TD_VCPU_LIMIT)) {
             vm.choose(KvmPolicy.TD_VCPU_LIMIT, "module"); // the user asked for more vCPUs than processors
         }

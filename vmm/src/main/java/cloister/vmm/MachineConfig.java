@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import cloister.devices.ByteSink;
 import cloister.devices.ByteSource;
+import cloister.kvm.KvmParameters;
 import cloister.kvm.KvmPolicy;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler.IdlePace;
@@ -28,6 +29,7 @@ public final class MachineConfig {
     int cpus = 1;
     int hostCpus;
     Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
+    boolean mmioCaching = true;
     int packages = 1;
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
@@ -108,6 +110,19 @@ public final class MachineConfig {
     public MachineConfig hostCpus(int value) {
         hostCpus = value;
         return this;
+    }
+
+    /// The module's parameter mmio_caching: whether KVM marks MMIO in its page tables. Without it there are no trust domains. Default:
+    /// true.
+    public MachineConfig mmioCaching(boolean value) {
+        mmioCaching = value;
+        return this;
+    }
+
+    /// What KVM is loaded with.
+    KvmParameters kvmParameters() {
+        return new KvmParameters(mmioCaching,
+                policies.getOrDefault(KvmPolicy.MMIO_PARAMETER, KvmPolicy.MMIO_PARAMETER.choices().getFirst()));
     }
 
     /// Another design of KVM than upstream's. Default: upstream's.

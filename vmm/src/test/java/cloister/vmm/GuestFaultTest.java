@@ -36,7 +36,11 @@ final class GuestFaultTest {
     private final StringBuilder console = new StringBuilder();
 
     private Outcome run() {
-        var config = new MachineConfig().vmType(VmType.TDX).memoryBytes(MEMORY).program(code.assemble())
+        return run(new MachineConfig());
+    }
+
+    private Outcome run(MachineConfig start) {
+        var config = start.vmType(VmType.TDX).memoryBytes(MEMORY).program(code.assemble())
                 .console(octet -> console.append((char) octet));
         try (var machine = new Machine(config)) {
             return machine.run();
@@ -91,6 +95,22 @@ final class GuestFaultTest {
     @Test void aDeviceByItsPrivateAddress() {
         long rip = touch(0xfec00010L);
         saysWhere(run(), 0xfec00010L, rip, "in the hole for devices", "SHARED bit (bit 47)", "KVM_EXIT_MEMORY_FAULT");
+    }
+
+    /// By its shared address a device is a #VE, for which this guest has no handler: it triple-faults. [LINUX tdx_vm_init]
+    @Test void aDeviceByItsSharedAddressIsAVirtualizationException() {
+        window(0xfec00000L | SHARED);
+        long rip = touch(WINDOW + 0x10);
+        assertThat(run()).isInstanceOfSatisfying(Outcome.TripleFault.class,
+                fault -> assertThat(fault.detail()).contains("RIP 0x" + Long.toHexString(rip)));
+    }
+
+    /// Before KVM had a mark of MMIO per VM, a TD's shared tables got that of ordinary VMs: the processor tells KVM of a misconfiguration,
+    /// and KVM, which cannot read the guest's instruction, has to give the TD up.
+    @Test void underOneMarkForAllVmsADeviceKillsTheTrustDomain() {
+        window(0xfec00000L | SHARED);
+        touch(WINDOW + 0x10);
+        assertThat(run(new MachineConfig().policy("mmio-value", "global")).toString()).contains("EPT misconfiguration");
     }
 
     @Test void memoryThatIsNotThere() {

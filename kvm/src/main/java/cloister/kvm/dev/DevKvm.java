@@ -4,12 +4,14 @@ import cloister.cpu.HostFault;
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.Kvm;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmParameters;
 import cloister.kvm.KvmStats;
 import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
 import cloister.kvm.host.CpuHotplug;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
+import cloister.kvm.mmu.MmioParameter;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuParameters;
 import cloister.kvm.mmu.SpteMasks;
@@ -48,23 +50,29 @@ public final class DevKvm implements Kvm, CpuHotplug {
     /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
     /// the first TD.
     public static Kvm open(HostEnvironment host) {
-        return new DevKvm(host);
+        return open(host, KvmParameters.DEFAULT);
     }
 
-    private DevKvm(HostEnvironment environment) {
+    /// The same with other parameters of the module.
+    public static Kvm open(HostEnvironment host, KvmParameters parameters) {
+        return new DevKvm(host, parameters);
+    }
+
+    private DevKvm(HostEnvironment environment, KvmParameters moduleParameters) {
         host = new Host(environment);
         host.enableVirtualization();
-        mmuModule = mmuModule(host);
+        mmuModule = mmuModule(host, moduleParameters);
         extensions = new Extensions(this::vmTypes, hasSelfSnoop(host));
     }
 
     /// [LINUX vmx_hardware_setup, kvm_configure_mmu]
-    private static MmuModule mmuModule(Host host) {
+    private static MmuModule mmuModule(Host host, KvmParameters moduleParameters) {
         var lp = host.cpus().here().lp();
         int[] registers = new int[4];
         lp.cpuid(ADDRESS_SIZES, 0, registers);
         long ept = lp.rdmsr(Msr.IA32_VMX_EPT_VPID_CAP);
-        var masks = new SpteMasks(registers[0] & 0xff, true);
+        var masks = new SpteMasks(registers[0] & 0xff, moduleParameters.mmioCaching(),
+                MmioParameter.of(moduleParameters.mmioParameter()));
         masks.useEpt((ept & Ept.CAPABILITY_ACCESSED_DIRTY) != 0);
         int largest = (ept & Ept.CAPABILITY_1G) != 0 ? 3 : (ept & Ept.CAPABILITY_2M) != 0 ? 2 : 1;
         var parameters = new MmuParameters(false, true, largest, (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0);
@@ -101,8 +109,12 @@ public final class DevKvm implements Kvm, CpuHotplug {
         }
     }
 
+    /// [LINUX tdx_hardware_setup]
     private TdxSystem tdxSystem() {
         if (tdx == null) {
+            if (!mmuModule.masks().mmioCaching() || !mmuModule.masks().accessedDirty()) {
+                throw new KvmException(Errno.EINVAL, "TDX is not available: it needs MMIO caching and accessed and dirty flags in EPT");
+            }
             try {
                 tdx = new TdxSystem(host);
             } catch (TdxFailure | HostFault failure) {

@@ -101,11 +101,6 @@ public final class Spte {
                 | (((spte & GENERATION_HIGH) >>> GENERATION_HIGH_SHIFT) << GENERATION_LOW_BITS);
     }
 
-    /// The guest-physical address in an MMIO entry.
-    static long mmioGpa(long spte) {
-        return spte & Ept.ADDRESS;
-    }
-
     /// Whether the processor keeps accessed and dirty flags in the entry.
     static boolean hasAccessedDirty(long spte) {
         return (spte & AD_DISABLED) == 0;

@@ -15,6 +15,7 @@ public final class SpteMasks {
     private final int maxPhyAddr;
     /// The module's parameter as it was when the module was loaded; [#mmioCaching] is what came of it.
     private final boolean mmioCachingAllowed;
+    private final MmioParameter mmioParameter;
     private boolean ept;
     private boolean accessedDirty;
     private boolean mmioCaching;
@@ -34,17 +35,25 @@ public final class SpteMasks {
     private long mmioMask;
     private int mmioAccess;
 
+    /// As upstream decides about MMIO.
+    SpteMasks(int maxPhyAddr, boolean mmioCachingAllowed) {
+        this(maxPhyAddr, mmioCachingAllowed, MmioParameter.SNAPSHOT);
+    }
+
     /// The masks of legacy tables, until vendor code says otherwise. [LINUX kvm_mmu_spte_module_init, kvm_mmu_reset_all_pte_masks]
     ///
     /// @param maxPhyAddr         CPUID 80000008 EAX 7:0 of the host, KeyID bits included
     /// @param mmioCachingAllowed the parameter mmio_caching
-    public SpteMasks(int maxPhyAddr, boolean mmioCachingAllowed) {
+    /// @param mmioParameter      what becomes of that parameter when masks change
+    public SpteMasks(int maxPhyAddr, boolean mmioCachingAllowed, MmioParameter mmioParameter) {
         this.maxPhyAddr = maxPhyAddr;
         this.mmioCachingAllowed = mmioCachingAllowed;
+        this.mmioParameter = mmioParameter;
+        this.mmioCaching = mmioCachingAllowed;
         usePaging();
     }
 
-    /// Masks of legacy tables. MMIO entries have a reserved address bit, of which a processor with 52 address bits has none left.
+    /// Masks of legacy tables, which also are in place before vendor code of any kind is loaded.
     public void usePaging() {
         ept = false;
         accessedDirty = true;
@@ -60,6 +69,18 @@ public final class SpteMasks {
         mmuWritable = Spte.PAGING_MMU_WRITABLE;
         encryptionValue = 0;
         encryptionMask = 0;
+        if (mmioParameter == MmioParameter.VENDOR_SETS) {
+            mmioValue = 0;
+            mmioMask = 0;
+            mmioAccess = 0;
+            mmioCaching = false;
+        } else {
+            mmioByReservedBit();
+        }
+    }
+
+    /// MMIO entries of legacy tables have a reserved address bit, of which a processor with 52 address bits has none left.
+    public void mmioByReservedBit() {
         long mark = maxPhyAddr < MAX_ADDRESS_BITS ? (1L << (MAX_ADDRESS_BITS - 1)) | PAGING_PRESENT : 0;
         mmio(mark, mark, Spte.ACCESS_WRITE | Spte.ACCESS_USER);
     }
@@ -93,10 +114,13 @@ public final class SpteMasks {
         encryptionValue = (value & ~mask) == 0 ? value : 0;
     }
 
-    /// A part whose encryption bit is `bit` of addresses marks MMIO entries of legacy tables with the next one, when it can: with the
-    /// reserved bits from there to 51. [LINUX svm_adjust_mmio_mask]
-    public void mmioBesideEncryptionBit(int bit) {
-        int first = maxPhyAddr == bit ? bit + 1 : maxPhyAddr;
+    /// A part with memory encryption marks MMIO entries of legacy tables with all reserved address bits up to 51; the encryption bit is
+    /// none of them, although it may lie beyond the addresses. [LINUX svm_adjust_mmio_mask]
+    ///
+    /// @param bit         the encryption bit
+    /// @param addressBits what is left of the physical-address width with encryption on
+    public void mmioBesideEncryptionBit(int bit, int addressBits) {
+        int first = addressBits == bit ? bit + 1 : addressBits;
         long mark = first < MAX_ADDRESS_BITS ? ((1L << MAX_ADDRESS_BITS) - (1L << first)) | PAGING_PRESENT : 0;
         mmio(mark, mark, Spte.ACCESS_WRITE | Spte.ACCESS_USER);
     }
@@ -107,7 +131,8 @@ public final class SpteMasks {
     /// @param mask   the bits to compare with `value`
     /// @param access the access rights that an entry remembers
     public void mmio(long value, long mask, int access) {
-        long mark = mmioCachingAllowed ? value : 0;
+        boolean wanted = mmioParameter == MmioParameter.CLEARED_FOR_GOOD ? mmioCaching : mmioCachingAllowed;
+        long mark = wanted ? value : 0;
         if ((mask & ~Spte.MMIO_ALLOWED) != 0 || (mark & ~mask) != 0 || (Spte.FROZEN & mask) == mark) {
             mark = 0;
         }
@@ -125,6 +150,11 @@ public final class SpteMasks {
     /// The mark of MMIO entries that VMs start with.
     public long mmioValue() {
         return mmioValue;
+    }
+
+    /// The guest-physical address in an MMIO entry: what its mark leaves of the address field. [LINUX get_mmio_spte_gfn]
+    long mmioGpa(long spte) {
+        return spte & Ept.ADDRESS & ~mmioMask;
     }
 
     /// Whether the masks are EPT's.

@@ -32,7 +32,6 @@ public final class VcpuMmu {
     /// The access went to private memory.
     public static final long ERROR_PRIVATE = PageFault.ERROR_PRIVATE;
 
-    private static final long NO_GFN = -1;
     private static final int FOUR_LEVEL_BITS = 48;
 
     private final Mmu mmu;
@@ -47,8 +46,7 @@ public final class VcpuMmu {
     private MmuPage root;
     private MmuPage mirrorRoot;
     private boolean rootChanged;
-    private long mmioGfn = NO_GFN;
-    private long mmioGeneration;
+    private final MmioCache mmioCache = new MmioCache();
 
     /// The MMU of a new vCPU: no root is loaded.
     public VcpuMmu(Mmu mmu, Owner owner) {
@@ -143,7 +141,7 @@ public final class VcpuMmu {
 
     /// Gives the direct root back; a TD's mirror stays until the vCPU goes. [LINUX kvm_mmu_unload]
     public void unload() {
-        mmioGfn = NO_GFN;
+        mmioCache.dropGvas();
         if (root == null) {
             return;
         }
@@ -241,7 +239,7 @@ public final class VcpuMmu {
 
     /// Handles an entry with reserved bits or a misconfiguration: MMIO that is cached, or once was. [LINUX handle_mmio_page_fault]
     public FaultResult misconfiguration(long gpa) {
-        if (mmioGfn == gpa >>> Mmu.PAGE_SHIFT && mmioGeneration == mmu.slots().generation(addressSpace())) {
+        if (twoDimensional && mmioCache.hasGpa(gpa, mmu.slots().generation(addressSpace()))) {
             return FaultResult.EMULATE;
         }
         long spte = lookUp(gpa);
@@ -258,8 +256,12 @@ public final class VcpuMmu {
     }
 
     void rememberMmio(long gfn) {
-        mmioGfn = gfn;
-        mmioGeneration = mmu.slots().generation(addressSpace());
+        mmioCache.remember(0, gfn, 0, mmu.slots().generation(addressSpace()));
+    }
+
+    /// Where the last access to MMIO went.
+    MmioCache mmioCache() {
+        return mmioCache;
     }
 
     private long lookUp(long gpa) {

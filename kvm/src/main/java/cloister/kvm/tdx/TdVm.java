@@ -243,6 +243,9 @@ public final class TdVm extends Vm {
         tscOffset = status == 0 ? out.get(SeamRegs.R8) : 0;
         boolean wide = guestPaBits == 52;
         mmu.mirror(sept, 1L << (wide ? SHARED_BIT_5_LEVELS : SHARED_BIT_4_LEVELS));
+        if (choice(KvmPolicy.MMIO_VALUE).equals("global")) {
+            mmu.mmioValue(mmu.module().masks().mmioValue());
+        }
         state = State.INITIALIZED;
     }
 

@@ -210,6 +210,7 @@ public abstract class Vm implements KvmVm, MmuVm {
         requireAlive();
         require(policy.choices().contains(choice), Errno.EINVAL,
                 "policy " + policy.policyName() + " is one of " + policy.choices() + ", not " + choice);
+        require(!policy.isOfModule(), Errno.EINVAL, "policy " + policy.policyName() + " is chosen when the module is loaded");
         try (var held = lock.lock()) {
             require(createdVcpus == 0, Errno.EBUSY, "vCPUs exist");
             policies.put(policy, choice);

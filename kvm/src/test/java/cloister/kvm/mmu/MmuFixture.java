@@ -42,11 +42,16 @@ class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     }
 
     MmuFixture(long bytes, MmuParameters parameters, boolean privateMemory, SchedulingStrategy strategy, boolean accessedDirty) {
+        this(bytes, parameters, privateMemory, strategy, accessedDirty, 52);
+    }
+
+    MmuFixture(long bytes, MmuParameters parameters, boolean privateMemory, SchedulingStrategy strategy, boolean accessedDirty,
+            int maxPhyAddr) {
         memory = new PhysicalMemory(bytes, 32);
         frames = new FrameAllocator(memory, MIB, bytes);
         scheduler = new Scheduler(new VirtualClock(1000), strategy, Scheduler.IdlePace.SKIP);
         user = new ProcessMemory(memory, frames);
-        masks = new SpteMasks(52, true);
+        masks = new SpteMasks(maxPhyAddr, true);
         masks.useEpt(accessedDirty);
         module = new MmuModule(memory, frames, user, scheduler, new Lockdep(scheduler), masks, parameters);
         mmu = new Mmu(module, this, "test", privateMemory);

@@ -54,7 +54,7 @@ final class SpteTest {
                 long spte = masks.mmio(value, gpa, generation, Spte.ACCESS_ALL);
                 assertThat(masks.isMmio(spte, value)).isTrue();
                 assertThat(Spte.isPresent(spte)).isFalse();
-                assertThat(Spte.mmioGpa(spte)).isEqualTo(gpa);
+                assertThat(masks.mmioGpa(spte)).isEqualTo(gpa);
                 assertThat(Spte.generation(spte)).isEqualTo(generation & Spte.GENERATION_MASK);
             }
         }
@@ -73,9 +73,9 @@ final class SpteTest {
         var narrow = new SpteMasks(51, true);
         assertThat(narrow.mmioCaching()).isTrue();
         assertThat(narrow.mmioValue()).isEqualTo((1L << 51) | 1);
-        narrow.mmioBesideEncryptionBit(51);
+        narrow.mmioBesideEncryptionBit(51, 51);
         assertThat(narrow.mmioCaching()).as("the encryption bit is the last").isFalse();
-        narrow.mmioBesideEncryptionBit(47);
+        narrow.mmioBesideEncryptionBit(47, 51);
         assertThat(narrow.mmioValue()).isEqualTo((1L << 51) | 1);
         var off = new SpteMasks(46, false);
         off.useEpt(true);

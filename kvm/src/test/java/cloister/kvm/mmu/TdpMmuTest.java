@@ -276,7 +276,7 @@ final class TdpMmuTest {
         assertThat(sharedFault(0xfec0_0000L, 0)).isEqualTo(FaultResult.EMULATE);
         long entry = f.walk((1L << 47) | 0xfec0_0000L)[0];
         assertThat(entry & (Ept.PERMISSIONS | Ept.SUPPRESS_VE)).isZero();
-        assertThat(Spte.mmioGpa(entry)).isEqualTo(0xfec0_0000L);
+        assertThat(f.masks.mmioGpa(entry)).isEqualTo(0xfec0_0000L);
     }
 
     @Test void nonCoherentDmaChangesTypesAndNeverZapsAMirror() {
