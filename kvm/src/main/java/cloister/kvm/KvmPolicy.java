@@ -19,7 +19,12 @@ public enum KvmPolicy {
     /// What becomes of the module's parameter mmio_caching when masks of entries change. `snapshot`: it is kept, and each mark is judged
     /// by it (upstream). `vendor-sets`: only vendor code sets marks. `cleared-for-good`: a mark that does not work clears it, as it was
     /// before upstream took the snapshot. Chosen when the module is loaded, for all VMs: [KvmParameters].
-    MMIO_PARAMETER("mmio-parameter", "snapshot", "vendor-sets", "cleared-for-good");
+    MMIO_PARAMETER("mmio-parameter", "snapshot", "vendor-sets", "cleared-for-good"),
+    /// Which memory type a mapping has. `upstream-7.2`: write-back for memory, and whether the guest's PAT counts is for attached devices
+    /// and quirks to say; MTRRs are storage without effect. `mtrr`, for ordinary VMs: with non-coherent DMA the guest's MTRRs and CR0.CD
+    /// decide, as before Linux 6.11. `proposed-2023`, for TDs: no MTRR but the default type, which is write-back; the guest's PAT counts
+    /// for shared memory when non-coherent DMA is attached.
+    MEMORY_TYPE("memory-type", "upstream-7.2", "mtrr", "proposed-2023");
 
     /// Repetitions of `retry-n`.
     public static final int RETRIES = 16;

@@ -24,10 +24,15 @@ public final class TestHost implements AutoCloseable {
     }
 
     public TestHost(int count, SchedulingStrategy strategy) {
+        this(count, strategy, true);
+    }
+
+    /// @param selfSnoop whether the caches snoop their own processor's accesses
+    public TestHost(int count, SchedulingStrategy strategy, boolean selfSnoop) {
         scheduler = new Scheduler(new VirtualClock(1_000_000_000L), strategy, Scheduler.IdlePace.SKIP);
         var regions = new VmcsRegions(memory);
         for (int i = 0; i < count; i++) {
-            processors.add(new LogicalProcessor(i, memory, scheduler, new Entropy(i), new Cpuid(count), regions));
+            processors.add(new LogicalProcessor(i, memory, scheduler, new Entropy(i), new Cpuid(count, 1, selfSnoop), regions));
         }
     }
 

@@ -115,6 +115,8 @@ public final class DevKvm implements Kvm, CpuHotplug {
             if (!mmuModule.masks().mmioCaching() || !mmuModule.masks().accessedDirty()) {
                 throw new KvmException(Errno.EINVAL, "TDX is not available: it needs MMIO caching and accessed and dirty flags in EPT");
             }
+            // [LINUX tdx_enable]: a TD's shared memory has the type that its guest says, which may not be the host's.
+            Vm.require(hasSelfSnoop(host), Errno.EINVAL, "TDX is not available: self-snoop is required (ENODEV)");
             try {
                 tdx = new TdxSystem(host);
             } catch (TdxFailure | HostFault failure) {

@@ -20,6 +20,10 @@ public interface MemoryTypePolicy {
         return level;
     }
 
+    /// Whether entries depend on the attached devices, so that the first one with non-coherent DMA, and the end of the last, make them
+    /// wrong.
+    boolean followsDevices(MemoryTypes types);
+
     /// Whether entries depend on the vCPU's MTRRs and CR0.CD now, so that a change of these makes them wrong.
     default boolean followsGuest(MemoryTypes types) {
         return false;
@@ -41,6 +45,7 @@ public interface MemoryTypePolicy {
         return switch (name) {
             case "upstream-7.2" -> upstream();
             case "mtrr" -> byGuestMtrrs();
+            case "proposed-2023" -> ProposedTdMemoryType.INSTANCE;
             default -> null;
         };
     }

@@ -29,6 +29,10 @@ public final class MemoryTypes {
         ignoreGuestPatQuirk = on;
     }
 
+    boolean hasIgnoreGuestPatQuirk() {
+        return ignoreGuestPatQuirk;
+    }
+
     /// KVM_X86_QUIRK_CD_NW_CLEARED on or off.
     public void cacheDisableQuirk(boolean on) {
         cacheDisableQuirk = on;
@@ -50,7 +54,7 @@ public final class MemoryTypes {
     }
 
     /// A device whose accesses bypass the caches is attached to the VM or detached. With the first and after the last of them types
-    /// change, and so the mappings go; not when the quirk is off, as in a TD, where guest PAT counts with and without. [LINUX
+    /// change, and so the mappings go, but those of a TD's private memory; not where the policy has guest PAT count anyway. [LINUX
     /// kvm_noncoherent_dma_assignment_start_or_stop]
     public void noncoherentDma(boolean attached) {
         int before = noncoherentDma;
@@ -60,7 +64,7 @@ public final class MemoryTypes {
         }
         if (mmu.has(Defect.NONCOHERENT_DMA_ZAPS_MIRROR)) {
             mmu.zap(0, mmu.maxGfn() + 1, TdpMmu.VALID);
-        } else if (ignoreGuestPatQuirk) {
+        } else if (policy.followsDevices(this)) {
             mmu.zapRange(0, mmu.maxGfn() + 1);
         }
     }

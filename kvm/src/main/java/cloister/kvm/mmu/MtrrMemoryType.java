@@ -40,6 +40,10 @@ enum MtrrMemoryType implements MemoryTypePolicy {
         return vcpu.mtrrs().isUniform((gfn & -span) << Mmu.PAGE_SHIFT, span << Mmu.PAGE_SHIFT);
     }
 
+    @Override public boolean followsDevices(MemoryTypes types) {
+        return true;
+    }
+
     @Override public boolean followsGuest(MemoryTypes types) {
         return types.hasNoncoherentDma();
     }

@@ -10,6 +10,10 @@ enum UpstreamMemoryType implements MemoryTypePolicy {
         return "upstream-7.2";
     }
 
+    @Override public boolean followsDevices(MemoryTypes types) {
+        return types.hasIgnoreGuestPatQuirk();
+    }
+
     @Override public long typeBits(MemoryTypes types, VcpuMmu.Owner vcpu, long gfn, int level, boolean hostMmio) {
         if (hostMmio) {
             return (long) Ept.TYPE_UC << Ept.MEMORY_TYPE_SHIFT;

@@ -66,6 +66,7 @@ public final class TdVm extends Vm {
     }
 
     @Override protected void policyChosen(KvmPolicy policy, String choice) {
+        super.policyChosen(policy, choice);
         if (policy == KvmPolicy.ZAP_CONTENTION) {
             sept.zapContention(choice);
         }
@@ -122,7 +123,11 @@ public final class TdVm extends Vm {
         require(state == State.INITIALIZED, Errno.EIO,
                 "KVM_CREATE_VCPU comes between KVM_TDX_INIT_VM and KVM_TDX_FINALIZE_VM");
         require(splitIrqchip, Errno.EINVAL, "a TD needs the split irqchip");
-        return new TdVcpu(this, id);
+        var vcpu = new TdVcpu(this, id);
+        if (choice(KvmPolicy.MEMORY_TYPE).equals("proposed-2023")) {
+            vcpu.msrs.mtrrs().writeBackOnly();
+        }
+        return vcpu;
     }
 
     // --- KVM_MEMORY_ENCRYPT_OP

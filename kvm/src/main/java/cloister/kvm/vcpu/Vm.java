@@ -18,12 +18,14 @@ import cloister.kvm.host.LockClass;
 import cloister.kvm.host.Mutex;
 import cloister.kvm.irq.ApicBus;
 import cloister.kvm.mmu.GuestMemory;
+import cloister.kvm.mmu.MemoryTypePolicy;
 import cloister.kvm.mmu.Mmu;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuVm;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
+import cloister.spec.kvm.VmType;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
@@ -213,8 +215,8 @@ public abstract class Vm implements KvmVm, MmuVm {
         require(!policy.isOfModule(), Errno.EINVAL, "policy " + policy.policyName() + " is chosen when the module is loaded");
         try (var held = lock.lock()) {
             require(createdVcpus == 0, Errno.EBUSY, "vCPUs exist");
-            policies.put(policy, choice);
             policyChosen(policy, choice);
+            policies.put(policy, choice);
         }
     }
 
@@ -223,8 +225,15 @@ public abstract class Vm implements KvmVm, MmuVm {
         return policies.getOrDefault(policy, policy.choices().getFirst());
     }
 
-    /// The VM has another policy.
+    /// The VM has another policy. What a type of VM does not know is EINVAL.
     protected void policyChosen(KvmPolicy policy, String choice) {
+        if (policy == KvmPolicy.MEMORY_TYPE) {
+            boolean ofTds = choice.equals("proposed-2023");
+            boolean ofOthers = choice.equals("mtrr");
+            require(type() == VmType.TDX ? !ofOthers : !ofTds, Errno.EINVAL,
+                    "policy memory-type=" + choice + " is not for VMs of type " + type());
+            mmu.memoryTypes().policy(MemoryTypePolicy.named(choice));
+        }
     }
 
     /// How many vCPUs the VM may have.

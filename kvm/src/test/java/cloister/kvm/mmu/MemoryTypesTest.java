@@ -68,7 +68,9 @@ final class MemoryTypesTest {
         "mtrr,         true,  true,  false, true,  WP, WP",
         "mtrr,         true,  true,  false, true,  WB, WB",
         "mtrr,         true,  true,  true,  true,  UC, WB whatever PAT says",
-        "mtrr,         true,  true,  true,  false, WB, UC whatever PAT says"})
+        "mtrr,         true,  true,  true,  false, WB, UC whatever PAT says",
+        "proposed-2023, false, false, false, true, UC, WB whatever PAT says",
+        "proposed-2023, true,  false, true,  true, UC, WB"})
     void policiesDecide(String policy, boolean dma, boolean ignorePat, boolean cacheDisable, boolean cdCleared, MemoryType mtrr,
                         String expected) {
         policy(policy);
@@ -82,7 +84,7 @@ final class MemoryTypesTest {
         assertThat(describe(leaf(0x5000)[0])).isEqualTo(expected);
     }
 
-    @ParameterizedTest @CsvSource({"upstream-7.2", "mtrr"})
+    @ParameterizedTest @CsvSource({"upstream-7.2", "mtrr", "proposed-2023"})
     void deviceMemoryIsUncachedWhateverElseHolds(String name) {
         policy(name);
         f.slot(1, 32 * MIB, 0x2000, f.user.mapDevice(1L << 40, 0x2000));
