@@ -8,7 +8,6 @@ import static org.junit.jupiter.params.provider.Arguments.arguments;
 
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.RandomWalk;
-import cloister.sim.RoundRobin;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
@@ -463,84 +462,6 @@ final class TrustDomainTest {
         module.exits.add(end(result));
         run(vcpu, exit -> false);
         assertThat(result[0]).as(what).isEqualTo(status);
-    }
-
-    /// The guest asks by `calls`, one after the other; the results are R10 and R11 of each.
-    private List<long[]> results(KvmVcpu vcpu, List<Consumer<SeamRegs>> calls) {
-        var results = new ArrayList<long[]>();
-        boolean first = true;
-        for (var call : calls) {
-            boolean noResultYet = first;
-            module.exits.add(regs -> {
-                if (!noResultYet) {
-                    results.add(new long[] {regs.get(SeamRegs.R10), regs.get(SeamRegs.R11)});
-                }
-                call.accept(regs);
-            });
-            first = false;
-        }
-        long[] last = new long[2];
-        module.exits.add(end(last));
-        run(vcpu, exit -> false);
-        results.add(last);
-        return results;
-    }
-
-    @Test void upstreamsMtrrsAreStorage() {
-        assertThat(results(ready(), List.of(tdvmcall(31, Msr.IA32_MTRRCAP), tdvmcall(32, Msr.IA32_MTRR_PHYSBASE0, 0x10_0006),
-                tdvmcall(31, Msr.IA32_MTRR_PHYSBASE0), tdvmcall(32, Msr.IA32_MTRR_PHYSBASE0, 3)))).satisfiesExactly(
-                cap -> assertThat(cap).containsExactly(0, 0x508),
-                written -> assertThat(written[0]).isZero(),
-                read -> assertThat(read).containsExactly(0, 0x10_0006),
-                refused -> assertThat(refused[0]).isEqualTo(Tdvmcall.STATUS_INVALID_OPERAND));
-    }
-
-    @Test void mtrrsAsProposedKnowWriteBackOnly() {
-        vm.choose(KvmPolicy.MEMORY_TYPE, "proposed-2023");
-        var results = results(ready(), List.of(tdvmcall(31, Msr.IA32_MTRRCAP), tdvmcall(31, Msr.IA32_MTRR_DEF_TYPE),
-                tdvmcall(32, Msr.IA32_MTRR_DEF_TYPE, 0x806), tdvmcall(32, Msr.IA32_MTRR_DEF_TYPE, 0xc06),
-                tdvmcall(32, Msr.IA32_MTRR_DEF_TYPE, 0x800), tdvmcall(32, Msr.IA32_MTRRCAP, 0),
-                tdvmcall(31, Msr.IA32_MTRR_PHYSBASE0), tdvmcall(32, Msr.IA32_MTRR_PHYSBASE0, 6),
-                tdvmcall(31, Msr.IA32_MTRR_FIX64K_00000), tdvmcall(32, Msr.IA32_MTRR_FIX4K_C0000, 0)));
-        assertThat(results.get(0)).containsExactly(0, 0);
-        assertThat(results.get(1)).containsExactly(0, 0x806);
-        assertThat(results.get(2)[0]).isZero();
-        assertThat(results.subList(3, results.size()))
-                .allSatisfy(result -> assertThat(result[0]).isEqualTo(Tdvmcall.STATUS_INVALID_OPERAND));
-    }
-
-    @ParameterizedTest @ValueSource(strings = {"mtrr", "no-such"})
-    void memoryTypesOfOtherVmsAreRefused(String choice) {
-        assertThat(catchThrowableOfType(KvmException.class, () -> vm.choose(KvmPolicy.MEMORY_TYPE, choice)).errno())
-                .isEqualTo(Errno.EINVAL);
-        assertThat(catchThrowableOfType(KvmException.class,
-                () -> kvm.createVm(VmType.DEFAULT).choose(KvmPolicy.MEMORY_TYPE, "proposed-2023")).errno()).isEqualTo(Errno.EINVAL);
-    }
-
-    @ParameterizedTest @ValueSource(booleans = {false, true})
-    void aDeviceThatIsPluggedInCostsATdItsMemoryWithTheDefectOnly(boolean planted) {
-        init();
-        var vcpu = vcpu(0);
-        vcpu.memoryEncryptOp(KvmTdxCmd.initVcpu(0));
-        memory();
-        vcpu.memoryEncryptOp(KvmTdxCmd.initMemRegion(0, new KvmTdxCmd.MemRegion(user, 0, 2)));
-        vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
-        if (planted) {
-            vm.plant(Defect.NONCOHERENT_DMA_ZAPS_MIRROR);
-        }
-        calls();
-        vm.createDevice(KvmAbi.DEV_TYPE_VFIO).setAttr(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_ADD, new VfioFile(false));
-        assertThat(Collections.frequency(calls(), "MEM_PAGE_REMOVE")).as("measured pages that are gone").isEqualTo(planted ? 2 : 0);
-    }
-
-    @Test void withoutSelfSnoopThereIsNoTdx() {
-        host.close();
-        host = new TestHost(1, new RoundRobin(), false);
-        host.processors().forEach(lp -> lp.installSeam(module));
-        kvm = DevKvm.open(host.environment());
-        assertThat(kvm.checkExtension(KvmCap.VM_TYPES)).isEqualTo(1);
-        assertThatThrownBy(() -> kvm.createVm(VmType.TDX)).hasMessageContaining("self-snoop");
-        assertThat(kvm.checkExtension(KvmCap.DISABLE_QUIRKS2) & KvmAbi.QUIRK_IGNORE_GUEST_PAT).isZero();
     }
 
     @Test void haltWaitsForTheDeadlineTimer() {
