@@ -7,6 +7,7 @@ import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.fpu.FpuState;
 import cloister.cpu.fpu.XsaveArea;
 import cloister.cpu.sys.Cpuid;
+import cloister.cpu.sys.EffectiveType;
 import cloister.cpu.sys.GuestSampler;
 import cloister.cpu.sys.Msrs;
 import cloister.cpu.sys.PageWalker;
@@ -31,6 +32,8 @@ import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
 import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Objects;
 
 /// A logical processor (LP) as host software uses it: the privileged instructions, as Java calls. One host thread at a time
@@ -584,6 +587,17 @@ public final class LogicalProcessor {
     }
 
     // --- observation
+
+    /// The translations in the TLB, each with its memory type, in no particular order.
+    ///
+    /// @param access only firmware has it
+    public List<CachedTranslation> translations(FirmwareAccess access) {
+        Objects.requireNonNull(access);
+        var result = new ArrayList<CachedTranslation>();
+        cpu.tlb.visit((linear, hpa, pageShift, writable, ingredients) -> result.add(
+                new CachedTranslation(linear, hpa, pageShift, writable, EffectiveType.of(cpu, ingredients, hpa))));
+        return result;
+    }
 
     /// Tells `sampler` where the guest is at the first slice end after every `period` instructions that it retires,
     /// 1 or more. The run is the same.

@@ -1,6 +1,8 @@
 package cloister.platform;
 
+import cloister.cpu.CachedTranslation;
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.MixedType;
 import cloister.cpu.PlatformObserver;
 import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.sys.Cpuid;
@@ -77,6 +79,16 @@ public final class Platform implements AutoCloseable {
     /// while nothing runs.
     public ModuleSnapshot inspectTdxModule() {
         return tdxModule.inspect();
+    }
+
+    /// The usable translations of every processor, each with its memory type, by processor. Called like [#inspectTdxModule].
+    public List<List<CachedTranslation>> translations() {
+        return processors.stream().map(lp -> lp.translations(FirmwareAccess.SEAM)).toList();
+    }
+
+    /// The frames that are used with and without caching at a time. Called like [#inspectTdxModule].
+    public List<MixedType> mixedTypes() {
+        return MixedType.find(translations().stream().flatMap(List::stream).toList());
     }
 
     /// The physical memory.

@@ -54,6 +54,7 @@ public final class Tlb {
     private final long[] tags = new long[ENTRIES];
     private final long[] frames = new long[ENTRIES];
     private final byte[] shifts = new byte[ENTRIES];
+    private final short[] types = new short[ENTRIES];
     private final boolean[] writable = new boolean[ENTRIES];
     private final boolean[] direct = new boolean[ENTRIES];
     private final FrameHook[] hooks = new FrameHook[ENTRIES];
@@ -180,6 +181,22 @@ public final class Tlb {
         }
     }
 
+    /// Sees the translations that can still be used.
+    @FunctionalInterface
+    public interface Visitor {
+        /// @param typeIngredients as in [Translation#typeIngredients]
+        void translation(long linear, long hpa, int pageShift, boolean writable, int typeIngredients);
+    }
+
+    /// Shows every usable translation of memory to `visitor`, of whatever address space.
+    public void visit(Visitor visitor) {
+        for (int i = 0; i < ENTRIES; i++) {
+            if (tags[i] != NONE && hooks[i] == null && spaces.containsValue((int) (tags[i] & ~PAGE_MASK) >>> 2)) {
+                visitor.translation(tags[i] & PAGE_MASK, frames[i], shifts[i], writable[i], types[i]);
+            }
+        }
+    }
+
     // Look-up
 
     static int entryWord(long linear, long context) {
@@ -203,6 +220,7 @@ public final class Tlb {
         tags[entry] = tag;
         frames[entry] = walk.hpa & PAGE_MASK;
         shifts[entry] = (byte) walk.pageShift;
+        types[entry] = (short) walk.typeIngredients;
         writable[entry] = walk.writable;
         hooks[entry] = walk.hook;
         direct[entry] = walk.direct && walk.hook == null

@@ -7,6 +7,7 @@ import cloister.memory.PhysicalMemory;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
+import cloister.spec.x86.MemoryType;
 import cloister.spec.x86.PageFaultCode;
 import cloister.spec.x86.Pte;
 
@@ -21,6 +22,8 @@ import cloister.spec.x86.Pte;
 public final class PageWalker implements Walker {
     private static final long ADDRESS = 0x000f_ffff_ffff_f000L;
     private static final int MAX_LEVELS = 5;
+    private static final int PWT_SHIFT = 3;
+    private static final int WB = MemoryType.WB.encoding();
     private static final long KEY_MASK = 0xfL;
     /// Bits 62:52 are ignored by 4-level paging but reserved by PAE paging.
     private static final long PAE_RESERVED = 0x7ff0_0000_0000_0000L;
@@ -40,6 +43,7 @@ public final class PageWalker implements Walker {
             out.pageShift = 12;
             out.writable = true;
             out.global = false;
+            out.typeIngredients = WB | cacheDisabled(cpu);
             cpu.vmx.secondLevel(cpu, linear & 0xffff_ffffL, linear, access, out);
             return;
         }
@@ -64,10 +68,25 @@ public final class PageWalker implements Walker {
         out.pageShift = pageShift;
         out.writable = mayWrite && (leaf & Pte.D) != 0;
         out.global = (leaf & Pte.G) != 0 && (cpu.cr4 & Cr4.PGE) != 0;
+        out.typeIngredients = patType(cpu) | cacheDisabled(cpu);
         long offsetMask = (1L << pageShift) - 1;
         long gpa = (leafAddress(wide) & ~offsetMask) | (linear & offsetMask);
         cpu.vmx.secondLevel(cpu, gpa, linear, access, out);
         return true;
+    }
+
+    /// The type in the PAT entry that PAT, PCD and PWT of the leaf select. [SDM Vol. 3 "Determining the Memory Type Used for a Memory
+    /// Access"]
+    private int patType(Cpu cpu) {
+        int index = (int) (leaf >>> PWT_SHIFT) & 3;
+        if ((leaf & (pageShift == PhysicalMemory.FRAME_SHIFT ? Pte.PAT : Pte.PAT_LARGE)) != 0) {
+            index |= 4;
+        }
+        return (int) (cpu.pat >>> (8 * index)) & Translation.TYPE_MASK;
+    }
+
+    private static int cacheDisabled(Cpu cpu) {
+        return (cpu.cr0 & Cr0.CD) != 0 ? Translation.CACHE_DISABLED : 0;
     }
 
     private void start() {

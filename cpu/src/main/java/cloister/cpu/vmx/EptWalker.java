@@ -3,6 +3,7 @@ package cloister.cpu.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.core.Translation;
 import cloister.cpu.core.Walker;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.vmx.Controls;
@@ -47,6 +48,7 @@ final class EptWalker {
     private final long[] cachedFrame = new long[CACHED];
     private final byte[] cachedRights = new byte[CACHED];
     private final byte[] cachedShift = new byte[CACHED];
+    private final short[] cachedType = new short[CACHED];
 
     // Loaded at VM entry.
     private boolean td;
@@ -61,6 +63,8 @@ final class EptWalker {
     public int pageShift;
     /// Whether the last translation may be written without another walk: permitted, and its dirty flag set where there is one.
     public boolean writable;
+    /// What EPT says of the memory type of the last translation, as [Translation#typeIngredients].
+    int type;
     private int rights;
 
     EptWalker(Vmx vmx) {
@@ -112,6 +116,7 @@ final class EptWalker {
         if (cachedPage[slot] == page && cachedRoot[slot] == root && permits(cachedRights[slot], needed)) {
             rights = cachedRights[slot];
             pageShift = cachedShift[slot];
+            type = cachedType[slot];
             writable = (rights & Ept.WRITE) != 0;
             return cachedFrame[slot] | (gpa & (PhysicalMemory.FRAME_SIZE - 1));
         }
@@ -121,6 +126,7 @@ final class EptWalker {
         cachedFrame[slot] = hpa & -PhysicalMemory.FRAME_SIZE;
         cachedRights[slot] = (byte) rights;
         cachedShift[slot] = (byte) pageShift;
+        cachedType[slot] = (short) type;
         writable = (rights & Ept.WRITE) != 0;
         return hpa;
     }
@@ -177,6 +183,8 @@ final class EptWalker {
                 }
                 rights = accessedDirty && (flagged & Ept.DIRTY) == 0 ? allowed & ~(int) Ept.WRITE : allowed;
                 pageShift = shift;
+                type = Translation.EPT | (Ept.memoryType(entry) << Translation.EPT_TYPE_SHIFT)
+                        | ((entry & Ept.IGNORE_PAT) != 0 ? Translation.IGNORE_PAT : 0);
                 long offsetMask = (1L << shift) - 1;
                 return (target & ~offsetMask) | (gpa & offsetMask);
             }

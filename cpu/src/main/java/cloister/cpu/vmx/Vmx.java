@@ -147,6 +147,7 @@ final class Vmx implements NonRoot {
                 default -> ept.translate(gpa, access, linear, EptWalker.TRANSLATED);
             };
             out.writable &= ept.writable;
+            out.typeIngredients |= ept.type;
         } else {
             out.hpa = gpa;
         }
