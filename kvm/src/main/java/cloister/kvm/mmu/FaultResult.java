@@ -12,6 +12,8 @@ public enum FaultResult {
     EMULATE,
     /// The page holds tables of the guest that are shadowed: the write is to be emulated.
     WRITE_PROTECTED,
+    /// The guest's own tables do not allow the access: [VcpuMmu#guestError] tells what the guest gets.
+    REFLECT,
     /// The slot is being changed, and nobody waits for this access. (EAGAIN)
     INVALID_SLOT,
     /// The access does not fit the memory attributes, or its guest_memfd is missing: KVM_EXIT_MEMORY_FAULT. (EFAULT)

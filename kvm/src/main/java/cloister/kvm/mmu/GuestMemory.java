@@ -47,6 +47,17 @@ public final class GuestMemory {
         mmu.dirtyLog().mark(vcpu, writable, gpa >>> 12);
     }
 
+    /// Replaces `expected` at `gpa` by `value`, in one step.
+    ///
+    /// @return whether `expected` was there
+    boolean compareAndSet(VcpuMmu vcpu, long gpa, int bytes, long expected, long value) {
+        if (read(gpa, bytes) != expected) {
+            return false;
+        }
+        write(vcpu, gpa, bytes, value);
+        return true;
+    }
+
     private static long hva(long gpa, MemSlot slot) {
         if (slot == null) {
             throw new KvmException(Errno.EFAULT, "no memory at guest-physical 0x" + Long.toHexString(gpa));

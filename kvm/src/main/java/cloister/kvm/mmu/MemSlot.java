@@ -25,13 +25,16 @@ public final class MemSlot implements GuestMemFile.Binding {
     private long[] dirtyBitmap;
     /// For 2 MiB and 1 GiB: how many reasons beside alignment keep a large page away; made when there is the first.
     private final short[][] disallowed;
+    /// What shadow paging knows of the slot.
+    private final SlotShadow shadow;
 
     MemSlot(int addressSpace, int id, long baseGfn, long npages, long userspaceAddr, int flags, GuestMemFile gmem, long gmemPgoff) {
-        this(addressSpace, id, baseGfn, npages, userspaceAddr, flags, gmem, gmemPgoff, new short[Mmu.MAX_HUGE_PAGE_LEVEL - 1][]);
+        this(addressSpace, id, baseGfn, npages, userspaceAddr, flags, gmem, gmemPgoff, new short[Mmu.MAX_HUGE_PAGE_LEVEL - 1][],
+                new SlotShadow(baseGfn, npages));
     }
 
     private MemSlot(int addressSpace, int id, long baseGfn, long npages, long userspaceAddr, int flags, GuestMemFile gmem,
-                    long gmemPgoff, short[][] disallowed) {
+                    long gmemPgoff, short[][] disallowed, SlotShadow shadow) {
         this.addressSpace = addressSpace;
         this.id = id;
         this.baseGfn = baseGfn;
@@ -41,18 +44,20 @@ public final class MemSlot implements GuestMemFile.Binding {
         this.gmem = gmem;
         this.gmemPgoff = gmemPgoff;
         this.disallowed = disallowed;
+        this.shadow = shadow;
     }
 
     /// The same slot on its way out.
     MemSlot invalid() {
-        var copy = new MemSlot(addressSpace, id, baseGfn, npages, userspaceAddr, flags | INVALID, gmem, gmemPgoff, disallowed);
+        var copy = new MemSlot(addressSpace, id, baseGfn, npages, userspaceAddr, flags | INVALID, gmem, gmemPgoff, disallowed,
+                shadow);
         copy.dirtyBitmap = dirtyBitmap;
         return copy;
     }
 
     /// The same slot with other flags.
     MemSlot withFlags(int newFlags) {
-        return new MemSlot(addressSpace, id, baseGfn, npages, userspaceAddr, newFlags, gmem, gmemPgoff, disallowed);
+        return new MemSlot(addressSpace, id, baseGfn, npages, userspaceAddr, newFlags, gmem, gmemPgoff, disallowed, shadow);
     }
 
     /// The slot's number within its address space.
@@ -165,6 +170,10 @@ public final class MemSlot implements GuestMemFile.Binding {
     void markDirty(long gfn) {
         long index = gfn - baseGfn;
         dirtyBitmap[(int) (index / Long.SIZE)] |= 1L << index;
+    }
+
+    SlotShadow shadow() {
+        return shadow;
     }
 
     // --- large pages

@@ -40,6 +40,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     private final MemSlots slots;
     private final MemoryAttributes attributes = new MemoryAttributes();
     private final TdpMmu tdp;
+    private final ShadowMmu shadow;
     private final HugePages hugePages;
     private final NxHugePages nxHugePages;
     private final Tracking tracking;
@@ -75,6 +76,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         this.slotReaders = new Srcu(lockdep, lockdep.sleeping("kvm->srcu"), name);
         this.slots = new MemSlots(this, privateMemory ? 1 : SYSTEM_MANAGEMENT_SPACES);
         this.tdp = new TdpMmu(this, new PageTables(module.memory(), module.frames(), module.scheduler()));
+        this.shadow = new ShadowMmu(this, tdp.tables);
         this.hugePages = new HugePages(this, tdp);
         this.nxHugePages = new NxHugePages(this, module.parameters().nxHugePages());
         this.tracking = new Tracking(this, tdp);
@@ -220,6 +222,10 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         return tdp;
     }
 
+    ShadowMmu shadow() {
+        return shadow;
+    }
+
     HugePages hugePages() {
         return hugePages;
     }
@@ -288,6 +294,10 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
 
     void flushRemoteTlbs() {
         vm.flushRemoteTlbs();
+    }
+
+    void reloadRoots() {
+        vm.reloadRoots();
     }
 
     void syncCpuDirtyLogs() {
@@ -374,7 +384,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
             // A large page that the range cuts must not be made either until the attributes are set.
             long largest = PageTables.span(MAX_HUGE_PAGE_LEVEL);
             addToInvalidation(Math.max(slot.baseGfn(), from & -largest), Math.min(slot.endGfn(), (to + largest - 1) & -largest));
-            flush |= tdp.zapLeaves(0, rootTypes(!isPrivate), from, to, true);
+            flush |= tdp.zapLeaves(0, rootTypes(!isPrivate), from, to, true) | shadow.unmap(slot, from, to);
         }
         if (flush) {
             vm.flushRemoteTlbs();
@@ -425,7 +435,9 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         }
         lock.lockExclusive();
         try {
-            if (tdp.zapLeaves(-1, TdpMmu.VALID | TdpMmu.INVALID, slot.baseGfn(), slot.endGfn(), true)) {
+            shadow.zapTables(slot);
+            if (tdp.zapLeaves(-1, TdpMmu.VALID | TdpMmu.INVALID, slot.baseGfn(), slot.endGfn(), true)
+                    | shadow.unmap(slot, slot.baseGfn(), slot.endGfn())) {
                 vm.flushRemoteTlbs();
             }
         } finally {
@@ -466,6 +478,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         lock.lockExclusive();
         tdp.invalidateRoots(TdpMmu.DIRECT);
         vm.reloadRoots();
+        shadow.zapAllFast();
         lock.unlockExclusive();
         lock.lockShared();
         tdp.zapInvalidatedRoots(true);
@@ -482,7 +495,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         lock.lockExclusive();
         startInvalidation();
         addToInvalidation(first, end);
-        if (tdp.zapLeaves(-1, roots, first, end, true)) {
+        if (tdp.zapLeaves(-1, roots, first, end, true) | shadow.unmapAll(first, end)) {
             vm.flushRemoteTlbs();
         }
         endInvalidation();
@@ -493,6 +506,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     public void destroy() {
         module.userMemory().removeListener(this);
         lock.lockExclusive();
+        shadow.zapAllFast();
         tdp.zapAllDirect();
         tdp.invalidateRoots(TdpMmu.VALID);
         tdp.zapInvalidatedRoots(false);
@@ -552,7 +566,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
                         startInvalidation();
                     }
                     addToInvalidation(from, to);
-                    flush |= tdp.zapLeaves(as, rootTypes(false), from, to, true);
+                    flush |= tdp.zapLeaves(as, rootTypes(false), from, to, true) | shadow.unmap(slot, from, to);
                 }
             }
             if (flush) {
@@ -621,7 +635,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
             long from = slot.baseGfn() + Math.max(first, slot.gmemPgoff()) - slot.gmemPgoff();
             long to = slot.baseGfn() + Math.min(end, slot.gmemPgoff() + slot.npages()) - slot.gmemPgoff();
             addToInvalidation(from, to);
-            flush |= tdp.zapLeaves(slot.addressSpace(), rootTypes(isPrivate), from, to, true);
+            flush |= tdp.zapLeaves(slot.addressSpace(), rootTypes(isPrivate), from, to, true) | shadow.unmap(slot, from, to);
         }
         if (flush) {
             vm.flushRemoteTlbs();
@@ -726,10 +740,12 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     }
 
     /// The entry that a fault puts into `table`. [LINUX make_spte]
-    long leaf(VcpuMmu vcpu, MmuPage table, PageFault fault) {
+    ///
+    /// @param allowed ACCESS_ bits of [Spte]
+    long leaf(VcpuMmu vcpu, MmuPage table, PageFault fault, int allowed) {
         var masks = masks();
         int level = table.level();
-        int access = MmuRole.access(table.role);
+        int access = allowed;
         if (level > 1 && fault.nxHugePages) {
             access &= ~(Spte.ACCESS_EXECUTE | Spte.ACCESS_USER_EXECUTE);
         }
@@ -739,7 +755,8 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         long types = masks.isEpt() ? memoryTypes.typeBits(vcpu, gfn, level, fault.hostMmio) : 0;
         long spte = masks.leaf(fault.pa, level, adType, access, types, fault.hostMmio, fault.mayWrite, !fault.prefetch);
         if (fault.mayWrite && (access & Spte.ACCESS_WRITE) != 0) {
-            spte = masks.writable(spte);
+            fault.writeProtected = shadow.keepsReadOnly(fault.slot, fault.gfn, true, fault.prefetch);
+            spte = fault.writeProtected ? spte : masks.writable(spte);
         }
         if (fault.prefetch) {
             spte = masks.aged(spte);

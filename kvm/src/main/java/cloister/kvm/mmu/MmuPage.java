@@ -21,6 +21,8 @@ final class MmuPage {
     boolean nxHugePageDisallowed;
     /// Links of the list of pages that could become large again, were it not for execution.
     boolean possibleNxHugePage;
+    /// Of a page that shadows a guest's table, or that maps below one; null in the trees of two-dimensional paging.
+    ShadowState shadow;
 
     int level() {
         return MmuRole.level(role);

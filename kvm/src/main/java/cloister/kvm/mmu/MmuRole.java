@@ -14,6 +14,19 @@ public record MmuRole(int word) {
     private static final int MIRROR = 1 << 11;
     private static final int AD_DISABLED = 1 << 12;
     private static final int INVALID = 1 << 13;
+    // Of pages that shadow a guest's tables: what the guest's paging was like
+    private static final int FOUR_BYTE = 1 << 14;
+    private static final int QUADRANT_SHIFT = 15;
+    private static final int QUADRANT_MASK = 3;
+    private static final int NO_EXECUTE = 1 << 17;
+    private static final int WRITE_PROTECT = 1 << 18;
+    private static final int SMEP = 1 << 19;
+    private static final int SMAP_WITHOUT_WP = 1 << 20;
+    private static final int SHADOW_EPT = 1 << 21;
+    /// DEVIATION: Linux has CR4.PSE in the role of the vCPU only, and goes on with pages of before when it changes.
+    private static final int LARGE_PAGES_32 = 1 << 22;
+    /// What may differ between a page and the root of the vCPU that brings the page up to date. [LINUX kvm_sync_page_check]
+    private static final int SYNC_IGNORES = LEVEL_MASK | (ACCESS_MASK << ACCESS_SHIFT) | (QUADRANT_MASK << QUADRANT_SHIFT);
 
     /// The role of a direct root.
     ///
@@ -24,6 +37,47 @@ public record MmuRole(int word) {
     public static MmuRole directRoot(int level, boolean smm, boolean guestMode, boolean accessDirty) {
         return new MmuRole(level | (Spte.ACCESS_ALL << ACCESS_SHIFT) | DIRECT | (smm ? SMM : 0)
                 | (guestMode ? GUEST_MODE : 0) | (accessDirty ? 0 : AD_DISABLED));
+    }
+
+    /// The role of a root of shadow pages.
+    static int shadowRoot(GuestPaging paging, boolean smm, boolean guestMode) {
+        int role = paging.shadowRootLevel() | (Spte.ACCESS_ALL << ACCESS_SHIFT) | (smm ? SMM : 0) | (guestMode ? GUEST_MODE : 0);
+        if (!paging.translates()) {
+            return role | DIRECT;
+        }
+        if (paging.isEpt()) {
+            return role | SHADOW_EPT | (paging.accessedDirty() ? 0 : AD_DISABLED);
+        }
+        int fourByte = FOUR_BYTE | (paging.largePages32() ? LARGE_PAGES_32 : 0);
+        return role | (paging.entryBytes() == 4 ? fourByte : 0) | (paging.noExecute() ? NO_EXECUTE : 0)
+                | (paging.writeProtect() ? WRITE_PROTECT : 0) | (paging.smep() ? SMEP : 0)
+                | (paging.smap() && !paging.writeProtect() ? SMAP_WITHOUT_WP : 0);
+    }
+
+    /// The role of a page that an entry of a page with `role` links. [LINUX kvm_mmu_child_role]
+    static int child(int role, int index, boolean direct, int access) {
+        int child = (role & ~(LEVEL_MASK | (ACCESS_MASK << ACCESS_SHIFT) | DIRECT | (QUADRANT_MASK << QUADRANT_SHIFT)))
+                | (level(role) - 1) | (access << ACCESS_SHIFT) | (direct ? DIRECT : 0);
+        // A table of 1024 entries of 4 bytes takes two pages of entries of 8 bytes.
+        return (role & FOUR_BYTE) != 0 ? withQuadrant(child, index & 1) : child;
+    }
+
+    /// The same for another part of a table with entries of 4 bytes.
+    static int withQuadrant(int role, int quadrant) {
+        return (role & ~(QUADRANT_MASK << QUADRANT_SHIFT)) | (quadrant << QUADRANT_SHIFT);
+    }
+
+    static int quadrant(int role) {
+        return (role >>> QUADRANT_SHIFT) & QUADRANT_MASK;
+    }
+
+    static boolean hasFourByteEntries(int role) {
+        return (role & FOUR_BYTE) != 0;
+    }
+
+    /// Whether a vCPU whose root has `rootRole` can bring a page with `role` up to date.
+    static boolean canSync(int role, int rootRole) {
+        return ((role ^ rootRole) & ~SYNC_IGNORES) == 0;
     }
 
     /// The same with another level.

@@ -10,6 +10,8 @@ final class PageFault {
     /// A reserved bit was set: an entry for MMIO.
     static final long ERROR_RESERVED = 1 << 3;
     static final long ERROR_FETCH = 1 << 4;
+    /// An explicit supervisor access with RFLAGS.AC: CR4.SMAP does not apply to it. (KVM's own)
+    static final long ERROR_ALLOWS_USER = 1L << 48;
     /// The access goes to private memory. (PFERR_PRIVATE_ACCESS; KVM's own)
     static final long ERROR_PRIVATE = 1L << 49;
 
@@ -18,6 +20,7 @@ final class PageFault {
     MemSlot slot;
     boolean write;
     boolean fetch;
+    boolean user;
     boolean present;
     boolean reserved;
     boolean isPrivate;
@@ -34,10 +37,13 @@ final class PageFault {
     long pa;
     boolean mayWrite;
     boolean hostMmio;
+    /// The page holds tables of the guest that must not change unseen.
+    boolean writeProtected;
 
     void start(long faultGpa, long error, boolean isPrefetch, boolean noExecutableHugePages) {
         gpa = faultGpa;
         write = (error & ERROR_WRITE) != 0;
+        user = (error & ERROR_USER) != 0;
         fetch = (error & ERROR_FETCH) != 0;
         present = (error & ERROR_PRESENT) != 0;
         reserved = (error & ERROR_RESERVED) != 0;
@@ -51,6 +57,7 @@ final class PageFault {
         pa = 0;
         mayWrite = false;
         hostMmio = false;
+        writeProtected = false;
         slot = null;
     }
 

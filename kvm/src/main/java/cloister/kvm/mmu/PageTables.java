@@ -63,6 +63,7 @@ final class PageTables {
         page.scheduledToZap = false;
         page.nxHugePageDisallowed = false;
         page.possibleNxHugePage = false;
+        page.shadow = null;
         long frame = pa >>> PhysicalMemory.FRAME_SHIFT;
         int group = (int) (frame >>> GROUP_SHIFT);
         if (byFrame[group] == null) {

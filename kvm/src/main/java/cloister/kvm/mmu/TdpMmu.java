@@ -306,7 +306,7 @@ final class TdpMmu {
     }
 
     /// [LINUX kvm_mmu_hugepage_adjust]
-    private void adjustToLargePage(VcpuMmu vcpu, PageFault fault) {
+    void adjustToLargePage(VcpuMmu vcpu, PageFault fault) {
         fault.hugePageDisallowed = fault.fetch && fault.nxHugePages;
         if (fault.maxLevel == 1 || fault.slot == null || fault.slot.logsDirtyPages()) {
             return;
@@ -373,7 +373,7 @@ final class TdpMmu {
         long spte = fault.slot == null
                 ? masks.mmio(mmu.mmioValue(), fault.gfn << Mmu.PAGE_SHIFT, mmu.slots().generation(table.addressSpace()),
                         MmuRole.access(table.role))
-                : mmu.leaf(vcpu, table, fault);
+                : mmu.leaf(vcpu, table, fault, MmuRole.access(table.role));
         var result = FaultResult.FIXED;
         if (spte == old) {
             result = FaultResult.SPURIOUS;
@@ -392,6 +392,9 @@ final class TdpMmu {
             if (wasPresent && !wasLeaf) {
                 mmu.flushRemoteTlbs(); // smaller pages may be cached
             }
+        }
+        if (fault.writeProtected && fault.write) {
+            return FaultResult.WRITE_PROTECTED;
         }
         return fault.slot == null ? FaultResult.EMULATE : result;
     }

@@ -19,6 +19,9 @@ final class Tracking {
             clear(root, slot.baseGfn(), slot.endGfn(), level, Spte.WRITABLE);
             tdp.put(root);
         }
+        if (mmu.shadow().inUse()) {
+            mmu.shadow().reverse().writeProtect(slot, slot.baseGfn(), slot.endGfn(), level);
+        }
     }
 
     /// Takes D from the small pages of a slot, and W where only write protection shows writes. mmu_lock is held shared.
@@ -26,6 +29,9 @@ final class Tracking {
         for (var root : tdp.references(slot.addressSpace(), TdpMmu.DIRECT)) {
             clear(root, slot.baseGfn(), slot.endGfn(), 1, dirtyBit(root, false));
             tdp.put(root);
+        }
+        if (mmu.shadow().inUse()) {
+            mmu.shadow().reverse().clearDirty(slot, slot.baseGfn(), slot.endGfn(), false);
         }
     }
 
@@ -71,6 +77,15 @@ final class Tracking {
             }
             tdp.put(root);
         }
+        if (mmu.shadow().inUse()) {
+            for (long bits = mask; bits != 0; bits &= bits - 1) {
+                long at = gfn + Long.numberOfTrailingZeros(bits);
+                var slot = mmu.slots().find(addressSpace, at);
+                if (slot != null) {
+                    mmu.shadow().reverse().clearDirty(slot, at, at + 1, writeProtect);
+                }
+            }
+        }
     }
 
     /// Takes W from the page of `gfn` at `level` or above, for good: the fast path does not give it back. mmu_lock is held exclusively.
@@ -110,6 +125,12 @@ final class Tracking {
             }
             tdp.tables.endWalk();
             tdp.put(root);
+        }
+        for (long gfn = first; mmu.shadow().inUse() && gfn < end;) {
+            var slot = mmu.slots().find(addressSpace, gfn);
+            long last = slot == null ? end : Math.min(end, slot.endGfn());
+            accessed |= slot != null && mmu.shadow().reverse().age(slot, gfn, last, testOnly);
+            gfn = last;
         }
         return accessed;
     }

@@ -20,6 +20,11 @@ public final class VcpuMmu {
 
         /// Whether CR0.CD is 1 as the guest sees it.
         boolean cachesDisabled();
+
+        /// The guest's PKRU, where CR4.PKE counts.
+        default int protectionKeyRights() {
+            return 0;
+        }
     }
 
     // Page-fault error codes; the low bits are those of #PF.
@@ -29,6 +34,10 @@ public final class VcpuMmu {
     public static final long ERROR_WRITE = PageFault.ERROR_WRITE;
     /// The access was an instruction fetch.
     public static final long ERROR_FETCH = PageFault.ERROR_FETCH;
+    /// The access was made with CPL 3.
+    public static final long ERROR_USER = PageFault.ERROR_USER;
+    /// An explicit supervisor access with RFLAGS.AC: CR4.SMAP does not apply. No bit of #PF.
+    public static final long ERROR_ALLOWS_USER = PageFault.ERROR_ALLOWS_USER;
     /// The access went to private memory.
     public static final long ERROR_PRIVATE = PageFault.ERROR_PRIVATE;
 
@@ -47,6 +56,10 @@ public final class VcpuMmu {
     private MmuPage mirrorRoot;
     private boolean rootChanged;
     private final MmioCache mmioCache = new MmioCache();
+    /// The guest's own tables are shadowed; null as long as they never were.
+    private ShadowVcpu shadow;
+    private boolean shadowing;
+    private long faultGpa;
 
     /// The MMU of a new vCPU: no root is loaded.
     public VcpuMmu(Mmu mmu, Owner owner) {
@@ -54,6 +67,9 @@ public final class VcpuMmu {
         this.owner = owner;
         this.ring = mmu.dirtyLog().newRing();
         chooseRole();
+        if (!mmu.masks().isEpt()) {
+            guestPaging(0, 0, 0, 0); // without EPT there is nothing but shadow pages
+        }
     }
 
     // --- role
@@ -61,7 +77,7 @@ public final class VcpuMmu {
     private void chooseRole() {
         int max = mmu.parameters().maxTdpLevel();
         int level = max == 5 && guestAddressBits <= FOUR_LEVEL_BITS ? 4 : max;
-        role = MmuRole.directRoot(level, smm, guestMode, mmu.masks().accessedDirty());
+        role = shadowing ? new MmuRole(shadow.rootRole()) : MmuRole.directRoot(level, smm, guestMode, mmu.masks().accessedDirty());
     }
 
     /// The guest's physical address width: CPUID 80000008 EAX 7:0, of a TD 23:16. More than 48 bits take 5 levels. [LINUX
@@ -83,7 +99,41 @@ public final class VcpuMmu {
         guestMode = inGuestMode;
         twoDimensional = byGuestPhysical;
         unload();
+        shadowing = shadowing && !byGuestPhysical;
         chooseRole();
+    }
+
+    /// The guest translates by its own tables, and they are shadowed: there is no EPT. Called whenever one of the registers changes, with
+    /// what they are then. [LINUX kvm_init_shadow_mmu, kvm_mmu_reset_context]
+    public void guestPaging(long cr0, long cr3, long cr4, long efer) {
+        shadow(GuestPaging.legacy(cr0, cr4, efer, guestAddressBits), cr3);
+    }
+
+    /// A guest hypervisor's guest runs, and the EPT that it uses for it is shadowed. [LINUX kvm_init_shadow_ept_mmu]
+    ///
+    /// @param guestEptp   the guest hypervisor's EPT pointer
+    /// @param executeOnly whether the guest hypervisor's processor has pages that can be executed only
+    public void guestEpt(long guestEptp, boolean executeOnly) {
+        guestMode = true;
+        shadow(GuestPaging.ept(guestEptp, executeOnly, guestAddressBits), guestEptp);
+    }
+
+    private void shadow(GuestPaging paging, long guestRoot) {
+        if (!shadowing) {
+            unload();
+            shadowing = true;
+            twoDimensional = false;
+        }
+        if (shadow == null) {
+            shadow = new ShadowVcpu(mmu, this);
+        }
+        shadow.use(paging, smm, guestMode, guestRoot);
+        chooseRole();
+    }
+
+    /// Whether the tables in use are shadow pages of a guest's own.
+    public boolean isShadowing() {
+        return shadowing;
     }
 
     Owner owner() {
@@ -115,6 +165,10 @@ public final class VcpuMmu {
     ///
     /// @throws KvmException ENOMEM
     public void reload() {
+        if (shadowing) {
+            rootChanged |= shadow.reload();
+            return;
+        }
         if (root != null && !root.isInvalid()) {
             return;
         }
@@ -131,6 +185,44 @@ public final class VcpuMmu {
         rootChanged = true;
     }
 
+    void rootLoaded() {
+        rootChanged = true;
+    }
+
+    /// The guest dropped its translations of the current address space: shadow pages follow what it changed. [LINUX kvm_mmu_sync_roots]
+    public void syncRoots() {
+        if (shadowing) {
+            shadow.syncRoots();
+        }
+    }
+
+    /// The guest dropped its translations with `pcid`.
+    public void invalidatePcid(long pcid) {
+        if (shadowing) {
+            shadow.invalidatePcid(pcid);
+        }
+    }
+
+    /// The guest dropped its translations of `address`. [LINUX kvm_mmu_invlpg]
+    public void invalidateAddress(long address) {
+        if (shadowing) {
+            shadow.invalidateAddress(address);
+        }
+    }
+
+    /// Emulated code wrote for the vCPU to guest-physical `gpa`: where tables are shadowed, the shadow follows. [LINUX
+    /// kvm_page_track_write]
+    public void trackWrite(long gpa, int bytes) {
+        mmu.shadow().trackWrite(gpa, bytes);
+    }
+
+    /// Gives up shadowing the table at guest-physical `gpa`. [LINUX kvm_mmu_unprotect_gfn_and_retry]
+    ///
+    /// @return whether there was one: the access that was refused may be tried again
+    public boolean unprotect(long gpa) {
+        return mmu.shadow().unprotect(gpa >>> Mmu.PAGE_SHIFT);
+    }
+
     /// Whether a root was loaded that the processor does not know yet. Who asks tells it [#eptp] or [#rootPa], and makes it drop its
     /// translations; asked again, the answer is no.
     public boolean takeRootChange() {
@@ -142,6 +234,9 @@ public final class VcpuMmu {
     /// Gives the direct root back; a TD's mirror stays until the vCPU goes. [LINUX kvm_mmu_unload]
     public void unload() {
         mmioCache.dropGvas();
+        if (shadowing) {
+            shadow.unload();
+        }
         if (root == null) {
             return;
         }
@@ -154,6 +249,9 @@ public final class VcpuMmu {
     /// The vCPU goes.
     public void destroy() {
         unload();
+        if (shadow != null) {
+            shadow.destroy();
+        }
         if (mirrorRoot != null) {
             mmu.lockShared();
             mmu.tdp().put(mirrorRoot);
@@ -164,18 +262,19 @@ public final class VcpuMmu {
 
     /// Whether a root is loaded.
     public boolean isLoaded() {
-        return root != null;
+        return shadowing ? shadow.isLoaded() : root != null;
     }
 
-    /// The physical address of the loaded direct root.
+    /// The physical address of the loaded direct root, or of the shadow of a guest's.
     public long rootPa() {
-        return root.tablePa;
+        return shadowing ? shadow.rootPa() : root.tablePa;
     }
 
     /// The EPT pointer of the loaded direct root: write-back, accessed and dirty flags when the processor has them. [SDM Vol. 3 "EPT
     /// Pointer"]
     public long eptp() {
-        return root.tablePa | Ept.TYPE_WB | ((long) (root.level() - 1) << 3)
+        int level = shadowing ? shadow.rootLevel() : root.level();
+        return rootPa() | Ept.TYPE_WB | ((long) (level - 1) << 3)
                 | (mmu.masks().accessedDirty() ? Ept.EPTP_ACCESSED_DIRTY : 0);
     }
 
@@ -183,16 +282,48 @@ public final class VcpuMmu {
 
     /// Handles an access that the tables did not let through. [LINUX kvm_mmu_page_fault]
     ///
-    /// @param gpa   with the SHARED bit, if there is one
+    /// @param gpa   with the SHARED bit, if there is one; where tables of a guest are shadowed, the address that these translate
     /// @param error ERROR_ bits
     public FaultResult fault(long gpa, long error) {
         return handle(gpa, error, false);
+    }
+
+    /// The guest-physical address that the last fault came to, when the guest's tables translated it.
+    public long faultGpa() {
+        return faultGpa;
+    }
+
+    /// After [FaultResult#REFLECT]: the error code of the page fault that the guest gets. For a guest's EPT, the bit of reserved bits means
+    /// a misconfiguration.
+    public int guestError() {
+        return shadow.walker().errorCode;
+    }
+
+    /// After [FaultResult#REFLECT] of a guest's EPT: the access and the rights, as in an exit qualification.
+    public long guestQualification() {
+        return shadow.walker().exitQualification;
+    }
+
+    /// After [FaultResult#WRITE_PROTECTED]: whether the write goes to a table that its own translation uses. [#unprotect] does not help
+    /// then.
+    public boolean wroteOwnTable() {
+        return shadowing && shadow.wroteOwnTable();
+    }
+
+    MemSlot slot(long gfn) {
+        return mmu.slots().find(addressSpace(), gfn);
     }
 
     private FaultResult handle(long gpa, long error, boolean prefetch) {
         int reading = mmu.slotReaders().readLock();
         try {
             fault.start(gpa, error, prefetch, mmu.nxHugePages().enabled());
+            faultGpa = gpa;
+            if (shadowing) {
+                var shadowed = shadow.fault(fault, gpa, error & ~PageFault.ERROR_RESERVED, owner.protectionKeyRights());
+                faultGpa = (fault.gfn << Mmu.PAGE_SHIFT) | (gpa & ((1L << Mmu.PAGE_SHIFT) - 1));
+                return shadowed;
+            }
             fault.gfn = (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits();
             fault.slot = mmu.slots().find(addressSpace(), fault.gfn);
             var result = handle(fault);
@@ -209,6 +340,9 @@ public final class VcpuMmu {
         if ((f.gfn | mmu.rootBits(root)) >>> (9 * root.level()) != 0) {
             // Where the tables do not reach: no entry may stand for it, and there is nothing to map.
             return f.slot == null && !f.isPrivate ? FaultResult.EMULATE : FaultResult.FAULT;
+        }
+        if (f.present && f.write && !f.reserved && mmu.shadow().isTracked(f.slot, f.gfn)) {
+            return FaultResult.WRITE_PROTECTED;
         }
         if (canBeFast(f)) {
             var fast = mmu.tdp().fastFault(this, root, f);
@@ -252,10 +386,14 @@ public final class VcpuMmu {
             return handle(gpa, PageFault.ERROR_RESERVED, false);
         }
         rememberMmio(gpa >>> Mmu.PAGE_SHIFT);
+        faultGpa = shadowing ? mmu.masks().mmioGpa(spte) | (gpa & ((1L << Mmu.PAGE_SHIFT) - 1)) : gpa;
         return FaultResult.EMULATE;
     }
 
     void rememberMmio(long gfn) {
+        if (shadowing) {
+            return; // the address of the access is no guest-physical one
+        }
         mmioCache.remember(0, gfn, 0, mmu.slots().generation(addressSpace()));
     }
 
@@ -265,12 +403,13 @@ public final class VcpuMmu {
     }
 
     private long lookUp(long gpa) {
-        if (root == null) {
+        var start = shadowing ? shadow.rootFor(gpa) : root;
+        if (start == null) {
             return Spte.NONPRESENT;
         }
         mmu.tdp().tables.beginWalk();
         try {
-            return mmu.tdp().lookUp(root, (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits());
+            return mmu.tdp().lookUp(start, (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits());
         } finally {
             mmu.tdp().tables.endWalk();
         }
@@ -322,7 +461,7 @@ public final class VcpuMmu {
                 case INVALID_SLOT -> {
                     return -Errno.EAGAIN.number();
                 }
-                case MEMORY_FAULT, FAULT -> {
+                case MEMORY_FAULT, FAULT, REFLECT -> {
                     return -Errno.EFAULT.number();
                 }
                 case NO_MEMORY -> {

@@ -183,7 +183,7 @@ final class TdExits {
         return switch (result) {
             // EMULATE: the MMIO entry is there now, and the access, tried again, raises #VE in the guest.
             case FIXED, SPURIOUS, RETRY, INVALID_SLOT, EMULATE, WRITE_PROTECTED -> null;
-            case MEMORY_FAULT, FAULT -> new KvmExit.MemoryFault(isPrivate ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE,
+            case MEMORY_FAULT, FAULT, REFLECT -> new KvmExit.MemoryFault(isPrivate ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE,
                     PAGE);
             case NO_MEMORY -> throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
             case BUGGED -> {

@@ -293,7 +293,7 @@ final class VmxExits {
         return switch (result) {
             case FIXED, SPURIOUS, RETRY -> null;
             case EMULATE, WRITE_PROTECTED -> emulate(gpa);
-            case MEMORY_FAULT, FAULT, INVALID_SLOT -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+            case MEMORY_FAULT, FAULT, INVALID_SLOT, REFLECT -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
             case NO_MEMORY -> throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
             case BUGGED -> throw new KvmException(Errno.EIO, "the VM is dead");
         };

@@ -45,14 +45,28 @@ class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
         this(bytes, parameters, privateMemory, strategy, accessedDirty, 52);
     }
 
+    /// A processor without EPT: guests' own tables are shadowed.
+    static MmuFixture withoutEpt() {
+        return new MmuFixture(64 * MIB, MmuParameters.DEFAULT, false, new RoundRobin(), true, 52, false);
+    }
+
     MmuFixture(long bytes, MmuParameters parameters, boolean privateMemory, SchedulingStrategy strategy, boolean accessedDirty,
             int maxPhyAddr) {
+        this(bytes, parameters, privateMemory, strategy, accessedDirty, maxPhyAddr, true);
+    }
+
+    private MmuFixture(long bytes, MmuParameters parameters, boolean privateMemory, SchedulingStrategy strategy, boolean accessedDirty,
+            int maxPhyAddr, boolean ept) {
         memory = new PhysicalMemory(bytes, 32);
         frames = new FrameAllocator(memory, MIB, bytes);
         scheduler = new Scheduler(new VirtualClock(1000), strategy, Scheduler.IdlePace.SKIP);
         user = new ProcessMemory(memory, frames);
         masks = new SpteMasks(maxPhyAddr, true);
-        masks.useEpt(accessedDirty);
+        if (ept) {
+            masks.useEpt(accessedDirty);
+        } else {
+            masks.usePaging();
+        }
         module = new MmuModule(memory, frames, user, scheduler, new Lockdep(scheduler), masks, parameters);
         mmu = new Mmu(module, this, "test", privateMemory);
         vcpu = privateMemory ? null : newVcpu();
