@@ -1,7 +1,9 @@
 package cloister.cli;
 
+import cloister.kvm.Defect;
 import cloister.tdx.ModuleFuzz;
 import cloister.vmm.GuestFuzz;
+import cloister.vmm.MmuFuzz;
 import cloister.vmm.VmType;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -9,6 +11,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
@@ -131,6 +134,67 @@ final class FuzzCommand {
         Files.write(out, lines);
         System.out.printf(Locale.ROOT, "Seed %d, call %d: %s%n%d lines that show it: %s (cloister fuzz module --replay %s)%n", seed,
                 finding.call(), finding.message(), finding.sequence().size(), out, out);
+        return DEFECT;
+    }
+
+    /// `cloister fuzz mmu`.
+    @Command(name = "mmu", mixinStandardHelpOptions = true,
+            description = "Change the memory of VMs and TDs at random while their guests use it, and compare what they see with a model.")
+    int mmu(
+            @Option(names = "--seed", paramLabel = "N", defaultValue = "1",
+                    description = "The run's seed; one seed gives one run (default ${DEFAULT-VALUE}).") long seed,
+            @Option(names = "--ops", paramLabel = "M", defaultValue = "1000000",
+                    description = "How many operations to carry out (default ${DEFAULT-VALUE}).") long operations,
+            @Option(names = "--replay", paramLabel = "FILE", description = "Replay the operations in a file instead.") Path replay,
+            @Option(names = "--plant", paramLabel = "DEFECT",
+                    description = "What KVM is to do wrong, to see it found: ${COMPLETION-CANDIDATES}.") Set<Defect> defects,
+            @Option(names = "--coverage", description = "Print how often each operation ended how.") boolean coverage,
+            @Option(names = "--out", paramLabel = "FILE", defaultValue = "fuzz-finding.txt",
+                    description = "Where a finding's shrunk operations go (default ${DEFAULT-VALUE}).") Path out) {
+        if (operations < 1) {
+            System.err.println("cloister: --ops " + operations + ": choose 1 or more.");
+            return ExitCode.USAGE.code();
+        }
+        Set<Defect> planted = defects == null ? Set.of() : defects;
+        try {
+            return replay != null ? replayMmu(replay, planted) : runMmu(new MmuFuzz(seed, planted), seed, operations, coverage, out);
+        } catch (IOException e) {
+            System.err.println("cloister: cannot use the file " + e.getMessage() + ": choose another --out or --replay.");
+            return ExitCode.USAGE.code();
+        } catch (IllegalArgumentException | IndexOutOfBoundsException e) {
+            System.err.println("cloister: " + replay + " is not a sequence of operations (" + e.getMessage() + ").");
+            return ExitCode.DATA.code();
+        }
+    }
+
+    private static int replayMmu(Path file, Set<Defect> defects) throws IOException {
+        var broken = MmuFuzz.replay(Files.readAllLines(file), defects);
+        System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
+        return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
+    }
+
+    private static int runMmu(MmuFuzz fuzz, long seed, long operations, boolean coverage, Path out) throws IOException {
+        long start = System.nanoTime();
+        long[] next = {PROGRESS};
+        var finding = fuzz.run(operations, done -> {
+            if (done >= next[0]) {
+                System.out.printf(Locale.ROOT, "%d operations, %.0f per second%n", done, done / ((System.nanoTime() - start) / 1e9));
+                next[0] = done + PROGRESS;
+            }
+        });
+        if (coverage) {
+            System.out.print(fuzz.coverage());
+        }
+        if (finding == null) {
+            System.out.printf(Locale.ROOT, "Seed %d, %d operations: guests saw what the model says.%n", seed, operations);
+            return ExitCode.SUCCESS.code();
+        }
+        List<String> lines = new ArrayList<>(List.of("# seed " + seed + ", operation " + finding.operation(),
+                "# " + finding.message()));
+        lines.addAll(finding.sequence());
+        Files.write(out, lines);
+        System.out.printf(Locale.ROOT, "Seed %d, operation %d: %s%n%d lines that show it: %s (cloister fuzz mmu --replay %s)%n", seed,
+                finding.operation(), finding.message(), finding.sequence().size(), out, out);
         return DEFECT;
     }
 }

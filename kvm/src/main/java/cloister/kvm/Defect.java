@@ -5,5 +5,21 @@ public enum Defect {
     /// A device with non-coherent DMA that is plugged in or out makes KVM zap a TD's private memory with all the rest. Its pages are
     /// removed from the Secure EPT, and what was in them is lost: the guest finds pending pages where its memory was. [LINUX
     /// kvm_noncoherent_dma_assignment_start_or_stop without the check]
-    NONCOHERENT_DMA_ZAPS_MIRROR
+    NONCOHERENT_DMA_ZAPS_MIRROR,
+
+    /// Memory of the VMM goes, its mappings are zapped, and nobody's TLB is flushed. [LINUX kvm_mmu_notifier_invalidate_range_start
+    /// without kvm_flush_remote_tlbs]
+    INVALIDATION_WITHOUT_FLUSH,
+    /// A zap of a range takes only small pages out and leaves large ones. [LINUX tdp_mmu_zap_leafs]
+    ZAP_FORGETS_LARGE_PAGES,
+    /// KVM_GET_DIRTY_LOG gives the bits away and leaves the pages writable, so that later writes are lost. [LINUX
+    /// kvm_arch_mmu_enable_log_dirty_pt_masked]
+    LOG_WITHOUT_PROTECTION,
+    /// A hole is punched into a guest_memfd before the pages are unmapped: the frames are free while guests still use them. [LINUX
+    /// kvm_gmem_punch_hole]
+    FRAMES_FREED_BEFORE_ZAP,
+    /// A fault maps what a slot has although the slot is going away. [LINUX KVM_MEMSLOT_INVALID]
+    INVALID_SLOT_IS_USED,
+    /// A fault maps the page that it found although it was invalidated meanwhile. [LINUX mmu_invalidate_retry_gfn]
+    FAULT_IGNORES_INVALIDATION
 }

@@ -122,7 +122,17 @@ public final class ProcessMemory implements UserMemory {
         }
         var mapping = mustFind(address);
         require(address + length <= mapping.end && (address | length) % PAGE == 0, "range is not whole pages of one mapping");
-        invalidate(address, address + length, () -> release(mapping, mapping.page(address), mapping.page(address + length)));
+        // A large page that loses a part is split, and until then nobody may map it for the sake of its other parts. [LINUX
+        // __split_huge_pmd]
+        long last = address + length - 1;
+        long end = Math.min(mapping.end, (last & -largePage(last)) + largePage(last));
+        invalidate(Math.max(mapping.start, address & -largePage(address)), end,
+                () -> release(mapping, mapping.page(address), mapping.page(address + length)));
+    }
+
+    /// Bytes of the page by which the process has `address` mapped.
+    private long largePage(long address) {
+        return PAGE << (9 * (mappingLevel(address) - 1));
     }
 
     @Override public void protect(long address, boolean writable) {

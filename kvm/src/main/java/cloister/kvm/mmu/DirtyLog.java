@@ -1,5 +1,6 @@
 package cloister.kvm.mmu;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.spec.kvm.Errno;
 import java.util.Arrays;
@@ -155,7 +156,9 @@ public final class DirtyLog {
                     flush = true;
                     snapshot[i] = bitmap[i];
                     bitmap[i] = 0;
-                    watchAgain(slot, (long) i * Long.SIZE, snapshot[i]);
+                    if (!mmu.has(Defect.LOG_WITHOUT_PROTECTION)) {
+                        watchAgain(slot, (long) i * Long.SIZE, snapshot[i]);
+                    }
                 }
             }
         } finally {

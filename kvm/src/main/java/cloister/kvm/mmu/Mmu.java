@@ -545,6 +545,9 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     /// Whether what was found for `gfn` since `sequence` may have changed. Certain with mmu_lock held, a hint without. [LINUX
     /// mmu_invalidate_retry_gfn]
     boolean mustRetry(long sequence, long gfn) {
+        if (has(Defect.FAULT_IGNORES_INVALIDATION)) {
+            return false;
+        }
         return (invalidationsInProgress != 0 && gfn >= invalidFirst && gfn < invalidEnd) || invalidationSequence != sequence;
     }
 
@@ -569,7 +572,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
                     flush |= tdp.zapLeaves(as, rootTypes(false), from, to, true) | shadow.unmap(slot, from, to);
                 }
             }
-            if (flush) {
+            if (flush && !has(Defect.INVALIDATION_WITHOUT_FLUSH)) {
                 vm.flushRemoteTlbs();
             }
             if (found) {
@@ -643,6 +646,10 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         lock.unlockExclusive();
     }
 
+    @Override public boolean freesBeforeZap() {
+        return has(Defect.FRAMES_FREED_BEFORE_ZAP);
+    }
+
     @Override public void endGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end) {
         if (!bindings.isEmpty()) {
             lock.lockExclusive();
@@ -665,7 +672,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         if (slot == null) {
             return noSlot(vcpu, fault);
         }
-        if (slot.isInvalid()) {
+        if (slot.isInvalid() && !has(Defect.INVALID_SLOT_IS_USED)) {
             return fault.prefetch ? FaultResult.INVALID_SLOT : FaultResult.RETRY;
         }
         if (mustRetry(fault.invalidationSequence, fault.gfn)) {

@@ -1,5 +1,6 @@
 package cloister.kvm.mmu;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import java.util.ArrayList;
 import java.util.List;
@@ -483,7 +484,8 @@ final class TdpMmu {
         try {
             var at = new TdpIterator(tables).start(root, 1, first, Math.min(end, mmu.maxGfn() + 1), mmu.rootBits(root));
             while (at.next()) {
-                if (!Spte.isPresent(at.spte) || !Spte.isLeaf(at.spte, at.level)) {
+                if (!Spte.isPresent(at.spte) || !Spte.isLeaf(at.spte, at.level)
+                        || (at.level > 1 && mmu.has(Defect.ZAP_FORGETS_LARGE_PAGES))) {
                     continue;
                 }
                 setExclusive(at.table(), at.index, at.gfn, at.spte, Spte.NONPRESENT);

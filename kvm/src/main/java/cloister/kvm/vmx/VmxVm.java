@@ -47,6 +47,7 @@ public final class VmxVm extends Vm {
     }
 
     @Override public void destroy() {
+        closeFiles();
         for (var vcpu : vcpus) {
             ((VmxVcpu) vcpu).free();
         }

@@ -1,0 +1,153 @@
+package cloister.vmm.mmu;
+
+import cloister.kvm.KvmExit;
+import cloister.kvm.KvmVcpu;
+import cloister.kvm.UserMemory;
+import cloister.sim.HostThread;
+import cloister.sim.Scheduler;
+import cloister.sim.SwitchPoint;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+
+/// A vCPU with its thread. Between commands the guest waits in its ring, and whoever holds the lane may run it: the driver for an access
+/// alone, the lane's own thread for one that goes on while the driver does something else.
+final class Lane implements Runnable {
+    /// What came of an access.
+    enum Outcome { DONE, VE, MMIO, FAULT, PRIVATE_FAULT }
+
+    /// Exits without an end of the access: the guest is lost.
+    private static final int MAX_EXITS = 2000;
+
+    final int id;
+    final KvmVcpu vcpu;
+    private final UserMemory user;
+    private final long mailbox;
+    private final Scheduler scheduler;
+    private HostThread thread;
+    private HostThread driver;
+    private boolean stop;
+    private MmuStep.Access access;
+    private long address;
+    private boolean operationGoesOn;
+    private RuntimeException failure;
+
+    Outcome outcome;
+    long value;
+
+    Lane(int id, KvmVcpu vcpu, UserMemory user, long mailbox, Scheduler scheduler) {
+        this.id = id;
+        this.vcpu = vcpu;
+        this.user = user;
+        this.mailbox = mailbox;
+        this.scheduler = scheduler;
+    }
+
+    void threads(HostThread own, HostThread driverThread) {
+        thread = own;
+        driver = driverThread;
+    }
+
+    // --- the thread
+
+    @Override public void run() {
+        while (!stop) {
+            if (access == null) {
+                scheduler.park();
+                continue;
+            }
+            try {
+                perform(access, address, value);
+            } catch (RuntimeException e) {
+                failure = e;
+            }
+            access = null;
+            scheduler.unpark(driver);
+        }
+    }
+
+    /// Starts an access on the lane's thread; [#isBusy] tells when it has ended.
+    void start(MmuStep.Access newAccess, long newAddress, long newValue) {
+        operationGoesOn = true;
+        access = newAccess;
+        address = newAddress;
+        value = newValue;
+        scheduler.unpark(thread);
+    }
+
+    boolean isBusy() {
+        return access != null;
+    }
+
+    /// The operation during which the access was started has ended: what cannot be reached now is not reached.
+    void operationEnded() {
+        operationGoesOn = false;
+    }
+
+    /// @throws RuntimeException what ended the access, if it did not end by itself
+    void rethrow() {
+        if (failure != null) {
+            throw failure;
+        }
+    }
+
+    void stop() {
+        stop = true;
+        scheduler.unpark(thread);
+    }
+
+    // --- accesses
+
+    /// Runs to the first ring.
+    void boot() {
+        runToRing();
+        if (outcome != Outcome.DONE) {
+            throw new MmuFinding("the guest does not start: " + outcome);
+        }
+    }
+
+    /// Makes an access and leaves its outcome and what was read.
+    void perform(MmuStep.Access wanted, long at, long newValue) {
+        user.write(mailbox + AccessGuest.OPERATION, 8, wanted.operation().ordinal());
+        user.write(mailbox + AccessGuest.ADDRESS, 8, at);
+        user.write(mailbox + AccessGuest.VALUE, 8, newValue);
+        user.write(mailbox + AccessGuest.RESULT, 8, 0);
+        runToRing();
+        if (outcome == Outcome.DONE && user.read(mailbox + AccessGuest.STATUS, 8) == AccessGuest.STATUS_VE) {
+            outcome = Outcome.VE;
+        }
+        if (wanted.operation() != MmuStep.Operation.WRITE) {
+            value = user.read(mailbox + AccessGuest.RESULT, 8);
+        }
+    }
+
+    /// What a read of MMIO at `gpa` gives.
+    static long mmioValue(long gpa) {
+        return (gpa * 0x9e3779b97f4a7c15L) | 1;
+    }
+
+    private void runToRing() {
+        outcome = Outcome.DONE;
+        for (int exits = 0; exits < MAX_EXITS; exits++) {
+            boolean late = !operationGoesOn;
+            switch (vcpu.run()) {
+                case KvmExit.Io io when io.out() && io.port() == AccessGuest.PORT -> {
+                    return;
+                }
+                case KvmExit.Mmio mmio -> {
+                    outcome = Outcome.MMIO;
+                    if (!mmio.write()) {
+                        ByteBuffer.wrap(vcpu.kvmRun().data).order(ByteOrder.LITTLE_ENDIAN).putLong(0, mmioValue(mmio.gpa()));
+                    }
+                }
+                case KvmExit.MemoryFault fault when late -> {
+                    outcome = fault.flags() == 0 ? Outcome.FAULT : Outcome.PRIVATE_FAULT;
+                    return;
+                }
+                case KvmExit.MemoryFault fault -> scheduler.switchPoint(SwitchPoint.YIELD);
+                case KvmExit.Intr intr -> scheduler.switchPoint(SwitchPoint.YIELD);
+                case KvmExit exit -> throw new MmuFinding("vCPU " + id + " ended with " + exit);
+            }
+        }
+        throw new MmuFinding("vCPU " + id + " does not end its access");
+    }
+}

@@ -1,0 +1,129 @@
+package cloister.vmm.mmu;
+
+import cloister.sim.Entropy;
+import cloister.vmm.mmu.MmuStep.Access;
+import cloister.vmm.mmu.MmuStep.Kind;
+import cloister.vmm.mmu.MmuStep.Operation;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Draws steps that are likely to meet: the same few pages again and again, the borders of large pages, whole slots.
+final class MmuGenerator {
+    private static final int HOT = 12;
+    private static final int LARGE = 512;
+    private static final Kind[] RARE = {Kind.REMAP, Kind.PROTECT, Kind.DMA, Kind.MTRR, Kind.CACHE_DISABLE, Kind.DELETE};
+    private static final Kind[] COMMON = {Kind.CREATE, Kind.CREATE, Kind.CREATE, Kind.MOVE, Kind.FLAGS, Kind.ATTRIBUTES, Kind.ATTRIBUTES,
+        Kind.PUNCH, Kind.ALLOCATE, Kind.DISCARD, Kind.DISCARD, Kind.HOST_WRITE, Kind.HOST_READ, Kind.GET_LOG, Kind.CLEAR_LOG,
+        Kind.PREFAULT};
+    private static final int[] MEMORY_TYPES = {0, 1, 4, 5, 6};
+
+    private final Entropy random;
+    private final int type;
+    private final int cpus;
+    private final int[] hot = new int[HOT];
+
+    MmuGenerator(Entropy random, MmuStep machine) {
+        this.random = random;
+        this.type = machine.operand(0);
+        this.cpus = machine.operand(1);
+        for (int i = 0; i < HOT; i++) {
+            hot[i] = i < 4 ? (LARGE - 2) + i : random.nextInt(MmuModel.PAGES);
+        }
+    }
+
+    /// The first step of a sequence.
+    static MmuStep machine(Entropy random) {
+        int cpus = 1 + random.nextInt(4);
+        int[] types = {MmuModel.ORDINARY, MmuModel.ORDINARY, MmuModel.TD};
+        int type = types[random.nextInt(types.length)];
+        return new MmuStep(Kind.MACHINE, new int[] {type, cpus, 1 + random.nextInt(3), random.nextInt(4)}, 0, List.of());
+    }
+
+    MmuStep next(MmuModel model) {
+        int schedule = random.nextInt(Integer.MAX_VALUE);
+        if (random.nextInt(16) == 0) {
+            hot[random.nextInt(HOT)] = random.nextInt(MmuModel.PAGES);
+        }
+        if (random.nextInt(3) == 0) {
+            var a = access(true);
+            return new MmuStep(Kind.ACCESS, new int[] {a.vcpu(), a.operation().ordinal(), a.page(), a.word()}, schedule, List.of());
+        }
+        var kind = random.nextInt(12) == 0 ? RARE[random.nextInt(RARE.length)] : COMMON[random.nextInt(COMMON.length)];
+        var meanwhile = new ArrayList<Access>();
+        if (random.nextInt(4) == 0) {
+            for (int i = 0; i < cpus; i++) {
+                meanwhile.add(access(false));
+            }
+        }
+        boolean impossible = (kind == Kind.CACHE_DISABLE && type == MmuModel.TD) || (kind == Kind.ATTRIBUTES && type == MmuModel.ORDINARY
+                && random.nextInt(8) != 0);
+        return new MmuStep(impossible ? Kind.DISCARD : kind, impossible ? range() : operands(kind, model), schedule, meanwhile);
+    }
+
+    private Access access(boolean alone) {
+        int vcpu = random.nextInt(cpus);
+        int draw = random.nextInt(10);
+        var operation = draw < 5 ? Operation.READ : draw < 8 || (draw == 8 && type != MmuModel.TD) ? Operation.WRITE
+                : alone && draw == 9 ? Operation.FETCH : Operation.ACCEPT;
+        boolean own = operation == Operation.WRITE || random.nextInt(2) == 0;
+        return new Access(vcpu, operation, page(), own ? vcpu : random.nextInt(cpus));
+    }
+
+    private int page() {
+        return random.nextInt(6) == 0 ? random.nextInt(MmuModel.PAGES) : hot[random.nextInt(HOT)];
+    }
+
+    private int[] range() {
+        return switch (random.nextInt(6)) {
+            case 0 -> new int[] {0, MmuModel.PAGES};
+            case 1 -> new int[] {LARGE * random.nextInt(2), LARGE};
+            case 2 -> {
+                int first = random.nextInt(MmuModel.PAGES);
+                yield new int[] {first, 1 + random.nextInt(MmuModel.PAGES - first)};
+            }
+            default -> {
+                int first = page();
+                yield new int[] {first, Math.min(1 + random.nextInt(3), MmuModel.PAGES - first)};
+            }
+        };
+    }
+
+    private int slot() {
+        return random.nextInt(type == MmuModel.ORDINARY ? MmuModel.SLOTS : MmuModel.SMM_SLOT);
+    }
+
+    private int[] operands(Kind kind, MmuModel model) {
+        int[] r = range();
+        return switch (kind) {
+            case MACHINE, ACCESS, REMAP -> new int[0];
+            case CREATE -> create(slot());
+            case MOVE -> {
+                int id = slot();
+                int room = model.slots[id] == null ? 1 : MmuModel.PAGES - model.slots[id].pages() + 1;
+                yield new int[] {id, (random.nextInt(2) == 0) ? 0 : random.nextInt(room)};
+            }
+            case FLAGS -> new int[] {slot(), random.nextInt(5) == 0 ? random.nextInt(4) : random.nextInt(2)};
+            case DELETE -> new int[] {slot()};
+            case ATTRIBUTES -> new int[] {r[0], r[1], random.nextInt(2)};
+            case PUNCH, ALLOCATE, DISCARD -> r;
+            case PROTECT, DMA -> new int[] {random.nextInt(3) == 0 ? 0 : 1};
+            case HOST_WRITE -> new int[] {page(), 0};
+            case HOST_READ -> new int[] {page(), (random.nextInt(2) == 0) ? 7 : random.nextInt(cpus)};
+            case GET_LOG -> new int[] {random.nextInt(MmuModel.SMM_SLOT)};
+            case CLEAR_LOG -> new int[] {random.nextInt(MmuModel.SMM_SLOT), random.nextInt(16), 1 + random.nextInt(16)};
+            case PREFAULT -> new int[] {random.nextInt(cpus), r[0], r[1]};
+            case MTRR -> new int[] {random.nextInt(cpus), page(), random.nextInt(11), MEMORY_TYPES[random.nextInt(MEMORY_TYPES.length)]};
+            case CACHE_DISABLE -> new int[] {random.nextInt(cpus), random.nextInt(2)};
+        };
+    }
+
+    /// Most slots are aligned to what is behind them, so that large pages are possible.
+    private int[] create(int id) {
+        int first = random.nextInt(3) == 0 ? random.nextInt(MmuModel.PAGES) : LARGE * random.nextInt(2);
+        int pages = random.nextInt(3) == 0 ? 1 + random.nextInt(MmuModel.PAGES - first)
+                : Math.min(MmuModel.PAGES - first, LARGE * (1 + random.nextInt(2)));
+        int backing = random.nextInt(3) == 0 ? random.nextInt(MmuModel.PAGES - pages + 1) : Math.min(first, MmuModel.PAGES - pages);
+        int flags = random.nextInt(3) == 0 ? random.nextInt(4) : 0;
+        return new int[] {id, first, pages, backing, random.nextInt(4) == 0 ? 1 : 0, flags};
+    }
+}

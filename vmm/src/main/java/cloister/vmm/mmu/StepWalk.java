@@ -1,0 +1,59 @@
+package cloister.vmm.mmu;
+
+import cloister.sim.HostThread;
+import cloister.sim.SchedulingStrategy;
+import cloister.sim.SwitchPoint;
+import java.util.List;
+
+/// A random walk that starts anew with each step, so that a step is interleaved the same whatever steps precede it. A step that does
+/// not end is a finding.
+final class StepWalk implements SchedulingStrategy {
+    private static final int[] ONE_IN = {1, 2, 4, 12, 40};
+    private static final int MAX_POINTS = 400_000;
+    private static final int WIND_DOWN = 400_000;
+
+    private long state;
+    private int oneIn = 1;
+    private int points;
+    private boolean ending;
+
+    /// A step begins.
+    void restart(long seed) {
+        state = seed;
+        oneIn = ONE_IN[(int) Math.floorMod(seed, (long) ONE_IN.length)];
+        points = 0;
+    }
+
+    /// No further step comes.
+    void end() {
+        ending = true;
+        points = 0;
+    }
+
+    /// SplitMix64.
+    private int draw(int bound) {
+        state += 0x9e3779b97f4a7c15L;
+        long z = (state ^ (state >>> 30)) * 0xbf58476d1ce4e5b9L;
+        z = (z ^ (z >>> 27)) * 0x94d049bb133111ebL;
+        return (int) Long.remainderUnsigned(z ^ (z >>> 31), bound);
+    }
+
+    @Override public HostThread atSwitchPoint(HostThread current, SwitchPoint point, Object owner, long where,
+            List<HostThread> runnable) {
+        if (++points == MAX_POINTS && !ending) {
+            throw new MmuFinding("a step does not end: " + current.name() + " at " + point + " after " + points + " switch points");
+        }
+        if (ending && points > WIND_DOWN) {
+            throw new MmuFinding("the end does not come: " + current.name() + " at " + point);
+        }
+        if (point.givesWay()) {
+            int at = draw(runnable.size() - 1);
+            return runnable.get(runnable.get(at).id() < current.id() ? at : at + 1);
+        }
+        return draw(oneIn) == 0 ? runnable.get(draw(runnable.size())) : current;
+    }
+
+    @Override public HostThread next(HostThread previous, List<HostThread> runnable) {
+        return runnable.get(draw(runnable.size()));
+    }
+}
