@@ -4,22 +4,8 @@ package cloister.cpu;
 /// into its exception tables. Stackless.
 public final class HostFault extends RuntimeException {
     private static final long serialVersionUID = 1L;
-    private final int vector;
-    private final int errorCode;
 
     public HostFault(int vector, int errorCode) {
         super("host exception " + vector + " (" + Integer.toHexString(errorCode) + ")", null, false, false);
-        this.vector = vector;
-        this.errorCode = errorCode;
-    }
-
-    /// The vector, see [cloister.spec.x86.ExceptionVector].
-    public int vector() {
-        return vector;
-    }
-
-    /// The error code, 0 for vectors that have none.
-    public int errorCode() {
-        return errorCode;
     }
 }

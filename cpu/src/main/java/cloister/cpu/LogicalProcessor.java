@@ -58,7 +58,6 @@ public final class LogicalProcessor {
     private SeamFirmware seam;
     private final RunLoop loop;
     private PlatformObserver observer;
-    private Runnable waker = () -> { };
 
     /// A processor as the host's own boot leaves it: 64-bit mode, CR4.VMXE set, caches and paging on.
     ///
@@ -112,19 +111,9 @@ public final class LogicalProcessor {
         return cpu.memory;
     }
 
-    /// The scheduler of the host threads that drive the platform.
-    public Scheduler scheduler() {
-        return scheduler;
-    }
-
     /// Instructions that guests have retired here since power-on.
     public long retired() {
         return cpu.retired;
-    }
-
-    /// The registers, for messages.
-    public String dump() {
-        return cpu.dump();
     }
 
     // --- VMX instructions [SDM Vol. 3 "VMX Instruction Reference"]
@@ -329,10 +318,12 @@ public final class LogicalProcessor {
         return cpu.r;
     }
 
+    /// CR2, shared by host and guests.
     public long cr2() {
         return cpu.cr2;
     }
 
+    /// Sets CR2.
     public void cr2(long value) {
         cpu.cr2 = value;
     }
@@ -368,6 +359,7 @@ public final class LogicalProcessor {
         }
     }
 
+    /// XGETBV of XCR0.
     public long xcr0() {
         return cpu.xcr0;
     }
@@ -382,10 +374,12 @@ public final class LogicalProcessor {
         cpu.xcr0 = value;
     }
 
+    /// PKRU.
     public int pkru() {
         return cpu.pkru;
     }
 
+    /// WRPKRU.
     public void pkru(int value) {
         ProtectionKeys.load(cpu, value);
     }
@@ -477,17 +471,7 @@ public final class LogicalProcessor {
         return Msrs.hostTsc(cpu);
     }
 
-    /// RDRAND and RDSEED, 64 bits.
-    public long rdrand() {
-        return cpu.entropy.nextLong();
-    }
-
     // --- memory
-
-    /// MOVDIR64B of 64 bytes to the line at `hpa`: takes ownership for the KeyID in it and clears poison.
-    public void movdir64b(long hpa, byte[] source, int offset) {
-        cpu.memory.movdir64b(hpa, source, offset);
-    }
 
     /// MOVDIR64B to `lines` lines one after the other, all in one frame.
     public void movdir64b(long hpa, byte[] source, int offset, int lines) {
@@ -546,16 +530,14 @@ public final class LogicalProcessor {
 
     /// An interrupt with `vector` arrives at this LP, from wherever (another LP's ICR, a timer): a guest that runs here takes a VM
     /// exit, or, when `vector` is its posted-interrupt notification vector, evaluates its posted interrupts. In the host it stays
-    /// pending. Wakes the LP's waker (see [#waker]).
+    /// pending.
     public void sendInterrupt(int vector) {
         cpu.events.raiseExternal(vector);
-        waker.run();
     }
 
     /// An NMI arrives at this LP.
     public void sendNmi() {
         cpu.events.raiseNmi();
-        waker.run();
     }
 
     /// Takes the highest pending interrupt, as a host with interrupts enabled would.
@@ -579,11 +561,6 @@ public final class LogicalProcessor {
     /// Whether an interrupt or NMI waits.
     public boolean interruptPending() {
         return cpu.events.nmiPending || cpu.events.highestExternal() >= 0;
-    }
-
-    /// Runs `action` whenever an interrupt or NMI arrives, on the sender's host thread: the host unparks the thread that waits here.
-    public void waker(Runnable action) {
-        waker = action;
     }
 
     // --- observation

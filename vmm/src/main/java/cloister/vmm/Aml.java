@@ -68,10 +68,6 @@ final class Aml {
         return concat(new byte[] {DWORD_PREFIX}, little(value, 4));
     }
 
-    static byte[] string(String text) {
-        return concat(new byte[] {STRING_PREFIX}, (text + '\0').getBytes(StandardCharsets.US_ASCII));
-    }
-
     /// A compressed EISA id such as `PNP0A03`. [ACPI "EISAID (EISA ID String To Integer Conversion Macro)"]
     static byte[] eisaId(String id) {
         int vendor = ((id.charAt(0) - '@') << 10) | ((id.charAt(1) - '@') << 5) | (id.charAt(2) - '@');

@@ -255,13 +255,6 @@ public final class Machine implements AutoCloseable {
         }
     }
 
-    /// The registers of every vCPU, as far as the VMM may see them, for developers.
-    public String dump() {
-        var text = new StringBuilder();
-        vcpus.forEach(vcpu -> text.append(RegisterDump.of(vcpu)));
-        return text.toString();
-    }
-
     /// Virtual time in nanoseconds.
     long nanos() {
         return host.clock().nanos();

@@ -157,12 +157,6 @@ public final class MachineConfig {
         return this;
     }
 
-    /// What the real-time clock shows at power-on, in seconds since 1970 (UTC). Default: 2026-01-01.
-    public MachineConfig startEpochSeconds(long value) {
-        startEpochSeconds = value;
-        return this;
-    }
-
     /// Where the bytes of the first serial port (ttyS0) go. Default: nowhere.
     public MachineConfig console(ByteSink value) {
         console = value;
@@ -197,12 +191,6 @@ public final class MachineConfig {
     /// How time passes while every vCPU waits. Default: skipped.
     public MachineConfig pace(IdlePace value) {
         pace = value;
-        return this;
-    }
-
-    /// Which host thread runs next. Default: round robin.
-    public MachineConfig strategy(SchedulingStrategy value) {
-        strategy = value;
         return this;
     }
 

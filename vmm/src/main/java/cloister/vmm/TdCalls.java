@@ -32,11 +32,6 @@ final class TdCalls {
         return code.xor(EAX, EAX).mov(ECX, PASS_R10_TO_R15).xor(R10D, R10D).mov(R11D, subFunction).tdcall();
     }
 
-    /// Whether the last [#vmcall] succeeded: ZF.
-    static Assembler testStatus(Assembler code) {
-        return code.test(R10, R10);
-    }
-
     /// WRMSR by the host: the value is in R13.
     static Assembler writeMsr(Assembler code, int msr) {
         return vmcall(code.mov(R12D, msr), WRMSR);

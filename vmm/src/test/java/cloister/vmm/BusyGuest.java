@@ -11,8 +11,6 @@ import static cloister.isa.Operands.EDI;
 import static cloister.isa.Operands.ESI;
 import static cloister.isa.Operands.R15D;
 import static cloister.isa.Operands.RBX;
-import static cloister.isa.Operands.RCX;
-import static cloister.isa.Operands.RDI;
 import static cloister.isa.Operands.byteAt;
 import static cloister.isa.Operands.dwordAt;
 import static cloister.isa.Operands.mem;

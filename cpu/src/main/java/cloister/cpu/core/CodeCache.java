@@ -187,11 +187,6 @@ public final class CodeCache {
         return instructionCount++;
     }
 
-    /// How many instructions have been kept for slow micro-ops.
-    int kept() {
-        return instructionCount;
-    }
-
     private void written(long pa, long length) {
         long last = (pa + length - 1) >> PhysicalMemory.FRAME_SHIFT;
         for (long frame = pa >> PhysicalMemory.FRAME_SHIFT; frame <= last; frame++) {

@@ -103,11 +103,7 @@ public final class Cpu {
     public long debugctl;
     public long specCtrl;
     public long apicBase;
-    public long featureControl;
-    public long xfd;
-    public long xfdErr;
     public long umwaitControl;
-    public long tsxCtrl;
 
     /// RFLAGS without the six arithmetic flags; bit 1 is set. Change through [#rflags(long)] or [#systemFlags(int, int)].
     public int systemFlags = 2;
@@ -223,6 +219,7 @@ public final class Cpu {
         return fault;
     }
 
+    /// #PF at `linear` with `errorCode`, to be thrown; CR2 is left to the delivery.
     public GuestFault pageFault(long linear, int errorCode) {
         fault.vector = ExceptionVector.PF;
         fault.errorCode = errorCode;
@@ -238,10 +235,12 @@ public final class Cpu {
         return fault;
     }
 
+    /// #GP with `errorCode`, to be thrown.
     public GuestFault gp(int errorCode) {
         return fault(ExceptionVector.GP, errorCode);
     }
 
+    /// #UD, to be thrown.
     public GuestFault ud() {
         return fault(ExceptionVector.UD, 0);
     }
@@ -269,6 +268,7 @@ public final class Cpu {
         Flags.set(r, bits);
     }
 
+    /// Whether the condition of Jcc, SETcc and CMOVcc with encoding `cc` (0 to 15) holds.
     public boolean condition(int cc) {
         return Flags.condition(r, cc);
     }
@@ -280,10 +280,12 @@ public final class Cpu {
 
     // Modes
 
+    /// Whether CR0.PE is 1.
     public boolean protectedMode() {
         return (cr0 & 1) != 0;
     }
 
+    /// Whether RFLAGS.VM is 1.
     public boolean virtual8086() {
         return (systemFlags & Flags.VM) != 0;
     }
@@ -293,6 +295,7 @@ public final class Cpu {
         return (cr0 & 1) == 0 || virtual8086();
     }
 
+    /// Whether the processor executes 64-bit code.
     public boolean is64Bit() {
         return codeMode == CodeMode.BITS64;
     }
@@ -479,18 +482,22 @@ public final class Cpu {
 
     // Memory
 
+    /// The byte at linear address `linear`, read with the rights of the current privilege level.
     public long read8(long linear) {
         return tlb.read(linear, 1);
     }
 
+    /// The word at linear address `linear`, read with the rights of the current privilege level.
     public long read16(long linear) {
         return tlb.read(linear, 2);
     }
 
+    /// The doubleword at linear address `linear`, read with the rights of the current privilege level.
     public long read32(long linear) {
         return tlb.read(linear, 4);
     }
 
+    /// The quadword at linear address `linear`, read with the rights of the current privilege level.
     public long read64(long linear) {
         return tlb.read(linear, 8);
     }
@@ -500,18 +507,22 @@ public final class Cpu {
         return tlb.read(linear, size);
     }
 
+    /// Writes a byte at linear address `linear` with the rights of the current privilege level.
     public void write8(long linear, long value) {
         tlb.write(linear, 1, value);
     }
 
+    /// Writes a word at linear address `linear` with the rights of the current privilege level.
     public void write16(long linear, long value) {
         tlb.write(linear, 2, value);
     }
 
+    /// Writes a doubleword at linear address `linear` with the rights of the current privilege level.
     public void write32(long linear, long value) {
         tlb.write(linear, 4, value);
     }
 
+    /// Writes a quadword at linear address `linear` with the rights of the current privilege level.
     public void write64(long linear, long value) {
         tlb.write(linear, 8, value);
     }
@@ -541,42 +552,47 @@ public final class Cpu {
         return tlb.read(linear, size, Walker.SUPERVISOR);
     }
 
+    /// The byte at `linear`, read by the processor itself: with supervisor rights.
     public long readSystem8(long linear) {
         return readSystem(linear, 1);
     }
 
+    /// The word at `linear`, read by the processor itself: with supervisor rights.
     public long readSystem16(long linear) {
         return readSystem(linear, 2);
     }
 
+    /// The doubleword at `linear`, read by the processor itself: with supervisor rights.
     public long readSystem32(long linear) {
         return readSystem(linear, 4);
     }
 
+    /// The quadword at `linear`, read by the processor itself: with supervisor rights.
     public long readSystem64(long linear) {
         return readSystem(linear, 8);
     }
 
+    /// Writes `size` bytes at `linear` with supervisor rights, as the processor itself does.
     public void writeSystem(long linear, int size, long value) {
         tlb.write(linear, size, value, Walker.SUPERVISOR);
     }
 
+    /// Writes a byte at `linear` with supervisor rights, as the processor itself does.
     public void writeSystem8(long linear, long value) {
         writeSystem(linear, 1, value);
     }
 
+    /// Writes a word at `linear` with supervisor rights, as the processor itself does.
     public void writeSystem16(long linear, long value) {
         writeSystem(linear, 2, value);
     }
 
-    public void writeSystem32(long linear, long value) {
-        writeSystem(linear, 4, value);
-    }
-
+    /// Writes a quadword at `linear` with supervisor rights, as the processor itself does.
     public void writeSystem64(long linear, long value) {
         writeSystem(linear, 8, value);
     }
 
+    /// Faults as a write of `size` bytes by the processor itself would.
     public void probeSystemWrite(long linear, int size) {
         tlb.probe(linear, size, Walker.WRITE, Walker.SUPERVISOR);
     }

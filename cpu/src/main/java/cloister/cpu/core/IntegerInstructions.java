@@ -10,16 +10,6 @@ public final class IntegerInstructions {
     private IntegerInstructions() {
     }
 
-    /// Whether this class executes `op`.
-    public static boolean handles(Op op) {
-        return handler(op) != null;
-    }
-
-    /// Executes one general-purpose instruction.
-    public static void execute(Cpu cpu, Instruction insn) {
-        handler(insn.op).execute(cpu, insn);
-    }
-
     static Handler handler(Op op) {
         Handler h = arithmetic(op);
         if (h == null) {

@@ -47,11 +47,6 @@ final class Semantics {
         return integer != null ? integer : Semantics::missing;
     }
 
-    /// Whether no class executes `op`.
-    static boolean isMissing(Op op) {
-        return !SystemInstructions.handles(op) && !FpuInstructions.handles(op) && IntegerInstructions.handler(op) == null;
-    }
-
     private static void missing(Cpu cpu, Instruction insn) {
         var bytes = new StringBuilder();
         for (byte b : insn.bytes) {

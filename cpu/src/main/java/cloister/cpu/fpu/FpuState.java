@@ -65,12 +65,6 @@ public final class FpuState {
         mxcsr = INITIAL_MXCSR;
     }
 
-    /// The state after INIT: x87 and SSE registers survive INIT. [SDM Vol. 3 "IA-32 and Intel 64 Processor States Following
-    /// Power-up, Reset, or INIT"]
-    public void init() {
-        // Nothing changes; the method exists so that the INIT sequence of the processor reads as the manual's table does.
-    }
-
     /// XSAVE component 0 to its initial configuration. [SDM Vol. 1 "XSAVE-Supported Features: x87 State"]
     public void initX87() {
         finit();

@@ -90,16 +90,6 @@ final class EptWalker {
         Arrays.fill(cachedPage, -1);
     }
 
-    /// Drops the guest-physical mappings under roots at the address of `eptp`, whatever KeyID they are read with.
-    void flush(long eptp) {
-        long root = PhysicalMemory.pa(eptp & Ept.ADDRESS);
-        for (int i = 0; i < CACHED; i++) {
-            if (PhysicalMemory.pa(cachedRoot[i]) == root) {
-                cachedPage[i] = -1;
-            }
-        }
-    }
-
     /// The platform address, KeyID included, of `gpa`.
     ///
     /// Throws for EPT violations (an exit, or #VE when the entry and the controls say so) and EPT misconfigurations.

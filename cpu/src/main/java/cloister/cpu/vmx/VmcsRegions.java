@@ -2,9 +2,7 @@ package cloister.cpu.vmx;
 
 import cloister.memory.PhysicalMemory;
 import cloister.memory.WriteListener;
-import java.util.Comparator;
 import java.util.HashMap;
-import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
@@ -51,11 +49,6 @@ public final class VmcsRegions implements WriteListener {
         }
         vmcs.activeOn = lp;
         return vmcs;
-    }
-
-    /// The regions that hold a VMCS, by address.
-    public List<Vmcs> all() {
-        return byPa.values().stream().sorted(Comparator.comparingLong(Vmcs::pa)).toList();
     }
 
     @Override public void written(long pa, long length) {

@@ -1,6 +1,5 @@
 package cloister.kvm.emulate;
 
-import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;

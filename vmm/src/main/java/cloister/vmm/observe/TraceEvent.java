@@ -52,11 +52,6 @@ public sealed interface TraceEvent {
             return nameOfSeamcall(in[SeamRegs.RAX]);
         }
 
-        /// Whether it concerns Secure EPT or private pages.
-        public boolean concernsSept() {
-            return isSept(in[SeamRegs.RAX]);
-        }
-
         /// Whether it found a lock taken.
         public boolean busy() {
             return isBusy(out[SeamRegs.RAX]);
