@@ -16,7 +16,7 @@ public final class GuestFuzz {
     /// A host serves so many programs.
     private static final int PROGRAMS_PER_HOST = 2_000;
     /// A program that takes longer hangs.
-    private static final long HANG_NANOS = 10_000_000_000L;
+    private static final long HANG_NANOS = 60_000_000_000L;
     private static final int SHRINKING_LIMIT = 400;
 
     /// A program that broke something.
