@@ -124,4 +124,9 @@ public final class PendingEvents {
     void endVectoring() {
         vectoringInfo = 0;
     }
+
+    /// How many events have been delivered through the IDT; wraps around.
+    public int deliveries() {
+        return deliveries;
+    }
 }

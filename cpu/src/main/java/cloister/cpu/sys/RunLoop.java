@@ -108,6 +108,11 @@ public final class RunLoop {
         }
         sliceEnd = cpu.retired + SLICE;
         meetNextTimer();
+        // DEVIATION: where exceptions cause each other without end, by a data breakpoint on the stack of their delivery, the processor never
+        // comes to look for interrupts. Here it does now and then, so that the host gets it back.
+        if (cpu.retired == faultedAt && cpu.vmx.active() && events.highestExternal() >= 0) {
+            cpu.vmx.externalInterrupt(cpu);
+        }
     }
 
     /// Lets the slice end when the next timer is due: the host may have armed one since the slice began.
@@ -133,6 +138,7 @@ public final class RunLoop {
                 events.raise();
                 return;
             }
+            letTimePass();
             EventDelivery.deliver(cpu, Interruption.HARDWARE_EXCEPTION, ExceptionVector.DB, 0, false, cpu.rip, bits, false);
             events.raise();
             return;
@@ -194,6 +200,9 @@ public final class RunLoop {
             cpu.watchpoints.take(); // the instruction did not complete
             letTimePass();
             EventDelivery.deliverFault(cpu, fault);
+            if (cpu.vmx.singleSteps(cpu)) {
+                events.raise(); // a fault's delivery is a step, too
+            }
             if (cpu.shadow() != 0) {
                 cpu.shadowAt = -1;
             }

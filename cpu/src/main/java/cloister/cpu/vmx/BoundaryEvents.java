@@ -30,6 +30,7 @@ final class BoundaryEvents implements TimerOwner<BoundaryEvents.TimerKind> {
     private int trapReason = NO_TRAP;
     private long trapQualification;
     /// With the monitor trap flag: an exit is due at the next boundary.
+    private int deliveriesAtEntry;
     private boolean monitorTrapPending;
     private long enteredAt;
 
@@ -67,6 +68,7 @@ final class BoundaryEvents implements TimerOwner<BoundaryEvents.TimerKind> {
         trapReason = NO_TRAP;
         monitorTrapPending = false;
         enteredAt = cpu.retired;
+        deliveriesAtEntry = events.deliveries();
         armTimer();
         events.raise();
     }
@@ -108,6 +110,11 @@ final class BoundaryEvents implements TimerOwner<BoundaryEvents.TimerKind> {
         events.raise();
     }
 
+    /// Whether an instruction has retired since VM entry, or an exception been delivered. [SDM Vol. 3 "Monitor Trap Flag"]
+    private boolean stepped() {
+        return cpu.retired != enteredAt || events.deliveries() != deliveriesAtEntry;
+    }
+
     // --- boundaries
 
     void beforeTraps() {
@@ -116,7 +123,7 @@ final class BoundaryEvents implements TimerOwner<BoundaryEvents.TimerKind> {
             trapReason = NO_TRAP;
             throw vmx.exit(reason, trapQualification);
         }
-        if (monitorTrapPending || (cpu.retired != enteredAt && vmx.proc(Controls.PROC_MONITOR_TRAP_FLAG))) {
+        if (monitorTrapPending || (stepped() && vmx.proc(Controls.PROC_MONITOR_TRAP_FLAG))) {
             throw vmx.exit(ExitReason.MONITOR_TRAP_FLAG, 0);
         }
     }
