@@ -108,8 +108,8 @@ public final class RunLoop {
         }
         sliceEnd = cpu.retired + SLICE;
         meetNextTimer();
-        // DEVIATION: where exceptions cause each other without end, by a data breakpoint on the stack of their delivery, the processor never
-        // comes to look for interrupts. Here it does now and then, so that the host gets it back.
+        // DEVIATION: where exceptions cause each other without end, by a data breakpoint on the stack of their delivery, the processor
+        // never comes to look for interrupts. Here it does now and then, so that the host gets it back.
         if (cpu.retired == faultedAt && cpu.vmx.active() && events.highestExternal() >= 0) {
             cpu.vmx.externalInterrupt(cpu);
         }
