@@ -126,6 +126,18 @@ final class UapiErrorsTest {
                         f -> f.vm.createVcpu(0).preFaultMemory(new GpaRange(0, PAGE))),
                 row("populating half a page", Errno.EINVAL,
                         f -> f.vm.createVcpu(0).preFaultMemory(new GpaRange(0, PAGE / 2))),
+                row("populating with flags", Errno.EINVAL, f -> {
+                    f.slot(0, 0, 0, PAGE, f.user);
+                    var range = new GpaRange(0, PAGE);
+                    range.flags = 1L << 63;
+                    f.vm.createVcpu(0).preFaultMemory(range);
+                }),
+                row("populating while a signal waits", Errno.EINTR, f -> {
+                    f.slot(0, 0, 0, PAGE, f.user);
+                    var vcpu = f.vm.createVcpu(0);
+                    vcpu.kick();
+                    vcpu.preFaultMemory(new GpaRange(0, PAGE));
+                }),
                 row("a TD without TDX module", Errno.EINVAL, f -> f.kvm.createVm(VmType.TDX)),
                 row("anything on a closed VM", Errno.EIO, f -> {
                     f.vm.close();

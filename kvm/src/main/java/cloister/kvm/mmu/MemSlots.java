@@ -46,7 +46,7 @@ public final class MemSlots {
 
     /// The generation of an address space, with [MemSlotSet#UPDATE_IN_PROGRESS] while it changes.
     public long generation(int addressSpace) {
-        return active[addressSpace].generation();
+        return addressSpace < active.length ? active[addressSpace].generation() : addressSpace;
     }
 
     /// Pages of all slots.
@@ -59,9 +59,10 @@ public final class MemSlots {
         return active[0].find(gfn);
     }
 
-    /// The slot of guest frame `gfn` in an address space, or null.
+    /// The slot of guest frame `gfn` in an address space, or null. Where private memory is, system-management mode has no slots, although
+    /// a vCPU may get there.
     MemSlot find(int addressSpace, long gfn) {
-        return active[addressSpace].find(gfn);
+        return addressSpace < active.length ? active[addressSpace].find(gfn) : null;
     }
 
     /// KVM_SET_USER_MEMORY_REGION2; the caller holds slots_lock.

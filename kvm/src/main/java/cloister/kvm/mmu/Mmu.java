@@ -51,6 +51,8 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     private long mmioValue;
     private final Set<Defect> defects = EnumSet.noneOf(Defect.class);
     private boolean slotZapAllQuirk;
+    private boolean preFaultAllowed = true;
+    private boolean mapsForL1;
     private boolean readOnlySlots = true;
     private final long[] pagesBySize = new long[MAX_HUGE_PAGE_LEVEL + 1];
     private long lostPages;
@@ -109,6 +111,24 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     /// kvm_mmu_set_mmio_spte_value]
     public void mmioValue(long value) {
         mmioValue = value;
+    }
+
+    /// Whether KVM_PRE_FAULT_MEMORY may populate anything yet. [LINUX pre_fault_allowed]
+    public void preFaultAllowed(boolean value) {
+        preFaultAllowed = value;
+    }
+
+    boolean preFaultAllowed() {
+        return preFaultAllowed;
+    }
+
+    /// Whether KVM_PRE_FAULT_MEMORY populates other tables than the vCPU's, see [cloister.kvm.KvmPolicy#PRE_FAULT].
+    public void mapsForL1(boolean value) {
+        mapsForL1 = value;
+    }
+
+    boolean mapsForL1() {
+        return mapsForL1;
     }
 
     /// Makes the VM do something wrong that KVM once did, so that the consequences can be seen.

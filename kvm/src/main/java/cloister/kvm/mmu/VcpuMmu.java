@@ -95,6 +95,9 @@ public final class VcpuMmu {
     /// @param byGuestPhysical whether the tables in use are indexed by the VM's guest-physical addresses: false while those of a
     ///                      nested guest or of a guest's own paging are shadowed
     public void mode(boolean inSmm, boolean inGuestMode, boolean byGuestPhysical) {
+        if (mmu.hasMirror() && (inSmm || inGuestMode || !byGuestPhysical)) {
+            throw new IllegalStateException("a TD has no system-management mode, and what it nests is not KVM's");
+        }
         smm = inSmm;
         guestMode = inGuestMode;
         twoDimensional = byGuestPhysical;
@@ -140,13 +143,22 @@ public final class VcpuMmu {
         return owner;
     }
 
+    Mmu mmu() {
+        return mmu;
+    }
+
+    /// Whether the tables in use are indexed by the VM's guest-physical addresses, see [#mode].
+    boolean isByGuestPhysical() {
+        return twoDimensional;
+    }
+
     /// The role of the root that the vCPU uses now or will load.
     public MmuRole role() {
         return role;
     }
 
     private int addressSpace() {
-        return smm && mmu.slots().addressSpaces() > 1 ? 1 : 0;
+        return smm ? 1 : 0;
     }
 
     DirtyRing ring() {

@@ -432,12 +432,6 @@ final class TdVcpu extends VcpuFile {
         return true;
     }
 
-    @Override protected boolean preFaultIsPrivate(long gpa) {
-        Vm.require(td.isRunnable(), Errno.EOPNOTSUPP, "pages are populated only after KVM_TDX_FINALIZE_VM");
-        Vm.require(td.isPrivateGpa(gpa), Errno.EINVAL, "the address has the SHARED bit");
-        return vm.mmu.attributes().isPrivate(gpa >>> 12);
-    }
-
     // --- teardown
 
     /// Nothing of the vCPU is on any processor afterwards. [LINUX tdx_flush_vp_on_cpu]

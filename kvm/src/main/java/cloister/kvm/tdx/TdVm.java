@@ -51,6 +51,7 @@ public final class TdVm extends Vm {
         this.seam = new KvmSeam(host, counters.seam());
         this.sept = new SecureEpt(this, seam);
         mmu.forbidReadOnlySlots();
+        mmu.preFaultAllowed(false);
     }
 
     @Override public VmType type() {
@@ -369,6 +370,7 @@ public final class TdVm extends Vm {
             throw fail("TDH.MR.FINALIZE", status);
         }
         state = State.RUNNABLE;
+        mmu.preFaultAllowed(true);
     }
 
     // --- teardown, in the order that the module demands

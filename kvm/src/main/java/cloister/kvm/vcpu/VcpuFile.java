@@ -13,7 +13,7 @@ import cloister.kvm.MpState;
 import cloister.kvm.MsrEntry;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.irq.ApicPage;
-import cloister.kvm.mmu.VcpuMmu;
+import cloister.kvm.mmu.PreFault;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import java.util.ArrayList;
@@ -61,9 +61,6 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
     protected void tdxCommand(KvmTdxCmd cmd) {
         throw new KvmException(Errno.ENOTTY, "not a TD");
     }
-
-    /// How KVM_PRE_FAULT_MEMORY goes through the tables; throws what makes it impossible.
-    protected abstract boolean preFaultIsPrivate(long gpa);
 
     // --- ioctls
 
@@ -218,47 +215,9 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
     }
 
     @Override public final void preFaultMemory(GpaRange range) {
-        vm.requireAlive();
-        try (var held = mutex.lock()) {
-            Vm.require(((range.gpa | range.size) & 0xfff) == 0 && Long.compareUnsigned(range.gpa + range.size, range.gpa) > 0,
-                    Errno.EINVAL, "range is not whole pages");
-            withProcessor(() -> {
-                populate(range);
-                return null;
-            });
-        }
-    }
-
-    /// [LINUX kvm_vcpu_pre_fault_memory]
-    private void populate(GpaRange range) {
-        long wanted = range.size;
-        while (range.size != 0) {
-            try {
-                Vm.require(!signalPending(), Errno.EINTR, "a signal is pending");
-                // A large page covers what is before the address too.
-                long page = 0x1000L << (9 * (preFaultPage(range.gpa) - 1));
-                long done = Math.min(range.size, (range.gpa & -page) + page - range.gpa);
-                range.gpa += done;
-                range.size -= done;
-            } catch (KvmException failure) {
-                if (range.size == wanted) {
-                    throw failure;
-                }
-                return;
-            }
-        }
-    }
-
-    /// [LINUX kvm_arch_vcpu_pre_fault_memory]
-    ///
-    /// @return the level of the page that is mapped now
-    private int preFaultPage(long gpa) {
-        boolean isPrivate = preFaultIsPrivate(gpa);
-        reloadMmu();
-        int level = isPrivate ? mmu.mapPage(gpa, VcpuMmu.ERROR_PRIVATE) : mmu.mapPage(gpa | vm.mmu.sharedBit(), 0);
-        if (level < 0) {
-            throw new KvmException(Errno.of(-level), "cannot populate 0x" + Long.toHexString(gpa));
-        }
-        return level;
+        loaded(() -> {
+            PreFault.populate(mmu, range);
+            return null;
+        });
     }
 }

@@ -233,6 +233,8 @@ public abstract class Vm implements KvmVm, MmuVm {
             require(type() == VmType.TDX ? !ofOthers : !ofTds, Errno.EINVAL,
                     "policy memory-type=" + choice + " is not for VMs of type " + type());
             mmu.memoryTypes().policy(MemoryTypePolicy.named(choice));
+        } else if (policy == KvmPolicy.PRE_FAULT) {
+            mmu.mapsForL1(choice.equals("map-memory-v1"));
         }
     }
 

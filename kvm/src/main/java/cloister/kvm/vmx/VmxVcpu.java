@@ -646,8 +646,4 @@ final class VmxVcpu extends VcpuFile {
         apic.tpr((int) s.cr8 << 4);
         flushGuestTlb();
     }
-
-    @Override protected boolean preFaultIsPrivate(long gpa) {
-        return false;
-    }
 }
