@@ -468,17 +468,19 @@ public final class TdVm extends Vm {
         tdrPa = 0;
     }
 
-    /// Adds a page of the initial image. The caller holds [#lockState]. [LINUX tdx_gmem_post_populate]
+    /// Adds a page of the initial image. The caller holds [#lockState]. [LINUX kvm_gmem_populate, tdx_gmem_post_populate]
     void populate(TdVcpu vcpu, long sourceAddr, long gpa, boolean measure) {
         long gfn = gpa >>> 12;
         var slot = mmu.slots().find(gfn);
         require(slot != null && slot.gmem() != null, Errno.EINVAL, "no guest_memfd at 0x" + Long.toHexString(gpa));
-        require(mmu.attributes().isPrivate(gfn), Errno.EINVAL, "0x" + Long.toHexString(gpa) + " is not private");
-        vcpu.mmu.reload();
-        require(!vcpu.mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
+        long sourcePa = sourceAddr == 0 ? 0 : host.userMemory().fault(sourceAddr, false) & -PhysicalMemory.FRAME_SIZE;
         long pagePa = slot.gmem().fault(slot.gmemIndex(gfn));
         require(pagePa >= 0, Errno.ENOMEM, "no free platform memory; give the platform more");
-        sept.pageAddSource(host.userMemory().fault(sourceAddr, false) & -PhysicalMemory.FRAME_SIZE);
+        require(mmu.attributes().isPrivate(gfn), Errno.EINVAL, "0x" + Long.toHexString(gpa) + " is not private");
+        require(sourceAddr != 0, Errno.EOPNOTSUPP, "an initial page needs a source");
+        vcpu.mmu.reload();
+        require(!vcpu.mmu.isPrivateMapped(gpa), Errno.EIO, "0x" + Long.toHexString(gpa) + " is mapped already");
+        sept.pageAddSource(sourcePa);
         int error;
         try {
             error = vcpu.mmu.mapPrivate(gpa, pagePa);
