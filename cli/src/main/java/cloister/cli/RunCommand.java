@@ -67,7 +67,8 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     @Option(names = "--policy", paramLabel = "NAME=VALUE",
             description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module, "
-                    + "pre-fault=current-mmu|map-memory-v1, mmio-value=per-vm|global, mmio-parameter=snapshot|vendor-sets|cleared-for-good.")
+                    + "pre-fault=current-mmu|map-memory-v1, mmio-value=per-vm|global, "
+                    + "mmio-parameter=snapshot|vendor-sets|cleared-for-good.")
     private Map<String, String> policies = Map.of();
 
     @Option(names = "--packages", paramLabel = "N", defaultValue = "1",

@@ -12,9 +12,9 @@ public enum KvmPolicy {
     /// How many vCPUs a TD may have. `processors`: as many as the platform has logical processors (upstream). `module`: as many as the
     /// TDX module allows (MAX_VCPUS_PER_TD).
     TD_VCPU_LIMIT("td-vcpus", "processors", "module"),
-    /// What KVM_PRE_FAULT_MEMORY populates. `current-mmu`: the tables that the vCPU uses now (upstream). `map-memory-v1`: those that it would
-    /// use outside system-management mode and nested guests, as in the first form of KVM_MAP_MEMORY, which switched the vCPU's MMU over
-    /// and back.
+    /// What KVM_PRE_FAULT_MEMORY populates. `current-mmu`: the tables that the vCPU uses now (upstream). `map-memory-v1`: those that it
+    /// would use outside system-management mode and nested guests, as in the first form of KVM_MAP_MEMORY, which switched the vCPU's MMU
+    /// over and back.
     PRE_FAULT("pre-fault", "current-mmu", "map-memory-v1"),
     /// What marks a TD's entries for MMIO. `per-vm`: a mark of its own, 0, so that an access is a violation that the TDX module makes a
     /// #VE (upstream). `global`: that of ordinary VMs, as when all VMs shared one; the access is a misconfiguration, which KVM can do

@@ -55,8 +55,8 @@ public interface KvmVcpu {
 
     /// KVM_PRE_FAULT_MEMORY. `range` is advanced by what was done.
     ///
-    /// @throws KvmException EINVAL: flags, a range that is empty, wraps or is not whole pages, an address with the SHARED bit. And only when
-    ///         nothing at all was done: EINTR while a [#kick] waits for [#run]; EOPNOTSUPP where tables are not indexed by the VM's
+    /// @throws KvmException EINVAL: flags, a range that is empty, wraps or is not whole pages, an address with the SHARED bit. And only
+    ///         when nothing at all was done: EINTR while a [#kick] waits for [#run]; EOPNOTSUPP where tables are not indexed by the VM's
     ///         addresses, or before the TD is final; ENOENT where MMIO is; EAGAIN while the slot goes; EFAULT; ENOMEM; EIO
     void preFaultMemory(GpaRange range);
 

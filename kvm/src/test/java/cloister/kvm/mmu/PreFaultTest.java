@@ -24,6 +24,9 @@ final class PreFaultTest {
     /// looks for a signal first; kvm_arch_vcpu_pre_fault_memory then asks pre_fault_allowed, the SHARED bit, whether there is a root, and
     /// whether the vCPU's page_fault is kvm_tdp_page_fault; kvm_mmu_faultin_pfn compares the attribute, then the slot, then the page.
     ///
+    /// ENOTSUP is EOPNOTSUPP; a dash is a mode that the VM has not: a TD has no system-management mode, and the TDX module runs what it
+    /// nests.
+    ///
     /// | state | what is at the page |
     /// |---|---|
     /// | BACKED | a slot, and memory behind it |
@@ -34,23 +37,23 @@ final class PreFaultTest {
     /// | SIGNAL | as BACKED, and a signal waits |
     /// | NOMEM | as BACKED, and no frame is left on the platform |
     private static final String TABLE = """
-            VM           | mode         | BACKED | MAPPED | UNMAPPED | MMIO   | GOING  | SIGNAL | NOMEM  | why
-            ORDINARY     | NORMAL       | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | tables by guest-physical address
-            ORDINARY     | SMM          | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | a root of its own over address space 1
-            ORDINARY     | GUEST_EPT    | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EINTR | EOPNOTSUPP | by the nested guest's addresses
-            ORDINARY     | GUEST_SHADOW | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | by the VM's addresses; a root of its own
-            SW_PROTECTED | NORMAL       | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | private pages come from guest_memfd
-            SW_PROTECTED | SMM          | EFAULT | EFAULT | EFAULT   | ENOENT | EFAULT | EINTR  | EFAULT | no slots there; private without a slot
-            SW_PROTECTED | GUEST_EPT    | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EINTR | EOPNOTSUPP | as of an ordinary VM
-            SW_PROTECTED | GUEST_SHADOW | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | as of an ordinary VM
-            TD_BUILDING  | NORMAL       | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EOPNOTSUPP | EINTR | EOPNOTSUPP | not before KVM_TDX_FINALIZE_VM
-            TD_BUILDING  | SMM          | -      | -      | -        | -      | -      | -      | -      | a TD has none
-            TD_BUILDING  | GUEST_EPT    | -      | -      | -        | -      | -      | -      | -      | the TDX module's, not KVM's
-            TD_BUILDING  | GUEST_SHADOW | -      | -      | -        | -      | -      | -      | -      | the TDX module's, not KVM's
-            TD           | NORMAL       | 0      | 0      | EFAULT   | ENOENT | EAGAIN | EINTR  | ENOMEM | private pages by the mirror, MMIO is shared
-            TD           | SMM          | -      | -      | -        | -      | -      | -      | -      | a TD has none
-            TD           | GUEST_EPT    | -      | -      | -        | -      | -      | -      | -      | the TDX module's, not KVM's
-            TD           | GUEST_SHADOW | -      | -      | -        | -      | -      | -      | -      | the TDX module's, not KVM's
+            VM           | mode         | BACKED  | MAPPED  | UNMAPPED | MMIO    | GOING   | SIGNAL | NOMEM   | why
+            ORDINARY     | NORMAL       | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | indexed by GPA
+            ORDINARY     | SMM          | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | own root, own slots
+            ORDINARY     | GUEST_EPT    | ENOTSUP | ENOTSUP | ENOTSUP  | ENOTSUP | ENOTSUP | EINTR  | ENOTSUP | indexed by L2's GPA
+            ORDINARY     | GUEST_SHADOW | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | own root, by L1's GPA
+            SW_PROTECTED | NORMAL       | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | from guest_memfd
+            SW_PROTECTED | SMM          | EFAULT  | EFAULT  | EFAULT   | ENOENT  | EFAULT  | EINTR  | EFAULT  | there are no slots
+            SW_PROTECTED | GUEST_EPT    | ENOTSUP | ENOTSUP | ENOTSUP  | ENOTSUP | ENOTSUP | EINTR  | ENOTSUP | as ORDINARY
+            SW_PROTECTED | GUEST_SHADOW | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | as ORDINARY
+            TD_BUILDING  | NORMAL       | ENOTSUP | ENOTSUP | ENOTSUP  | ENOTSUP | ENOTSUP | EINTR  | ENOTSUP | not final yet
+            TD_BUILDING  | SMM          | -       | -       | -        | -       | -       | -      | -       | no SMM
+            TD_BUILDING  | GUEST_EPT    | -       | -       | -        | -       | -       | -      | -       | not KVM's
+            TD_BUILDING  | GUEST_SHADOW | -       | -       | -        | -       | -       | -      | -       | not KVM's
+            TD           | NORMAL       | 0       | 0       | EFAULT   | ENOENT  | EAGAIN  | EINTR  | ENOMEM  | mirror; MMIO shared
+            TD           | SMM          | -       | -       | -        | -       | -       | -      | -       | no SMM
+            TD           | GUEST_EPT    | -       | -       | -        | -       | -       | -      | -       | not KVM's
+            TD           | GUEST_SHADOW | -       | -       | -        | -       | -       | -      | -       | not KVM's
             """;
     private static final String NONE = "-";
     private static final long PAGE = 0x1000;
@@ -58,6 +61,10 @@ final class PreFaultTest {
     /// The page in question begins a 2 MiB region, so that it needs a table that the page before it does not have.
     private static final long AT = 2 << 20;
     private static final long MEMORY = 16L << 20;
+
+    private static Errno errno(String name) {
+        return name.equals("0") ? null : name.equals("ENOTSUP") ? Errno.EOPNOTSUPP : Errno.valueOf(name);
+    }
 
     private enum Kind { ORDINARY, SW_PROTECTED, TD_BUILDING, TD }
 
@@ -223,7 +230,7 @@ final class PreFaultTest {
         boolean fails = !expected.equals("0");
         try (var vm = new Vm(kind, mode, levels)) {
             var range = new GpaRange(AT, PAGE);
-            assertThat(vm.preFault(state, range)).isEqualTo(fails ? Errno.valueOf(expected) : null);
+            assertThat(vm.preFault(state, range)).isEqualTo(errno(expected));
             assertThat(range.size).as("left").isEqualTo(fails ? PAGE : 0);
             assertThat(range.gpa).isEqualTo(AT + PAGE - range.size);
             assertThat(vm.cpu.role().level()).isEqualTo(levels);
@@ -235,7 +242,7 @@ final class PreFaultTest {
         boolean firstFails = !ofBackedPage.equals("0");
         try (var vm = new Vm(kind, mode, levels)) {
             var range = new GpaRange(AT - PAGE, 2 * PAGE);
-            assertThat(vm.preFault(state, range)).isEqualTo(firstFails ? Errno.valueOf(ofBackedPage) : null);
+            assertThat(vm.preFault(state, range)).isEqualTo(errno(ofBackedPage));
             assertThat(range.size).as("left behind a page that is there").isEqualTo(firstFails ? 2 * PAGE : fails ? PAGE : 0);
             assertThat(range.gpa).isEqualTo(AT + PAGE - range.size);
         }
