@@ -279,8 +279,8 @@ final class TdVcpu extends VcpuFile {
     // --- run loop
 
     @Override protected void beforeEntry() {
-        if (nmiPending > 0) {
-            nmiPending = 0; // those behind the first collapse into it
+        if (events.nmiPending > 0) {
+            events.nmiPending = 0; // those behind the first collapse into it
             write(Metadata.PEND_NMI, 1, 0xff);
         }
     }
@@ -351,6 +351,15 @@ final class TdVcpu extends VcpuFile {
         }
         var out = new SeamRegs();
         return seam.vpRd(tdvprPa, Metadata.VCPU_STATE_DETAILS, out) == 0 && (out.get(SeamRegs.R8) & Metadata.VMXIP) != 0;
+    }
+
+    /// The TDX module holds an NMI back itself. [LINUX tdx_inject_nmi]
+    @Override protected boolean nmiAllowed() {
+        return true;
+    }
+
+    @Override protected boolean nmiMasked() {
+        return false;
     }
 
     @Override protected boolean initSipiAllowed() {

@@ -20,6 +20,9 @@ public final class Request {
     /// A triple fault: KVM_EXIT_SHUTDOWN.
     public static final int TRIPLE_FAULT = 1 << 6;
 
+    /// An NMI came.
+    public static final int NMI = 1 << 8;
+
     private Request() {
     }
 }

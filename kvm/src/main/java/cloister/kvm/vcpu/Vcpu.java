@@ -41,13 +41,13 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     public final PostedInterruptDescriptor pi;
     public final KvmRun run = new KvmRun();
     public final int[] cpuidResult = new int[4];
+    public final QueuedEvents events = new QueuedEvents();
     public final VcpuMmu mmu;
     /// vcpu->mutex: one ioctl at a time.
     final Mutex mutex;
     private final int id;
     private final BitSet eoiVectors = new BitSet(256);
     protected MpState mpState;
-    protected int nmiPending;
     boolean hasRun;
     /// Where the vCPU is loaded or was last; null when nothing of it is on any processor. [LINUX vcpu->cpu]
     private HostCpu cpu;
@@ -117,6 +117,12 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// Whether the guest would take an interrupt that its local APIC offers.
     protected abstract boolean interruptAllowed();
+
+    /// Whether the guest would take an NMI.
+    protected abstract boolean nmiAllowed();
+
+    /// Whether the guest is in the handler of an NMI.
+    protected abstract boolean nmiMasked();
 
     /// Whether an interrupt waits that the guest would take, wherever it is kept.
     protected abstract boolean hasInterrupt();
@@ -279,6 +285,9 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
         if (take(Request.TRIPLE_FAULT)) {
             return new KvmExit.Shutdown();
         }
+        if (take(Request.NMI)) {
+            events.takeNmis(nmiMasked());
+        }
         if (take(Request.IOAPIC_EOI_EXIT)) {
             return new KvmExit.IoapicEoi(eoiVector);
         }
@@ -341,7 +350,8 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
     public final boolean hasEvents() {
-        return nmiPending > 0 || (hasInterrupt() && interruptAllowed());
+        return events.exceptionPending || (requests & Request.NMI) != 0 || (events.nmiPending > 0 && nmiAllowed())
+                || (hasInterrupt() && interruptAllowed());
     }
 
     /// HLT was executed: the vCPU waits.
@@ -351,15 +361,15 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// [LINUX kvm_apic_accept_events]
     private void acceptApicEvents() {
-        int events = pendingApicEvents;
-        if ((events & EVENT_INIT) != 0) {
+        int come = pendingApicEvents;
+        if ((come & EVENT_INIT) != 0) {
             pendingApicEvents &= ~EVENT_INIT;
             apic.reset(true);
-            nmiPending = 0;
+            events.reset();
             reset(true);
             mpState = id == 0 ? MpState.RUNNABLE : MpState.INIT_RECEIVED;
         }
-        if ((events & EVENT_SIPI) != 0) {
+        if ((come & EVENT_SIPI) != 0) {
             pendingApicEvents &= ~EVENT_SIPI;
             if (mpState == MpState.INIT_RECEIVED) {
                 startAt(sipiVector);
@@ -389,6 +399,14 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
             mpState = newState;
         }
         request(Request.EVENT);
+    }
+
+    // --- events
+
+    /// Queues an exception; one too many is a triple fault. `payload` is what CR2 gets by a page fault, DR6 by a debug exception.
+    protected final void raise(int vector, boolean withErrorCode, int errorCode, boolean withPayload, long payload) {
+        boolean deliverable = events.raise(vector, withErrorCode, errorCode, withPayload, payload);
+        request(deliverable ? Request.EVENT : Request.TRIPLE_FAULT);
     }
 
     // --- requests and kicks
@@ -481,7 +499,8 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     }
 
     @Override public final void nmiMessage() {
-        nmiPending = Math.min(2, nmiPending + 1);
+        events.nmiQueued++;
+        request(Request.NMI);
         apicEvent();
     }
 

@@ -125,9 +125,10 @@ final class EmulatedGuest implements EmulatedMachine {
 
     @Override public void raise(GuestException raised) {
         if (raised.vector() == ExceptionVector.PF) {
-            vcpu.cr2(raised.address());
+            vcpu.queuePageFault(raised.errorCode(), raised.address());
+        } else {
+            vcpu.queueException(raised.vector(), raised.errorCode());
         }
-        vcpu.queueException(raised.vector(), raised.errorCode());
     }
 
     @Override public boolean isMemory(long gpa) {

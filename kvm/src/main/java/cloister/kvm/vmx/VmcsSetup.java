@@ -65,6 +65,13 @@ final class VmcsSetup {
         vmcs.write(GUEST_PAT, PAT_DEFAULT);
     }
 
+    /// Makes the guest exit before its first instruction, behind the delivery of an event, or not any more. [LINUX vmx_update_hv_timer]
+    static void exitAtOnce(LoadedVmcs vmcs, boolean wanted) {
+        int controls = vmcs.readInt(PIN_BASED_CONTROLS);
+        vmcs.write(PIN_BASED_CONTROLS, wanted ? controls | PIN_PREEMPTION_TIMER : controls & ~PIN_PREEMPTION_TIMER);
+        vmcs.write(PREEMPTION_TIMER_VALUE, 0);
+    }
+
     /// Whether the processor delivers virtual interrupts and processes posted ones.
     static boolean hasApicv(LogicalProcessor lp) {
         return mayBeOne(lp, TRUE_PROCBASED, PROC_TPR_SHADOW) && mayBeOne(lp, TRUE_PINBASED, PIN_POSTED_INTERRUPTS)

@@ -12,9 +12,9 @@ import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitQualification;
 import cloister.spec.vmx.ExitReason;
-import cloister.spec.vmx.GuestActivity;
 import cloister.spec.vmx.Interruption;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.ExceptionVector;
@@ -66,26 +66,43 @@ final class VmxExits {
                 yield skip();
             }
             case PendingVmxExit.PortWrite() -> skip();
-            case PendingVmxExit.PortString() -> orShutdown(afterStringItem(strings.answered()));
-            case PendingVmxExit.Mmio() -> orShutdown(afterEmulation(emulator.answered()));
+            case PendingVmxExit.PortString() -> afterStringItem(strings.answered());
+            case PendingVmxExit.Mmio() -> afterEmulation(emulator.answered());
         };
     }
 
+    /// [LINUX __vmx_handle_exit]
     KvmExit handle() {
-        return orShutdown(dispatch());
-    }
-
-    private KvmExit orShutdown(KvmExit exit) {
-        return vcpu.takeTripleFault() ? new KvmExit.Shutdown() : exit;
-    }
-
-    private KvmExit dispatch() {
         int full = vmcs.readInt(EXIT_REASON);
         int reason = ExitReason.basic(full);
         vcpu.vm.counters.exit(reason);
         if ((full & ExitReason.ENTRY_FAILURE) != 0) {
             return new KvmExit.FailEntry(full & LOW, vcpu.cpu().index());
         }
+        vcpu.injection.complete();
+        if (Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO)) && !mayBreakOffDelivery(reason)) {
+            return undeliverable("VM exit " + ExitReason.name(reason));
+        }
+        return dispatch(reason);
+    }
+
+    /// Whether KVM knows how to go on when such an exit comes in the middle of an event's delivery.
+    private static boolean mayBreakOffDelivery(int reason) {
+        return switch (reason) {
+            case ExitReason.EXCEPTION_OR_NMI, ExitReason.EPT_VIOLATION, ExitReason.PML_FULL, ExitReason.APIC_ACCESS,
+                 ExitReason.TASK_SWITCH, ExitReason.EPT_MISCONFIGURATION -> true;
+            default -> false;
+        };
+    }
+
+    /// [LINUX kvm_prepare_event_vectoring_exit]
+    private KvmExit undeliverable(String because) {
+        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_DELIVERY_EV, "cannot deliver vector "
+                + Interruption.vector(vmcs.readInt(IDT_VECTORING_INFO)) + ": " + because + ", RIP 0x"
+                + Long.toHexString(vmcs.read(GUEST_RIP)));
+    }
+
+    private KvmExit dispatch(int reason) {
         return switch (reason) {
             case ExitReason.EXTERNAL_INTERRUPT -> null;
             case ExitReason.IO_INSTRUCTION -> ioInstruction();
@@ -95,7 +112,9 @@ final class VmxExits {
             case ExitReason.CPUID -> cpuid();
             case ExitReason.EPT_VIOLATION -> eptViolation();
             case ExitReason.EPT_MISCONFIGURATION -> eptMisconfiguration();
-            case ExitReason.INTERRUPT_WINDOW, ExitReason.NMI_WINDOW, ExitReason.PREEMPTION_TIMER -> null;
+            case ExitReason.INTERRUPT_WINDOW -> windowOpen(Controls.PROC_INTERRUPT_WINDOW);
+            case ExitReason.NMI_WINDOW -> windowOpen(Controls.PROC_NMI_WINDOW);
+            case ExitReason.PREEMPTION_TIMER -> null;
             case ExitReason.CR_ACCESS -> controlRegister();
             case ExitReason.EXCEPTION_OR_NMI -> exceptionOrNmi();
             case ExitReason.TRIPLE_FAULT -> new KvmExit.Shutdown();
@@ -142,7 +161,13 @@ final class VmxExits {
         return null;
     }
 
+    private KvmExit windowOpen(int control) {
+        vcpu.injection.window(control, false);
+        return null;
+    }
+
     private KvmExit exceptionOrNmi() {
+        vcpu.injection.recoverNmiMask();
         int info = vmcs.readInt(EXIT_INTERRUPTION_INFO);
         if (Interruption.type(info) == Interruption.NMI) {
             vmcs.lp().takeNmi();
@@ -254,10 +279,8 @@ final class VmxExits {
     private KvmExit eptViolation() {
         long qualification = vmcs.read(EXIT_QUALIFICATION);
         long gpa = vmcs.read(GUEST_PHYSICAL_ADDRESS);
-        if ((qualification & ExitQualification.EPT_NMI_UNBLOCKING) != 0
-                && !Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) {
-            vmcs.write(GUEST_INTERRUPTIBILITY_STATE,
-                    vmcs.read(GUEST_INTERRUPTIBILITY_STATE) | GuestActivity.BLOCKING_BY_NMI);
+        if ((qualification & ExitQualification.EPT_NMI_UNBLOCKING) != 0) {
+            vcpu.injection.remaskNmis();
         }
         long error = (qualification & ExitQualification.EPT_WRITE) != 0 ? VcpuMmu.ERROR_WRITE
                 : (qualification & ExitQualification.EPT_FETCH) != 0 ? VcpuMmu.ERROR_FETCH : 0;
@@ -268,11 +291,8 @@ final class VmxExits {
     }
 
     private KvmExit emulate(long gpa) {
-        int vectoring = vmcs.readInt(IDT_VECTORING_INFO);
-        if (Interruption.valid(vectoring)) { // [LINUX kvm_check_emulate_during_vectoring]
-            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_DELIVERY_EV, "cannot deliver vector "
-                    + Interruption.vector(vectoring) + " through MMIO at 0x" + Long.toHexString(gpa) + ", RIP 0x"
-                    + Long.toHexString(vmcs.read(GUEST_RIP)));
+        if (Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) { // [LINUX kvm_check_emulate_during_vectoring]
+            return undeliverable("MMIO at 0x" + Long.toHexString(gpa));
         }
         return afterEmulation(emulator.emulate(gpa));
     }

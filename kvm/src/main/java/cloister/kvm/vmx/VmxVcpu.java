@@ -22,7 +22,6 @@ import cloister.spec.kvm.Errno;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.GuestActivity;
-import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Efer;
@@ -36,12 +35,12 @@ import java.util.BitSet;
 final class VmxVcpu extends VcpuFile {
     static final int RSP = 4;
     private static final int GPRS = 16;
-    private static final int NOT_BLOCKED = 0;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     final long[] gprs = new long[GPRS];
     final ControlRegisters cr;
     final LoadedVmcs vmcs;
+    final EventInjection injection;
     private final VmxExits exits;
     private final long msrBitmapPa;
     private final int vpid;
@@ -64,12 +63,9 @@ final class VmxVcpu extends VcpuFile {
     /// The processor that has the guest's registers, or null. [LINUX guest_state_loaded]
     private HostCpu guestStateOn;
 
-    // An event to inject at the next entry: interruption information, 0 for none.
-    private int queuedInfo;
-    private boolean tripleFault;
-    private int queuedErrorCode;
-    private int queuedLength;
     private VmxStatus entryStatus;
+    /// Whether the VMX-preemption timer ends the next stay in the guest before its first instruction.
+    private boolean exitsAtOnce;
 
     VmxVcpu(VmxVm vm, int id) {
         this(vm, id, vm.host.frames().allocate());
@@ -87,6 +83,7 @@ final class VmxVcpu extends VcpuFile {
             vmcs.load(here);
             this.controlFlow = new ControlFlowMsrs(vmcs, cpuid);
             this.cr = new ControlRegisters(this);
+            this.injection = new EventInjection(this);
             this.exits = new VmxExits(this);
             VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
             VmcsSetup.controls(here.lp(), vmcs, vpid, msrBitmapPa);
@@ -216,7 +213,6 @@ final class VmxVcpu extends VcpuFile {
         if (entryStatus != VmxStatus.SUCCEED) {
             return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), cpu().index());
         }
-        completeInterruptedEvent();
         return exits.handle();
     }
 
@@ -243,8 +239,7 @@ final class VmxVcpu extends VcpuFile {
     // --- events
 
     @Override protected boolean interruptAllowed() {
-        return (vmcs.read(GUEST_RFLAGS) & Rflags.IF) != 0
-                && (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & NO_INTERRUPTS) == NOT_BLOCKED;
+        return injection.interruptAllowed();
     }
 
     @Override protected boolean hasInterrupt() {
@@ -273,79 +268,37 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(EOI_EXIT_BITMAP_3, words[3]);
     }
 
-    private boolean nmiAllowed() {
-        return (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & (NO_INTERRUPTS | GuestActivity.BLOCKING_BY_NMI)) == NOT_BLOCKED;
+    @Override protected boolean nmiAllowed() {
+        return injection.nmiAllowed();
     }
 
-    /// [LINUX kvm_check_and_inject_events]
+    @Override protected boolean nmiMasked() {
+        return injection.nmiMasked();
+    }
+
     @Override protected void injectEvents(HostCpu here) {
-        if (queuedInfo == 0 && nmiPending > 0 && nmiAllowed()) {
-            nmiPending--;
-            queuedInfo = Interruption.VALID | (Interruption.NMI << 8) | ExceptionVector.NMI;
+        boolean again = injection.inject(!apicv);
+        if (again != exitsAtOnce) {
+            exitsAtOnce = again;
+            VmcsSetup.exitAtOnce(vmcs, again);
+        }
+        if (again) {
+            request(Request.EVENT);
         }
         if (apicv) {
             pi.drainTo(apic);
             vmcs.write(GUEST_INTERRUPT_STATUS, apic.guestInterruptStatus());
-        } else if (queuedInfo == 0 && interruptAllowed()) {
-            int vector = apic.deliverable();
-            if (vector >= 0) {
-                apic.acknowledge(vector);
-                queuedInfo = Interruption.VALID | (Interruption.EXTERNAL << 8) | vector;
-            }
         }
-        if (queuedInfo != 0) {
-            vmcs.write(ENTRY_INTERRUPTION_INFO, queuedInfo);
-            vmcs.write(ENTRY_EXCEPTION_ERROR_CODE, queuedErrorCode);
-            vmcs.write(ENTRY_INSTRUCTION_LENGTH, queuedLength);
-            queuedInfo = 0;
-        } else {
-            vmcs.write(ENTRY_INTERRUPTION_INFO, 0);
-        }
-        window(Controls.PROC_NMI_WINDOW, nmiPending > 0);
-        window(Controls.PROC_INTERRUPT_WINDOW, !apicv && apic.deliverable() >= 0);
     }
 
-    private void window(int control, boolean wanted) {
-        int controls = vmcs.readInt(PROC_BASED_CONTROLS);
-        vmcs.write(PROC_BASED_CONTROLS, wanted ? controls | control : controls & ~control);
-    }
-
-    /// Queues a fault for the current instruction; with an exception that waits already it becomes a double or a triple fault. [LINUX
-    /// kvm_multiple_exception]
+    /// Queues a fault for the current instruction.
     void queueException(int vector, int errorCode) {
-        if (Interruption.valid(queuedInfo) && Interruption.type(queuedInfo) == Interruption.HARDWARE_EXCEPTION) {
-            int first = Interruption.vector(queuedInfo);
-            if (first == ExceptionVector.DF) {
-                tripleFault = true;
-                return;
-            }
-            if (contributory(first) ? contributory(vector) : first == ExceptionVector.PF
-                    && (contributory(vector) || vector == ExceptionVector.PF)) {
-                queue(ExceptionVector.DF, 0);
-                return;
-            }
-        }
-        queue(vector, errorCode);
+        raise(vector, ExceptionVector.hasErrorCode(vector), errorCode, false, 0);
     }
 
-    private static boolean contributory(int vector) {
-        return vector == ExceptionVector.DE || (vector >= ExceptionVector.TS && vector <= ExceptionVector.GP);
-    }
-
-    /// Whether an exception of an exception's delivery shut the vCPU down; asking forgets it.
-    boolean takeTripleFault() {
-        boolean was = tripleFault;
-        tripleFault = false;
-        return was;
-    }
-
-    private void queue(int vector, int errorCode) {
-        // In real-address mode exceptions push no error code. [LINUX is_protmode]
-        boolean hasCode = ExceptionVector.hasErrorCode(vector) && (cr.cr0() & Cr0.PE) != 0;
-        queuedInfo = Interruption.VALID | (Interruption.HARDWARE_EXCEPTION << 8) | vector
-                | (hasCode ? Interruption.DELIVER_ERROR_CODE : 0);
-        queuedErrorCode = errorCode;
-        queuedLength = 0;
+    /// Queues a page fault at `linear`.
+    void queuePageFault(int errorCode, long linear) {
+        raise(ExceptionVector.PF, true, errorCode, true, linear);
     }
 
     void queueGp() {
@@ -354,22 +307,6 @@ final class VmxVcpu extends VcpuFile {
 
     void queueUd() {
         queueException(ExceptionVector.UD, 0);
-    }
-
-    /// The exit broke off the delivery of an event: deliver it again. [LINUX __vmx_complete_interrupts]
-    private void completeInterruptedEvent() {
-        int info = vmcs.readInt(IDT_VECTORING_INFO);
-        if (!Interruption.valid(info)) {
-            return;
-        }
-        int type = Interruption.type(info);
-        if (type == Interruption.NMI) {
-            int blocking = vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE);
-            vmcs.write(GUEST_INTERRUPTIBILITY_STATE, blocking & ~GuestActivity.BLOCKING_BY_NMI);
-        }
-        queuedInfo = info & ~Interruption.NMI_UNBLOCKING;
-        queuedErrorCode = vmcs.readInt(IDT_VECTORING_ERROR_CODE);
-        queuedLength = vmcs.readInt(EXIT_INSTRUCTION_LENGTH);
     }
 
     /// Goes on behind the instruction that exited. [LINUX skip_emulated_instruction]
@@ -428,6 +365,18 @@ final class VmxVcpu extends VcpuFile {
 
     void cr2(long value) {
         cr2 = value;
+    }
+
+    /// The guest's DR6, on the processor while its state is there.
+    long dr6() {
+        return guestStateOn != null ? guestStateOn.lp().dr(6) : dr6;
+    }
+
+    void dr6(long value) {
+        dr6 = value;
+        if (guestStateOn != null) {
+            guestStateOn.lp().dr(6, value);
+        }
     }
 
     @Override public boolean cachesDisabled() {
@@ -514,7 +463,6 @@ final class VmxVcpu extends VcpuFile {
     @Override protected void reset(boolean init) {
         Arrays.fill(gprs, 0);
         gprs[2] = 0x600;
-        queuedInfo = 0;
         cr.reset();
         segment(1, 0xf000, 0xffff_0000L, 0xffff, 0x9b);
         for (int s : new int[] {0, 2, 3, 4, 5}) {
@@ -597,7 +545,8 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(GUEST_RSP, r.rsp);
         vmcs.write(GUEST_RIP, r.rip);
         vmcs.write(GUEST_RFLAGS, r.rflags | 2);
-        queuedInfo = 0;
+        events.exceptionPending = false;
+        request(Request.EVENT);
     }
 
     @Override protected KvmSregs readSregs() {
