@@ -75,7 +75,8 @@ public interface KvmVcpu {
     /// information this returns [KvmExit.MemoryFault].
     ///
     /// @return the exit, also in [KvmRun#exit]
-    /// @throws KvmException EINVAL when a TD is not ready, EIO when the VM is dead
+    /// @throws KvmException EINVAL when a TD is not ready, EIO when the VM is dead, EAGAIN when the vCPU has waited for its INIT and
+    ///         was woken: run it again
     KvmExit run();
 
     /// Makes [#run] return with [KvmExit.Intr] soon, as a signal to the vCPU thread does. Called by any host thread.

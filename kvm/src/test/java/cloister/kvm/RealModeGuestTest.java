@@ -7,6 +7,7 @@ import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.kvm.dev.DevKvm;
+import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.x86.ApicRegister;
@@ -33,6 +34,8 @@ final class RealModeGuestTest {
         final long user;
         final List<Integer> written = new ArrayList<>();
         final List<KvmExit> others = new ArrayList<>();
+        /// How often KVM_RUN ended because a vCPU got the INIT for which it waited.
+        int woken;
 
         Guest(int processors) {
             this(processors, KvmParameters.DEFAULT);
@@ -72,7 +75,14 @@ final class RealModeGuestTest {
         /// Runs until the guest writes 0xff to the port or ends.
         void run(KvmVcpu vcpu, Function<KvmExit, Boolean> answer) {
             while (true) {
-                var exit = vcpu.run();
+                KvmExit exit;
+                try {
+                    exit = vcpu.run();
+                } catch (KvmException again) {
+                    assertThat(again.errno()).isEqualTo(Errno.EAGAIN);
+                    woken++;
+                    continue;
+                }
                 if (exit instanceof KvmExit.Io(boolean out, int size, int port, int count) && out && port == PORT) {
                     int value = vcpu.kvmRun().data[0] & 0xff;
                     written.add(value);
@@ -189,6 +199,7 @@ final class RealModeGuestTest {
             guest.play(first, second);
             assertThat(guest.written).containsExactly((int) 'B', 0xff);
             assertThat(guest.others).as("the second was kicked out").containsExactly(new KvmExit.Intr());
+            assertThat(guest.woken).isEqualTo(1);
         }
     }
 
@@ -215,6 +226,39 @@ final class RealModeGuestTest {
             });
             guest.host.scheduler().run();
             assertThat(guest.written).containsExactly(0x5a, 0, 0xff);
+        }
+    }
+
+    @Test void aVcpuThatWaitsForInitIsInterruptedByASignalAndDoesNotWaitForAnImmediateExit() {
+        try (var guest = new Guest(1)) {
+            var vcpu = guest.vcpu(1, s -> { });
+            var exits = new ArrayList<KvmExit>();
+            guest.host.scheduler().spawn("vcpu", () -> {
+                vcpu.kvmRun().immediateExit = true;
+                exits.add(vcpu.run());
+                vcpu.kvmRun().immediateExit = false;
+                exits.add(vcpu.run());
+            });
+            guest.host.scheduler().spawn("other", vcpu::kick);
+            guest.host.scheduler().run();
+            assertThat(exits).containsExactly(new KvmExit.Intr(), new KvmExit.Intr());
+            assertThat(vcpu.getMpState()).isEqualTo(MpState.UNINITIALIZED);
+        }
+    }
+
+    @Test void withoutALocalApicInTheKernelEveryVcpuIsRunnable() {
+        try (var host = new TestHost(1)) {
+            assertThat(DevKvm.open(host.environment()).createVm(VmType.DEFAULT).createVcpu(3).getMpState()).isEqualTo(MpState.RUNNABLE);
+        }
+    }
+
+    @Test void aClosedVmIsNotCountedAnyMore() {
+        try (var guest = new Guest(1)) {
+            guest.load(CODE, end(code()).assemble());
+            guest.play(guest.vcpu(0, s -> { }));
+            assertThat(guest.kvm.stats().exits()).containsEntry("IO_INSTRUCTION", 1L);
+            guest.vm.close();
+            assertThat(guest.kvm.stats().exits()).isEmpty();
         }
     }
 }

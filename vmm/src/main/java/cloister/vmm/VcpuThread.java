@@ -44,7 +44,7 @@ final class VcpuThread implements Runnable {
     @Override public void run() {
         try {
             while (!machine.ended()) {
-                handle(vcpu.run());
+                runOnce();
             }
         } catch (KvmException e) {
             machine.end(failed(e));
@@ -53,6 +53,19 @@ final class VcpuThread implements Runnable {
         } catch (RuntimeException | Error e) {
             machine.end(new Outcome.InternalError(Failures.describe(e, vcpu)));
         }
+    }
+
+    private void runOnce() {
+        KvmExit exit;
+        try {
+            exit = vcpu.run();
+        } catch (KvmException e) {
+            if (e.errno() == Errno.EAGAIN) {
+                return; // the vCPU got the INIT for which it waited
+            }
+            throw e;
+        }
+        handle(exit);
     }
 
     private Outcome failed(KvmException e) {

@@ -22,6 +22,7 @@ import cloister.kvm.vcpu.GuestMsrs;
 import cloister.kvm.vcpu.SupportedCpuid;
 import cloister.kvm.vcpu.Extensions;
 import cloister.kvm.vcpu.Vm;
+import cloister.kvm.vcpu.VmList;
 import cloister.kvm.vmx.VmxVm;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
@@ -29,7 +30,6 @@ import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.vmx.Ept;
 import cloister.spec.x86.Msr;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -45,7 +45,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
     private final MmuModule mmuModule;
     private TdxSystem tdx;
     private final Extensions extensions;
-    private final List<Vm> vms = new ArrayList<>();
+    private final VmList vms;
 
     /// Loads KVM on a machine: enables virtualisation on every processor; the TDX module, if there is one, is brought up by
     /// the first TD.
@@ -60,6 +60,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
 
     private DevKvm(HostEnvironment environment, KvmParameters moduleParameters) {
         host = new Host(environment);
+        vms = new VmList(host.lockdep());
         host.enableVirtualization();
         mmuModule = mmuModule(host, moduleParameters);
         extensions = new Extensions(this::vmTypes, hasSelfSnoop(host));
@@ -150,7 +151,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
 
     /// [LINUX kvm_offline_cpu]
     @Override public void offline(HostCpu cpu) {
-        vms.forEach(vm -> vm.cpuOffline(cpu));
+        vms.atOffline().forEach(vm -> vm.cpuOffline(cpu));
         if (tdx != null) {
             tdx.cpuOffline(cpu);
         }
@@ -163,7 +164,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
     }
 
     @Override public KvmStats stats() {
-        return new Sum(vms);
+        return new Sum(vms.all());
     }
 
     private record Sum(List<Vm> vms) implements KvmStats {

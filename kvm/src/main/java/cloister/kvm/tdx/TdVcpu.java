@@ -62,7 +62,6 @@ final class TdVcpu extends VcpuFile {
         this.td = vm;
         this.seam = vm.seam;
         this.exits = new TdExits(this);
-        this.mpState = MpState.UNINITIALIZED;
         mmu.guestAddressBits(Long.numberOfTrailingZeros(vm.mmu.sharedBit()) + 1);
     }
 

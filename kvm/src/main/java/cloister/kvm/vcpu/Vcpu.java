@@ -76,7 +76,7 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
         this.msrs = new GuestMsrs(this, apic, cpuid, cpus.here().lp().rdmsr(Msr.IA32_ARCH_CAPABILITIES));
         apic.userspaceIoapic(vm.splitIrqchip);
         apic.busCycleNs(vm.apicBusCycleNs);
-        this.mpState = id == 0 ? MpState.RUNNABLE : MpState.UNINITIALIZED;
+        this.mpState = id == 0 || !vm.splitIrqchip ? MpState.RUNNABLE : MpState.UNINITIALIZED;
     }
 
     // --- what the kinds of vCPU do themselves
@@ -178,10 +178,7 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
         thread = host.scheduler().current();
         cpus.load(this);
         try {
-            state = exitPending() ? RunState.COMPLETING : RunState.CHECKING;
-            if (state == RunState.CHECKING) {
-                state = begin();
-            }
+            state = mpState == MpState.UNINITIALIZED ? awaitInit() : exitPending() ? RunState.COMPLETING : begin();
             while (state != RunState.LEAVING) {
                 state = switch (state) {
                     // COMPLETING -- the exit is finished --> CHECKING, or LEAVING with a further exit
@@ -204,6 +201,21 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
             cpus.put();
             cpus.returnToUser();
         }
+    }
+
+    /// A vCPU that waits for INIT does nothing else in this KVM_RUN; the next one looks what it may do.
+    private RunState awaitInit() {
+        if (run.immediateExit) {
+            return leaveWith(INTR);
+        }
+        block();
+        acceptApicEvents();
+        if (signalPending) {
+            signalPending = false;
+            return leaveWith(INTR);
+        }
+        vm.requireAlive();
+        throw new KvmException(Errno.EAGAIN, "the vCPU was woken before it was to run");
     }
 
     private RunState leaveWith(KvmExit newExit) {
@@ -234,9 +246,7 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
             throw new KvmException(Errno.EIO, "the VM is dead");
         }
         apic.injectPendingTimer();
-        if (pendingApicEvents != 0 && initSipiAllowed()) {
-            acceptApicEvents();
-        }
+        acceptApicEvents();
         return mpState == MpState.RUNNABLE ? RunState.ENTERING : RunState.BLOCKED;
     }
 
@@ -361,6 +371,10 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// [LINUX kvm_apic_accept_events]
     private void acceptApicEvents() {
+        if (!initSipiAllowed()) {
+            pendingApicEvents &= ~EVENT_SIPI; // INIT waits, a start-up message is lost
+            return;
+        }
         int come = pendingApicEvents;
         if ((come & EVENT_INIT) != 0) {
             pendingApicEvents &= ~EVENT_INIT;
@@ -380,9 +394,7 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
 
     /// KVM_GET_MP_STATE.
     final MpState readMpState() {
-        if (pendingApicEvents != 0 && initSipiAllowed()) {
-            acceptApicEvents();
-        }
+        acceptApicEvents();
         return mpState;
     }
 

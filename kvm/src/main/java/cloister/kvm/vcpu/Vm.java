@@ -59,6 +59,8 @@ public abstract class Vm implements KvmVm, MmuVm {
     private int createdVcpus;
     private VfioDevice vfio;
     private final Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
+    /// Where the VM is listed; null for one that nobody lists.
+    private VmList list;
     private boolean dead;
     private boolean closed;
 
@@ -71,6 +73,10 @@ public abstract class Vm implements KvmVm, MmuVm {
         this.vcpuMutexes = lockdep.sleeping("vcpu->mutex");
         this.mmu = new Mmu(mmuModule, this, "VM", privateMemory);
         this.memory = new GuestMemory(mmu);
+    }
+
+    void enlisted(VmList where) {
+        list = where;
     }
 
     /// Makes the vCPU object; the checks are done.
@@ -379,6 +385,9 @@ public abstract class Vm implements KvmVm, MmuVm {
     @Override public void close() {
         if (closed) {
             return;
+        }
+        if (list != null) {
+            list.remove(this);
         }
         if (vfio != null) {
             vfio.close();
