@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
+
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.KvmCap;
@@ -195,11 +196,23 @@ final class SharedProcessorsTest {
         lp.wrmsr(Msr.IA32_TSC_AUX, 5);
         lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0x4444_0000L);
         long xcr0 = lp.xcr0();
-        lp.dr(0, 0x5555);
+        lp.wrmsr(Msr.IA32_FS_BASE, 0x6666_0000L);
+        lp.wrmsr(Msr.IA32_GS_BASE, 0x7777_0000L);
+        lp.wrmsr(Msr.IA32_SYSENTER_EIP, 0x7777_1000L);
+        lp.wrmsr(Msr.IA32_XSS, 0x800);
+        lp.pkru(0xc);
+        long efer = lp.rdmsr(Msr.IA32_EFER);
+        long pat = lp.rdmsr(Msr.IA32_PAT);
+        for (int i = 0; i < 4; i++) {
+            lp.dr(i, 0x5555 + i);
+        }
+        lp.dr(6, 0xffff_0ff1L);
         lp.dr(7, 0x401);
         lp.fpu().fcw = 0x27f;
         kvm = DevKvm.open(host.environment());
-        var guest = new Guest(code().mov(AL, 0xff).out(DX, AL).hlt().assemble());
+        // The guest changes the debug registers that VMX does not switch.
+        var guest = new Guest(code().mov(DR0, EAX).mov(DR3, EAX).mov(AL, 0xff).out(DX, AL).hlt()
+                .assemble());
         var vcpu = guest.vcpu(0);
         vcpu.setMsrs(List.of(new MsrEntry(Msr.IA32_LSTAR, 0x9999_0000L), new MsrEntry(Msr.IA32_KERNEL_GS_BASE, 0x8888_0000L)));
         host.scheduler().spawn("vcpu", () -> play(vcpu, new ArrayList<>()));
@@ -211,7 +224,17 @@ final class SharedProcessorsTest {
         assertThat(lp.rdmsr(Msr.IA32_TSC_AUX)).isEqualTo(5);
         assertThat(lp.rdmsr(Msr.IA32_KERNEL_GS_BASE)).isEqualTo(0x4444_0000L);
         assertThat(lp.xcr0()).isEqualTo(xcr0);
-        assertThat(lp.dr(0)).isEqualTo(0x5555);
+        assertThat(lp.rdmsr(Msr.IA32_FS_BASE)).isEqualTo(0x6666_0000L);
+        assertThat(lp.rdmsr(Msr.IA32_GS_BASE)).isEqualTo(0x7777_0000L);
+        assertThat(lp.rdmsr(Msr.IA32_SYSENTER_EIP)).isEqualTo(0x7777_1000L);
+        assertThat(lp.rdmsr(Msr.IA32_XSS)).isEqualTo(0x800);
+        assertThat(lp.rdmsr(Msr.IA32_EFER)).isEqualTo(efer);
+        assertThat(lp.rdmsr(Msr.IA32_PAT)).isEqualTo(pat);
+        assertThat(lp.pkru()).isEqualTo(0xc);
+        for (int i = 0; i < 4; i++) {
+            assertThat(lp.dr(i)).isEqualTo(0x5555 + i);
+        }
+        assertThat(lp.dr(6)).isEqualTo(0xffff_0ff1L);
         assertThat(lp.dr(7) & 0xff).isEqualTo(1);
         assertThat(lp.fpu().fcw).isEqualTo(0x27f);
         assertThat(vcpu.getMsrs(Msr.IA32_LSTAR, Msr.IA32_KERNEL_GS_BASE)).containsExactly(

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
+import cloister.cpu.LogicalProcessor;
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.RandomWalk;
 import cloister.sim.SwitchPoint;
@@ -31,6 +32,7 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -575,15 +577,53 @@ final class TrustDomainTest {
             lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0x666);
             lp.xcr0(1);
             lp.pkru(0x55);
+            lp.wrmsr(Msr.IA32_XSS, 0);
+            lp.wrmsr(Msr.IA32_DEBUGCTL, 0);
+            lp.fpu().fcw = 0x37f;
+            for (int i = 0; i < 4; i++) {
+                lp.dr(i, 0);
+            }
+            lp.dr(6, 0xffff_0ff0L);
+            lp.dr(7, 0x400);
             end(new long[2]).accept(regs);
         });
         long xcr0 = lp.xcr0();
+        hostState(lp);
         run(vcpu, exit -> false);
         for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
             assertThat(lp.rdmsr(msr)).as("MSR 0x%x", msr).isEqualTo(HOST_MSR);
         }
         assertThat(lp.xcr0()).isEqualTo(xcr0);
         assertThat(lp.pkru()).isZero();
+        assertThat(lp.rdmsr(Msr.IA32_XSS)).isEqualTo(0x800);
+        assertThat(lp.rdmsr(Msr.IA32_DEBUGCTL)).isEqualTo(0x800);
+        assertThat(lp.fpu().fcw).isEqualTo(0x27f);
+        for (int i = 0; i < 4; i++) {
+            assertThat(lp.dr(i)).isEqualTo(0x5550 + i);
+        }
+        assertThat(lp.dr(7) & 0xff).isEqualTo(1);
+    }
+
+    private static void hostState(LogicalProcessor lp) {
+        lp.wrmsr(Msr.IA32_XSS, 0x800);
+        lp.wrmsr(Msr.IA32_DEBUGCTL, 0x800);
+        lp.fpu().fcw = 0x27f;
+        for (int i = 0; i < 4; i++) {
+            lp.dr(i, 0x5550 + i);
+        }
+        lp.dr(7, 0x401);
+    }
+
+    /// Of KVM's own hypercalls a TD gets the one that needs nothing; R10 has the call's number, and its result.
+    @ParameterizedTest
+    @CsvSource({"1, 0", "2, -1000", "5, -1000"})
+    void kvmsOwnHypercallsAreAnsweredInR10(long number, long expected) {
+        var vcpu = ready();
+        long[] result = new long[2];
+        module.exits.add(tdvmcall(0).andThen(regs -> regs.set(SeamRegs.R10, number)));
+        module.exits.add(end(result));
+        run(vcpu, exit -> false);
+        assertThat(result[0]).isEqualTo(expected);
     }
 
     @Test void aProcessorLeavesWithoutStateOfTdsAndComesBack() {

@@ -15,6 +15,8 @@ public final class HostContext {
     private long dr6;
     private long dr7;
     private long kernelGsBase;
+    private long fsBase;
+    private long gsBase;
     private long xcr0;
     private long xss;
     private int pkru;
@@ -31,6 +33,8 @@ public final class HostContext {
             dr6 = lp.dr(6);
         }
         kernelGsBase = lp.rdmsr(Msr.IA32_KERNEL_GS_BASE);
+        fsBase = lp.rdmsr(Msr.IA32_FS_BASE);
+        gsBase = lp.rdmsr(Msr.IA32_GS_BASE);
         xcr0 = lp.xcr0();
         xss = lp.rdmsr(Msr.IA32_XSS);
         pkru = lp.pkru();
@@ -65,6 +69,16 @@ public final class HostContext {
         if (lp.rdmsr(Msr.IA32_XSS) != xss) {
             lp.wrmsr(Msr.IA32_XSS, xss);
         }
+    }
+
+    /// The host's FS base.
+    public long fsBase() {
+        return fsBase;
+    }
+
+    /// The host's GS base, as the kernel has it.
+    public long gsBase() {
+        return gsBase;
     }
 
     /// IA32_DEBUGCTL of the host.

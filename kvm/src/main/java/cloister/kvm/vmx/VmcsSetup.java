@@ -10,7 +10,6 @@ import cloister.memory.PhysicalMemory;
 import cloister.spec.x86.ApicRegister;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
-import cloister.spec.x86.Efer;
 import cloister.spec.x86.Msr;
 
 /// Fills in what of a VMCS does not change. [LINUX init_vmcs, vmx_set_constant_host_state]
@@ -133,8 +132,15 @@ final class VmcsSetup {
         vmcs.write(HOST_IDTR_BASE, HOST_CODE);
         vmcs.write(HOST_RSP, HOST_CODE);
         vmcs.write(HOST_RIP, HOST_CODE);
-        vmcs.write(HOST_EFER, Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE);
-        vmcs.write(HOST_PAT, PAT_DEFAULT);
+    }
+
+    /// What differs from processor to processor. [LINUX vmx_vcpu_load_vmcs, vmx_set_constant_host_state]
+    static void hostStateOf(LogicalProcessor lp, LoadedVmcs vmcs) {
+        vmcs.write(HOST_EFER, lp.rdmsr(Msr.IA32_EFER));
+        vmcs.write(HOST_PAT, lp.rdmsr(Msr.IA32_PAT));
+        vmcs.write(HOST_SYSENTER_CS, lp.rdmsr(Msr.IA32_SYSENTER_CS));
+        vmcs.write(HOST_SYSENTER_ESP, lp.rdmsr(Msr.IA32_SYSENTER_ESP));
+        vmcs.write(HOST_SYSENTER_EIP, lp.rdmsr(Msr.IA32_SYSENTER_EIP));
     }
 
     /// Lets the guest access the MSRs that VMX or [VmxVcpu] switches, and read the TSC.

@@ -27,6 +27,8 @@ final class VmxExits {
     private static final int RBX = 3;
     private static final long LOW = 0xffff_ffffL;
     private static final long KVM_ENOSYS = 1000;
+    private static final long KVM_EPERM = 1;
+    private static final long HC_VAPIC_POLL_IRQ = 1;
     private static final int PAGE = 0x1000;
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
     private static final PendingVmxExit MMIO = new PendingVmxExit.Mmio();
@@ -224,8 +226,11 @@ final class VmxExits {
         return skip();
     }
 
+    /// [LINUX ____kvm_emulate_hypercall]
     private KvmExit hypercall() {
-        gprs[RAX] = -KVM_ENOSYS;
+        long number = vcpu.is64Bit() ? gprs[RAX] : gprs[RAX] & LOW;
+        long result = vcpu.cpl() != 0 ? -KVM_EPERM : number == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS;
+        gprs[RAX] = vcpu.is64Bit() ? result : result & LOW;
         return skip();
     }
 

@@ -120,6 +120,7 @@ final class VmxVcpu extends VcpuFile {
     @Override protected void vcpuLoad(HostCpu target, boolean moved) {
         vmcs.load(target);
         if (moved) {
+            VmcsSetup.hostStateOf(target.lp(), vmcs);
             request(Request.TLB_FLUSH);
         }
     }
@@ -136,6 +137,8 @@ final class VmxVcpu extends VcpuFile {
     private void switchToGuest(HostCpu here) {
         var lp = here.lp();
         hostContext.save(lp);
+        vmcs.write(HOST_FS_BASE, hostContext.fsBase()); // the exit brings them back
+        vmcs.write(HOST_GS_BASE, hostContext.gsBase());
         lp.fpu().copyFrom(fpu);
         lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, kernelGsBase);
         for (int i = 0; i < UserReturnMsrs.SLOTS; i++) {

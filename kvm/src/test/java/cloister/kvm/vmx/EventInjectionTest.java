@@ -98,6 +98,14 @@ final class EventInjectionTest {
         assertThat(guest.written).containsExactly(0x51, 2, 0);
     }
 
+    @Test void postedInterruptsAreInTheRegistersThatTheVmmGets() {
+        enableApic();
+        guest.vm.signalMsi(0xfee0_0000L, 0x51);
+        assertThat(vcpu.pi.hasPending()).isTrue();
+        byte[] registers = vcpu.getLapic();
+        assertThat(registers[ApicRegister.IRR + (0x10 * (0x51 / 32)) + ((0x51 % 32) / 8)]).isEqualTo((byte) (1 << (0x51 % 8)));
+    }
+
     // --- what waits for its delivery
 
     @Test void registersThatTheVmmSetsLeaveABrokenOffEventAlone() {
