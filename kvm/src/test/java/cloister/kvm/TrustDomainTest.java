@@ -26,6 +26,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -576,42 +577,31 @@ final class TrustDomainTest {
             assertThat(lp.rdmsr(Msr.IA32_FMASK)).isEqualTo(HostState.FMASK);
             lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, 0x666);
             lp.xcr0(1);
-            lp.pkru(0x55);
-            lp.wrmsr(Msr.IA32_XSS, 0);
-            lp.wrmsr(Msr.IA32_DEBUGCTL, 0);
-            lp.fpu().fcw = 0x37f;
-            for (int i = 0; i < 4; i++) {
-                lp.dr(i, 0);
-            }
-            lp.dr(6, 0xffff_0ff0L);
-            lp.dr(7, 0x400);
+            change(lp, 0);
             end(new long[2]).accept(regs);
         });
-        long xcr0 = lp.xcr0();
-        hostState(lp);
+        change(lp, 0x800);
+        var before = state(lp);
         run(vcpu, exit -> false);
-        for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
-            assertThat(lp.rdmsr(msr)).as("MSR 0x%x", msr).isEqualTo(HOST_MSR);
-        }
-        assertThat(lp.xcr0()).isEqualTo(xcr0);
-        assertThat(lp.pkru()).isZero();
-        assertThat(lp.rdmsr(Msr.IA32_XSS)).isEqualTo(0x800);
-        assertThat(lp.rdmsr(Msr.IA32_DEBUGCTL)).isEqualTo(0x800);
-        assertThat(lp.fpu().fcw).isEqualTo(0x27f);
-        for (int i = 0; i < 4; i++) {
-            assertThat(lp.dr(i)).isEqualTo(0x5550 + i);
-        }
-        assertThat(lp.dr(7) & 0xff).isEqualTo(1);
+        assertThat(state(lp)).isEqualTo(before);
     }
 
-    private static void hostState(LogicalProcessor lp) {
-        lp.wrmsr(Msr.IA32_XSS, 0x800);
-        lp.wrmsr(Msr.IA32_DEBUGCTL, 0x800);
-        lp.fpu().fcw = 0x27f;
-        for (int i = 0; i < 4; i++) {
-            lp.dr(i, 0x5550 + i);
+    private static void change(LogicalProcessor lp, long value) {
+        lp.wrmsr(Msr.IA32_XSS, value);
+        lp.wrmsr(Msr.IA32_DEBUGCTL, value);
+        lp.pkru((int) value);
+        lp.fpu().fcw = (int) (value | 0x7f);
+        for (int dr : new int[] {0, 1, 2, 3, 7}) {
+            lp.dr(dr, value | (value >> 11) | 0x400);
         }
-        lp.dr(7, 0x401);
+    }
+
+    private static List<Long> state(LogicalProcessor lp) {
+        var state = new ArrayList<Long>(List.of(lp.xcr0(), (long) lp.pkru(), (long) lp.fpu().fcw, lp.dr(0), lp.dr(1), lp.dr(2), lp.dr(3),
+                lp.dr(7)));
+        IntStream.of(Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_XSS,
+                Msr.IA32_DEBUGCTL).forEach(msr -> state.add(lp.rdmsr(msr)));
+        return state;
     }
 
     /// Of KVM's own hypercalls a TD gets the one that needs nothing; R10 has the call's number, and its result.
