@@ -1,6 +1,7 @@
 package cloister.cpu;
 
 import cloister.cpu.core.Cpu;
+import cloister.cpu.core.CpuState;
 import cloister.cpu.core.GuestFault;
 import cloister.cpu.fpu.CetComponents;
 import cloister.cpu.firmware.FirmwareAccess;
@@ -21,7 +22,9 @@ import cloister.cpu.vmx.VmxOperation;
 import cloister.cpu.vmx.VmxStatus;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
+import cloister.sim.Persistent;
 import cloister.sim.Scheduler;
+import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.Ept;
@@ -41,7 +44,7 @@ import java.util.Objects;
 ///
 /// Registers that VMX does not switch (general registers but RSP, CR2, DR0-3, DR6, XCR0, XSS, PKRU, FPU, most MSRs) are real:
 /// what the host leaves in them is what the guest finds, and the other way round.
-public final class LogicalProcessor {
+public final class LogicalProcessor implements Persistent {
     private static final long NO_VMCS = -1;
     private static final long REVISION_MASK = 0xffff_ffffL;
     private static final long MAX_PHYSICAL = 1L << 52;
@@ -561,6 +564,20 @@ public final class LogicalProcessor {
     /// Whether an interrupt or NMI waits.
     public boolean interruptPending() {
         return cpu.events.nmiPending || cpu.events.highestExternal() >= 0;
+    }
+
+    // --- state
+
+    @Override public String stateName() {
+        return "lp" + cpu.index;
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("vmxOn", vmxOn ? 1 : 0);
+        out.field("vmxonPa", vmxonPa);
+        out.field("currentVmcs", vmptrst());
+        out.part(new CpuState(cpu));
+        out.part(seamTransfer);
     }
 
     // --- observation

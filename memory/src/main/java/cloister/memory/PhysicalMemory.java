@@ -1,6 +1,8 @@
 package cloister.memory;
 
 import cloister.memory.plain.PlainAccess;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -24,7 +26,7 @@ import java.util.Objects;
 /// Where there is no memory, reads give all ones and writes are dropped, as on a bus that nobody answers.
 ///
 /// DEVIATION: ciphertext is a keystream of our own, not AES-XTS; nothing may depend on its value.
-public final class PhysicalMemory implements AutoCloseable {
+public final class PhysicalMemory implements AutoCloseable, Persistent {
     public static final int FRAME_SHIFT = 12;
     public static final long FRAME_SIZE = 1L << FRAME_SHIFT;
     public static final int LINE_SIZE = 64;
@@ -84,6 +86,38 @@ public final class PhysicalMemory implements AutoCloseable {
     /// Parameters as for the constructor.
     public static PhysicalMemory unencrypted(long size, int firstPrivateKeyId) {
         return new PhysicalMemory(size, firstPrivateKeyId, false);
+    }
+
+    @Override public String stateName() {
+        return "memory";
+    }
+
+    /// Owner and a 64-bit hash of the content of each frame that is not as at power-on.
+    @Override public void describe(StateSink out) {
+        for (int frame = 0; frame < owner.length; frame++) {
+            long content = touched[frame] ? contentHash(frame) : 0;
+            if (content != 0 || owner[frame] != 0) {
+                out.words("frame " + Integer.toHexString(frame), content, owner[frame]);
+            }
+            if (owner[frame] == MIXED) {
+                char[] lines = lines(frame);
+                long[] owners = new long[lines.length];
+                for (int i = 0; i < lines.length; i++) {
+                    owners[i] = lines[i];
+                }
+                out.words("lines " + Integer.toHexString(frame), owners);
+            }
+        }
+    }
+
+    /// 0 for a frame of zeros.
+    private long contentHash(int frame) {
+        long start = (long) frame << FRAME_SHIFT;
+        long hash = 0;
+        for (long at = start; at < start + FRAME_SIZE; at += Long.BYTES) {
+            hash = (Long.rotateLeft(hash, 5) ^ window.get(LONG, at)) * 0x9E3779B97F4A7C15L;
+        }
+        return hash;
     }
 
     /// Bytes of physical memory.

@@ -9,7 +9,9 @@ import cloister.cpu.sys.Cpuid;
 import cloister.cpu.vmx.VmcsRegions;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
+import cloister.sim.Persistent;
 import cloister.sim.Scheduler;
+import cloister.sim.StateSink;
 import cloister.sim.VirtualClock;
 import cloister.spec.x86.Msr;
 import cloister.tdx.TdxModule;
@@ -23,7 +25,7 @@ import java.util.List;
 ///
 /// Memory from address 0: the first mebibyte is not convertible (CMR), the last 32 MiB are the SEAM range, all between is for
 /// the host and its trust domains. KeyIDs: 64, private to the TDX module from [#FIRST_PRIVATE_KEY_ID].
-public final class Platform implements AutoCloseable {
+public final class Platform implements AutoCloseable, Persistent {
     /// TSC ticks per second.
     public static final long TSC_HZ = (long) Cpuid.CRYSTAL_HZ * Cpuid.TSC_PER_CRYSTAL;
     /// The lowest KeyID that is private to the TDX module.
@@ -41,6 +43,7 @@ public final class Platform implements AutoCloseable {
     private final List<LogicalProcessor> processors;
     private final long seamBase;
     private final TdxModule tdxModule;
+    private final VmcsRegions regions;
 
     /// Powers a platform on, TDX module loaded and not initialised.
     public Platform(PlatformOptions options) {
@@ -51,7 +54,7 @@ public final class Platform implements AutoCloseable {
         entropy = new Entropy(options.seed());
         seamBase = (size - SEAM_RANGE) & -SEAM_RANGE;
         var cpuid = new Cpuid(options.logicalProcessors(), options.packages(), options.selfSnoop());
-        var regions = new VmcsRegions(memory);
+        regions = new VmcsRegions(memory);
         var list = new ArrayList<LogicalProcessor>();
         for (int i = 0; i < options.logicalProcessors(); i++) {
             list.add(new LogicalProcessor(i, memory, scheduler, entropy.stream("lp" + i), cpuid, regions));
@@ -79,6 +82,21 @@ public final class Platform implements AutoCloseable {
     /// while nothing runs.
     public ModuleSnapshot inspectTdxModule() {
         return tdxModule.inspect();
+    }
+
+    @Override public String stateName() {
+        return "platform";
+    }
+
+    /// Called like [#inspectTdxModule], at a quiescent point: no host thread is within an instruction. The TDX module keeps its state in
+    /// memory, but for its locks and what it keeps of each processor, which its snapshot shows.
+    @Override public void describe(StateSink out) {
+        out.part(clock);
+        out.part(memory);
+        out.part(regions);
+        processors.forEach(out::part);
+        var snapshot = tdxModule.inspect().toString();
+        out.words("tdxModule", snapshot.length(), snapshot.hashCode());
     }
 
     /// The usable translations of every processor, each with its memory type, by processor. Called like [#inspectTdxModule].

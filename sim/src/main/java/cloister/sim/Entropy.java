@@ -2,13 +2,21 @@ package cloister.sim;
 
 /// The platform's only source of random numbers: SplitMix64 over the run's seed. Each consumer takes its own
 /// stream by name, so that a new consumer does not shift the numbers of the others.
-public final class Entropy {
+public final class Entropy implements Persistent {
     private static final long GAMMA = 0x9E3779B97F4A7C15L;
     private long state;
 
     /// @param seed the run's seed, any value
     public Entropy(long seed) {
         state = seed;
+    }
+
+    @Override public String stateName() {
+        return "entropy";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("state", state);
     }
 
     /// An independent stream that depends on the seed and on `name` only.

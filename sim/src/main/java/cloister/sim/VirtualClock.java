@@ -9,7 +9,7 @@ import java.util.PriorityQueue;
 /// host thread waits and time skips to the next deadline ([#skipToNextDeadline]). Wall time never enters.
 ///
 /// Not thread-safe: used by the host thread that holds the [Scheduler]'s baton.
-public final class VirtualClock {
+public final class VirtualClock implements Persistent {
     private static final long NANOS_PER_SECOND = 1_000_000_000L;
 
     private final long ticksPerSecond;
@@ -23,6 +23,21 @@ public final class VirtualClock {
             throw new IllegalArgumentException("TSC frequency must be positive: " + ticksPerSecond);
         }
         this.ticksPerSecond = ticksPerSecond;
+    }
+
+    @Override public String stateName() {
+        return "clock";
+    }
+
+    /// The time, and each armed timer by its place in the order of firing: deadline, owner, kind.
+    @Override public void describe(StateSink out) {
+        out.field("now", now);
+        var armed = armed();
+        for (int i = 0; i < armed.size(); i++) {
+            var timer = armed.get(i);
+            String owner = timer.owner() instanceof Persistent named ? named.stateName() : timer.owner().getClass().getSimpleName();
+            out.field("timer " + i + " of " + owner + " " + timer.kind(), timer.deadline());
+        }
     }
 
     /// The current time in ticks since power-on.

@@ -7,6 +7,7 @@ import cloister.kvm.dev.DevKvm;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
 import cloister.sim.Scheduler;
+import cloister.sim.StateListing;
 import cloister.sim.VirtualClock;
 import cloister.tdx.inspect.ModuleSnapshot;
 
@@ -64,6 +65,10 @@ final class Host implements AutoCloseable {
             lp.sample(period, (rip, cpl, lstar, instructions)
                     -> sink.sampled(recorder.vcpu(), rip, cpl != 0, lstar, instructions));
         }
+    }
+
+    StateListing state() {
+        return StateListing.of(platform);
     }
 
     ModuleSnapshot inspectTdxModule() {

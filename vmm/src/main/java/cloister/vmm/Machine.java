@@ -8,6 +8,7 @@ import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
 import cloister.sim.Scheduler.IdlePace;
+import cloister.sim.StateListing;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.tdx.inspect.ModuleSnapshot;
@@ -199,6 +200,12 @@ public final class Machine implements AutoCloseable {
     /// while it runs; before [#tearDown] to see the trust domain whole.
     public ModuleSnapshot inspect() {
         return host.inspectTdxModule();
+    }
+
+    /// All state of the platform that software can see, by name: processors, memory and its owners, VMCSs, time and timers, the TDX module.
+    /// Call like [#inspect]. Devices and the hypervisor's own objects do not declare theirs yet.
+    public StateListing state() {
+        return host.state();
     }
 
     /// Takes [#inspect] of the running machine at the next opportunity. Any thread may call it; nothing happens once the run has

@@ -2,6 +2,7 @@ package cloister.vmm;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.sim.StateListing;
 import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceKind;
 import java.util.ArrayList;
@@ -54,6 +55,25 @@ final class MachineTest {
             }
         }
         assertThat(hashes[0]).isEqualTo(hashes[1]);
+    }
+
+    /// Looking changes nothing, the seed decides everything, and the listing sees what a seed changes.
+    @Test void theStateOfAPlatformIsListedAndRepeats() {
+        var states = new ArrayList<StateListing>();
+        for (long seed : new long[] {7, 7, 8}) {
+            try (var machine = new Machine(config(VmType.TDX).cpus(2).seed(seed))) {
+                var before = machine.state();
+                machine.run();
+                var after = machine.state();
+                assertThat(machine.state().differences(after)).isEmpty();
+                assertThat(after.differences(before)).anyMatch(line -> line.startsWith("platform/clock.now: "))
+                        .anyMatch(line -> line.startsWith("platform/memory.frame ")).anyMatch(line -> line.contains("/lp1/cpu.retired: "));
+                states.add(after);
+            }
+        }
+        assertThat(states.get(0).differences(states.get(1))).isEmpty();
+        assertThat(states.get(0).differences(states.get(2))).isNotEmpty();
+        assertThat(states.get(0).entries()).hasSizeGreaterThan(300);
     }
 
     @Test void observerHearsOnlyWhatItWants() {

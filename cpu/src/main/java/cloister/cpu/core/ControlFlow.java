@@ -2,6 +2,8 @@ package cloister.cpu.core;
 
 import cloister.isa.Instruction;
 import cloister.isa.Op;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.Cet;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.ExceptionVector;
@@ -11,7 +13,7 @@ import cloister.spec.x86.ExceptionVector;
 ///
 /// What is in force at the current privilege level is the [#variant]: decoded code is kept for each one apart, so that code costs
 /// nothing where enforcement is off. A waiting tracker sets [#ATTENTION], and whoever then goes on looks at the next instruction.
-public final class ControlFlow {
+public final class ControlFlow implements Persistent {
     /// Bits of [#variant]: shadow stack enabled; ENDBRANCH tracking enabled; tracking may be suppressed.
     static final int SHADOW_STACK = 1;
     static final int TRACKING = 2;
@@ -34,6 +36,15 @@ public final class ControlFlow {
 
     ControlFlow(Cpu cpu) {
         this.cpu = cpu;
+    }
+
+    @Override public String stateName() {
+        return "cet";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.words("msrs", uCet, sCet, ssp, interruptSspTable);
+        out.words("plSsp", plSsp.clone());
     }
 
     /// Recomputes what depends on CPL, mode, CR4.CET and the control MSRs.

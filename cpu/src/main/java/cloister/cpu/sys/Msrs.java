@@ -1,10 +1,12 @@
 package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.util.Comparator;
 
 /// The model-specific registers of one logical processor; the rows are in [MsrTable].
-public final class Msrs {
+public final class Msrs implements Persistent {
     private static final MsrTable.Row[] ROWS = MsrTable.rows().stream()
             .sorted(Comparator.comparingInt(row -> row.msr() ^ Integer.MIN_VALUE)).toArray(MsrTable.Row[]::new);
     private static final int LINEAR_ADDRESS_UNUSED = 64 - Cpuid.LINEAR_ADDRESS_BITS;
@@ -21,6 +23,20 @@ public final class Msrs {
             values[i] = ROWS[i].initial();
         }
         MsrTable.reset(cpu);
+    }
+
+    @Override public String stateName() {
+        return "msrs";
+    }
+
+    /// The MSRs that are kept here; the others are registers of [Cpu].
+    @Override public void describe(StateSink out) {
+        for (int i = 0; i < ROWS.length; i++) {
+            if (ROWS[i].reader() == null) {
+                out.field(Integer.toHexString(ROWS[i].msr()), values[i]);
+            }
+        }
+        counters.describe(out);
     }
 
     /// RDMSR.

@@ -1,12 +1,14 @@
 package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.vmx.Interruption;
 import java.util.Arrays;
 
 /// What waits for an instruction boundary of one logical processor, and what the processor does meanwhile.
 /// [SDM Vol. 3 "Priority Among Concurrent Events", "Guest Non-Register State" activity state]
-public final class PendingEvents {
+public final class PendingEvents implements Persistent {
     /// The bit of [Cpu#attention] that stands for anything here. Whoever raises an event sets it through the methods below; the run
     /// loop clears it when it has looked.
     public static final int ATTENTION = 1;
@@ -49,6 +51,19 @@ public final class PendingEvents {
     /// For `cpu`, nothing pending.
     public PendingEvents(Cpu cpu) {
         this.cpu = cpu;
+    }
+
+    @Override public String stateName() {
+        return "events";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("activity", activity);
+        out.words("nmi", nmiPending ? 1 : 0, nmiBlocked ? 1 : 0);
+        out.field("pendingDebug", pendingDebug);
+        out.words("external", external.clone());
+        out.words("spins", spinning ? 1 : 0, spins);
+        out.words("vectoring", vectoringInfo, vectoringErrorCode, vectoringLength);
     }
 
     /// Forgets everything: RESET.

@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.ModelLimit;
+import cloister.sim.StateSink;
 
 /// The fixed-function performance counters: 0 counts retired instructions, 1 and 2 ticks. [SDM Vol. 3 "Performance Monitoring"]
 ///
@@ -20,6 +21,11 @@ final class PerformanceCounters {
 
     PerformanceCounters(Cpu cpu) {
         this.cpu = cpu;
+    }
+
+    void describe(StateSink out) {
+        out.words("counters", value.clone());
+        out.words("counterControls", fixedControl, globalControl, latchedRetired, latchedTicks);
     }
 
     private void latch() {

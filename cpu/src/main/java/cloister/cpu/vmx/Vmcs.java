@@ -1,12 +1,14 @@
 package cloister.cpu.vmx;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.vmx.VmcsField;
 
 /// A virtual-machine control structure: its fields as typed values and its launch state. [SDM Vol. 3 "Virtual Machine Control
 /// Structures"]
 ///
 /// It stands for the VMCS region at [#pa]; the frame itself holds nothing but the revision identifier.
-public final class Vmcs {
+public final class Vmcs implements Persistent {
     /// Bits 30:0 of a VMCS region's first word and of IA32_VMX_BASIC.
     public static final int REVISION = 0x11;
 
@@ -20,6 +22,20 @@ public final class Vmcs {
     public Vmcs(long pa) {
         this.pa = pa;
         values[VmcsField.VMCS_LINK_POINTER.ordinal()] = -1;
+    }
+
+    @Override public String stateName() {
+        return "vmcs " + Long.toHexString(pa);
+    }
+
+    @Override public void describe(StateSink out) {
+        for (var field : VmcsField.values()) {
+            if (values[field.ordinal()] != 0) {
+                out.field(field.name(), values[field.ordinal()]);
+            }
+        }
+        out.field("launched", launched ? 1 : 0);
+        out.field("activeOn", activeOn);
     }
 
     /// The physical address of the region.

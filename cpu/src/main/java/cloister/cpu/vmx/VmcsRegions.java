@@ -2,6 +2,9 @@ package cloister.cpu.vmx;
 
 import cloister.memory.PhysicalMemory;
 import cloister.memory.WriteListener;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.Locale;
 import java.util.Map;
@@ -13,7 +16,7 @@ import java.util.Map;
 /// is active the processor holds the fields itself. [SDM Vol. 3 "Software Use of Virtual-Machine Control Structures"]
 ///
 /// DEVIATION: the format of the region is ours, so a written region reads as zeros, not as whatever the bytes happen to mean.
-public final class VmcsRegions implements WriteListener {
+public final class VmcsRegions implements WriteListener, Persistent {
     /// The revision identifier and the VMX-abort indicator, which software owns.
     private static final int HEADER = 8;
 
@@ -49,6 +52,14 @@ public final class VmcsRegions implements WriteListener {
         }
         vmcs.activeOn = lp;
         return vmcs;
+    }
+
+    @Override public String stateName() {
+        return "regions";
+    }
+
+    @Override public void describe(StateSink out) {
+        byPa.values().stream().sorted(Comparator.comparingLong(Vmcs::pa)).forEach(out::part);
     }
 
     @Override public void written(long pa, long length) {
