@@ -92,6 +92,25 @@ class FetchTest {
         assertThat(workFolders()).isEmpty();
     }
 
+    /// A terminal tells every process of Ctrl-C, and apt may be gone before we hear of it: that is not its failure.
+    @Test void aSignalToAllIsNoFailureOfApt() throws Exception {
+        environment.put("APT_TAKES", "60");
+        var running = start();
+        long apt = aptWhenItRuns();
+        // SIGTERM stands for SIGINT, which tests that run in the background may have to ignore.
+        new ProcessBuilder("sh", "-c", "kill -TERM " + apt + "; sleep 0.5; kill -TERM " + running.pid()).start().waitFor();
+        assertThat(running.waitFor(1, TimeUnit.MINUTES)).isTrue();
+        assertThat(running.exitValue()).isEqualTo(143);
+        assertThat(folder.resolve("err")).content().doesNotContain("cannot get").doesNotContain("signal");
+        assertThat(workFolders()).isEmpty();
+        // Alone, it is one.
+        running = start();
+        new ProcessBuilder("kill", "-TERM", Long.toString(aptWhenItRuns())).start().waitFor();
+        assertThat(running.waitFor(1, TimeUnit.MINUTES)).isTrue();
+        assertThat(running.exitValue()).isEqualTo(69);
+        assertThat(folder.resolve("err")).content().contains("signal 15 ended apt-get");
+    }
+
     @Test void twoFetchOnce() throws Exception {
         environment.put("APT_TAKES", "2");
         var first = start();
@@ -135,13 +154,8 @@ class FetchTest {
 
     /// Returns apt's process.
     private long endWhenAptRuns(String signal, int code) throws Exception {
-        var pidFile = folder.resolve("calls.pid");
-        Files.deleteIfExists(pidFile);
         var running = start();
-        for (int i = 0; i < 600 && !(Files.exists(pidFile) && Files.size(pidFile) > 0); i++) {
-            Thread.sleep(50);
-        }
-        long apt = Long.parseLong(Files.readString(pidFile).strip());
+        long apt = aptWhenItRuns();
         new ProcessBuilder("kill", signal, Long.toString(running.pid())).start().waitFor();
         assertThat(running.waitFor(1, TimeUnit.MINUTES)).isTrue();
         assertThat(running.exitValue()).isEqualTo(code);
@@ -151,10 +165,20 @@ class FetchTest {
         return apt;
     }
 
+    private long aptWhenItRuns() throws Exception {
+        var pidFile = folder.resolve("calls.pid");
+        for (int i = 0; i < 600 && !(Files.exists(pidFile) && Files.size(pidFile) > 0); i++) {
+            Thread.sleep(50);
+        }
+        long apt = Long.parseLong(Files.readString(pidFile).strip());
+        Files.delete(pidFile);
+        return apt;
+    }
+
     private Process start() throws IOException {
         var builder = new ProcessBuilder(Launcher.ROOT.resolve("cloister").toString(), "fetch")
                 .redirectInput(new File("/dev/null")).redirectOutput(ProcessBuilder.Redirect.DISCARD)
-                .redirectError(ProcessBuilder.Redirect.DISCARD);
+                .redirectError(folder.resolve("err").toFile());
         builder.environment().putAll(environment);
         return builder.start();
     }

@@ -9,8 +9,6 @@ import cloister.vmm.MachineStats;
 import cloister.vmm.ProfileSink;
 import cloister.vmm.UserError;
 import java.io.IOException;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -111,6 +109,14 @@ final class ObserveOptions {
         return unwritten;
     }
 
+    /// Says that `file` could not be written, which decides the exit code.
+    ///
+    /// @param failure what happened, in the words of the operating system where it has any
+    void unwritten(Path file, IOException failure) {
+        unwritten = true;
+        System.err.println("cloister: cannot write " + file + " (" + failure.getMessage() + ")");
+    }
+
     /// @throws UserError when an option is wrong
     void check() {
         checkTrace();
@@ -202,15 +208,10 @@ final class ObserveOptions {
             System.err.print(text);
             return;
         }
-        try (var out = new PrintStream(Files.newOutputStream(statsOut), false, StandardCharsets.UTF_8)) {
-            out.print(text);
-            if (out.checkError()) {
-                unwritten = true;
-                System.err.println("cloister: cannot write " + statsOut);
-            }
+        try {
+            Files.writeString(statsOut, text);
         } catch (IOException e) {
-            unwritten = true;
-            System.err.println("cloister: cannot write " + statsOut + " (" + e.getMessage() + ")");
+            unwritten(statsOut, e);
         }
     }
 

@@ -73,7 +73,7 @@ final class ProfileCommand extends RunCommand {
             try {
                 Files.writeString(folded, profile.folded(symbols));
             } catch (IOException e) {
-                System.err.println("cloister: cannot write " + folded + " (" + e.getMessage() + ")");
+                observe().unwritten(folded, e);
             }
         }
     }

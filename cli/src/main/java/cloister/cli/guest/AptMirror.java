@@ -20,6 +20,10 @@ final class AptMirror {
     /// apt gives up earlier, on a server that does not answer; this is for what it does not notice.
     private static final long STALL_NS = TimeUnit.SECONDS.toNanos(90);
     private static final long POLL_MS = 200;
+    /// Ctrl-C on a terminal ends apt and us; apt may be the first, so its failure is no news until this has passed.
+    private static final long OUR_END_MS = 1_000;
+    /// A process that a signal ended has this and the signal's number as its exit code.
+    private static final int SIGNALLED = 128;
 
     private final Path home;
     private final String suite;
@@ -27,7 +31,7 @@ final class AptMirror {
     private final Path downloads;
     /// What runs now, so that the end of our process can end it.
     private volatile Process running;
-    private volatile boolean ending;
+    private final CountDownLatch ending = new CountDownLatch(1);
 
     AptMirror(Path home, String suite, FetchProgress progress) throws IOException, FetchFailure {
         this.home = home;
@@ -47,7 +51,7 @@ final class AptMirror {
 
     /// Ends apt because our process ends; who waits for it never comes back, so that the exit code is the signal's.
     void end() {
-        ending = true;
+        ending.countDown();
         stop();
     }
 
@@ -113,11 +117,14 @@ final class AptMirror {
             running = process;
             process.getOutputStream().close();
             waitFor(process, tick);
-            if (ending) {
+            if (ending.await(process.exitValue() == 0 ? 0 : OUR_END_MS, TimeUnit.MILLISECONDS)) {
                 new CountDownLatch(1).await();
             }
             String output = Files.readString(log);
             output.lines().forEach(progress::detail);
+            if (process.exitValue() > SIGNALLED) {
+                throw new FetchFailure("signal " + (process.exitValue() - SIGNALLED) + " ended " + tool + "; try again");
+            }
             if (process.exitValue() != 0 || output.contains("Failed to fetch")) {
                 var failure = AptFailure.of(output);
                 throw new FetchFailure("cannot get Debian packages (" + failure.reason() + "); " + failure.advice());

@@ -3,7 +3,6 @@ package cloister.kvm.host;
 import cloister.kvm.KvmException;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
-import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Set;
 
@@ -21,10 +20,7 @@ public final class FrameAllocator {
     private long next;
     private long blockNext;
     private long blockEnd;
-    private int[] freeFrames = new int[256];
-    private int freeFrameCount;
-    private int[] freeBlocks = new int[16];
-    private int freeBlockCount;
+    private final FreeFrames free;
     private long allocated;
 
     /// @param startPa first byte of the range, page-aligned
@@ -37,6 +33,7 @@ public final class FrameAllocator {
         this.start = startPa;
         this.next = startPa;
         this.end = endPa;
+        this.free = new FreeFrames(endPa);
     }
 
     /// Frames handed out and not freed.
@@ -60,8 +57,9 @@ public final class FrameAllocator {
     /// @throws KvmException ENOMEM
     public long allocate() {
         allocated++;
-        if (freeFrameCount > 0) {
-            return zeroed((long) freeFrames[--freeFrameCount] << PhysicalMemory.FRAME_SHIFT, PhysicalMemory.FRAME_SIZE);
+        long freed = free.takeFrame();
+        if (freed >= 0) {
+            return zeroed(freed, PhysicalMemory.FRAME_SIZE);
         }
         if (blockNext == blockEnd) {
             refill();
@@ -98,8 +96,9 @@ public final class FrameAllocator {
     }
 
     private long takeBlock() {
-        if (freeBlockCount > 0) {
-            return zeroed((long) freeBlocks[--freeBlockCount] << PhysicalMemory.FRAME_SHIFT, BLOCK_SIZE);
+        long freed = free.takeBlock();
+        if (freed >= 0) {
+            return zeroed(freed, BLOCK_SIZE);
         }
         long pa = alignTo(BLOCK_SIZE);
         if (pa < 0 || pa + BLOCK_SIZE > end) {
@@ -153,35 +152,27 @@ public final class FrameAllocator {
             return -1;
         }
         while (next < pa) { // the gap serves single frames
-            pushFrame((int) (next >> PhysicalMemory.FRAME_SHIFT));
+            free.putFrame(next);
             next += PhysicalMemory.FRAME_SIZE;
         }
         return pa;
     }
 
-    /// Takes a frame back.
+    /// Takes a frame back. The last one of 2 MiB makes them a block again.
+    ///
+    /// @throws IllegalStateException when it is free already
     public void free(long pa) {
         if (!quarantined.isEmpty() && quarantined.contains(pa)) {
             return;
         }
         allocated--;
-        pushFrame((int) (pa >> PhysicalMemory.FRAME_SHIFT));
+        free.putFrame(pa);
     }
 
     /// Takes a whole block back.
     public void freeBlock(long pa) {
         allocated -= BLOCK_SIZE / PhysicalMemory.FRAME_SIZE;
-        if (freeBlockCount == freeBlocks.length) {
-            freeBlocks = Arrays.copyOf(freeBlocks, freeBlockCount * 2);
-        }
-        freeBlocks[freeBlockCount++] = (int) (pa >> PhysicalMemory.FRAME_SHIFT);
-    }
-
-    private void pushFrame(int frame) {
-        if (freeFrameCount == freeFrames.length) {
-            freeFrames = Arrays.copyOf(freeFrames, freeFrameCount * 2);
-        }
-        freeFrames[freeFrameCount++] = frame;
+        free.putBlock(pa);
     }
 
     private long zeroed(long pa, long length) {
