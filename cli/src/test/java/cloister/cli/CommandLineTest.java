@@ -70,6 +70,15 @@ class CommandLineTest {
                 .flatMap(option -> Stream.of(option.names())).forEach(name -> assertThat(script).contains("'" + name + "'"));
     }
 
+    /// zsh completes the first time, too, when it has just loaded the script, and has what the script calls before it is read.
+    @Test void completionForZshIsOneThatItLoadsByItself() {
+        var lines = CompletionCommand.script(CompletionCommand.Shell.zsh, Main.commandLine()).lines().toList();
+        assertThat(lines).startsWith("#compdef cloister", "autoload -U +X bashcompinit && bashcompinit",
+                "(( $+functions[compopt] )) || compopt() { : }");
+        assertThat(lines.getLast()).contains("_bash_complete -o default -F _complete_cloister");
+        assertThat(lines).contains("complete -F _complete_cloister -o default cloister cloister.sh cloister.bash");
+    }
+
     private static Stream<CommandLine> everyCommand(CommandLine from) {
         return Stream.concat(Stream.of(from), from.getSubcommands().values().stream().flatMap(CommandLineTest::everyCommand));
     }
