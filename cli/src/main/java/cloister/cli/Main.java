@@ -28,6 +28,7 @@ public final class Main implements Runnable {
     static final String VERSION = "0.1.0";
     /// The system property with the launcher's path when it has no profile yet: `PATH --make-profile` makes one.
     private static final String PROFILER = "cloister.profiler";
+    private static final Set<String> BOOTING = Set.of("run", "profile");
     /// After these a boot is not known to work.
     private static final Set<Integer> NOTHING_RAN = Set.of(ExitCode.USAGE.code(), ExitCode.DATA.code(), ExitCode.UNAVAILABLE.code(),
             ExitCode.INTERNAL.code());
@@ -61,7 +62,7 @@ public final class Main implements Runnable {
             var line = commandLine();
             int code = line.execute(args);
             var parsed = line.getParseResult();
-            if (parsed != null && parsed.hasSubcommand() && parsed.subcommand().commandSpec().name().equals("run")
+            if (parsed != null && parsed.hasSubcommand() && BOOTING.contains(parsed.subcommand().commandSpec().name())
                     && !parsed.subcommand().isUsageHelpRequested() && !NOTHING_RAN.contains(code)) {
                 haveProfileMade();
             }

@@ -61,7 +61,7 @@ final class FreeFrames {
         long bit = 1L << frame; // modulo 64
         long[] words = frames[block];
         if ((words[frame / Long.SIZE] & bit) != 0) {
-            throw new IllegalStateException("frame %#x is freed twice".formatted(pa));
+            throw new IllegalStateException("frame 0x" + Long.toHexString(pa) + " is freed twice");
         }
         words[frame / Long.SIZE] |= bit;
         if (++counts[block] == FRAMES) {
