@@ -20,8 +20,9 @@ public sealed interface KvmExit {
     record Wrmsr(int index, long value) implements KvmExit {
     }
 
-    /// KVM_EXIT_HYPERCALL with KVM_HC_MAP_GPA_RANGE, the only one that exits: answer in [KvmRun#ret], 0 or a positive
-    /// error number (EAGAIN, EINVAL are understood).
+    /// KVM_EXIT_HYPERCALL with KVM_HC_MAP_GPA_RANGE, the only one that exits: answer in [KvmRun#ret]. Of a TD it is 0 or a
+    /// positive error number (EAGAIN, EINVAL are understood); of an ordinary VM it is what the guest finds in RAX, 0 or a negative
+    /// error number.
     ///
     /// @param toPrivate whether the range shall become private
     record MapGpaRange(long gpa, long pages, boolean toPrivate) implements KvmExit {

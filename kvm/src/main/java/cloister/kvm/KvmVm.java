@@ -38,6 +38,16 @@ public interface KvmVm extends AutoCloseable {
     /// @throws KvmException EINVAL
     GuestMemfd createGuestMemfd(long size, long flags);
 
+    /// KVM_SET_USER_MEMORY_REGION, the first form, which knows no guest_memfd. Size 0 deletes the slot.
+    ///
+    /// @param slot          slot number, 0..32763; address space in 31:16
+    /// @param flags         MEM_LOG_DIRTY_PAGES and MEM_READONLY of [cloister.spec.kvm.KvmAbi]
+    /// @param gpa           page-aligned
+    /// @param size          bytes, page-aligned
+    /// @param userspaceAddr page-aligned address in [UserMemory]
+    /// @throws KvmException as [#setUserMemoryRegion2]; EINVAL also for other flags
+    void setUserMemoryRegion(int slot, int flags, long gpa, long size, long userspaceAddr);
+
     /// KVM_SET_USER_MEMORY_REGION2. Size 0 deletes the slot.
     ///
     /// @throws KvmException EINVAL, EEXIST when slots overlap
@@ -65,7 +75,7 @@ public interface KvmVm extends AutoCloseable {
 
     /// KVM_RESET_DIRTY_RINGS: takes back what the VMM has harvested from the rings of all vCPUs.
     ///
-    /// @return how many entries
+    /// @return how many entries; fewer than were harvested when a signal waits for the calling thread
     /// @throws KvmException EINVAL without rings
     int resetDirtyRings();
 

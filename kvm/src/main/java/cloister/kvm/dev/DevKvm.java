@@ -92,7 +92,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
 
     @Override public KvmVm createVm(VmType type) {
         var vm = switch (type) {
-            case DEFAULT -> new VmxVm(host, extensions, mmuModule);
+            case DEFAULT, SW_PROTECTED -> new VmxVm(host, extensions, mmuModule, type);
             case TDX -> new TdVm(host, extensions, mmuModule, tdxSystem());
         };
         vms.add(vm);
@@ -101,7 +101,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
 
     /// Asking brings the TDX module up, for nothing else tells whether it works.
     private long vmTypes() {
-        long types = 1L << VmType.DEFAULT.number();
+        long types = (1L << VmType.DEFAULT.number()) | (1L << VmType.SW_PROTECTED.number());
         try {
             tdxSystem();
             return types | (1L << VmType.TDX.number());

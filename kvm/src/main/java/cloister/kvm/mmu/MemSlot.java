@@ -105,6 +105,17 @@ public final class MemSlot implements GuestMemFile.Binding {
         return userspaceAddr + ((gfn - baseGfn) << PAGE_SHIFT);
     }
 
+    /// The first guest frame of the slot that user addresses from `start` on can be behind.
+    long firstGfn(long start) {
+        return baseGfn + (Math.max(0, start - userspaceAddr) >>> PAGE_SHIFT);
+    }
+
+    /// The guest frame after the last one of the slot that user addresses before `end` can be behind.
+    long endGfn(long end) {
+        long pages = (end - userspaceAddr + (1L << PAGE_SHIFT) - 1) >> PAGE_SHIFT;
+        return baseGfn + Math.min(npages, pages);
+    }
+
     /// The guest_memfd bound to the slot; null when there is none, or no longer.
     public GuestMemFile gmem() {
         return gmem;

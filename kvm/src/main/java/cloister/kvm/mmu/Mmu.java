@@ -578,8 +578,8 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         try (var reading = slotReaders.read()) {
             for (int as = 0; as < slots.addressSpaces(); as++) {
                 for (var slot : slots.set(as).all()) {
-                    long from = firstGfn(slot, start);
-                    long to = endGfn(slot, end);
+                    long from = slot.firstGfn(start);
+                    long to = slot.endGfn(end);
                     if (from >= to) {
                         continue;
                     }
@@ -617,8 +617,8 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         try (var reading = slotReaders.read(); var held = lock.lockShared()) {
             for (int as = 0; as < slots.addressSpaces(); as++) {
                 for (var slot : slots.set(as).all()) {
-                    long from = firstGfn(slot, start);
-                    long to = endGfn(slot, end);
+                    long from = slot.firstGfn(start);
+                    long to = slot.endGfn(end);
                     accessed |= from < to && tracking.age(as, from, to, false);
                 }
             }
@@ -629,21 +629,12 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
     private boolean concerns(long start, long end) {
         for (int as = 0; as < slots.addressSpaces(); as++) {
             for (var slot : slots.set(as).all()) {
-                if (firstGfn(slot, start) < endGfn(slot, end)) {
+                if (slot.firstGfn(start) < slot.endGfn(end)) {
                     return true;
                 }
             }
         }
         return false;
-    }
-
-    private static long firstGfn(MemSlot slot, long start) {
-        return slot.baseGfn() + (Math.max(0, start - slot.userspaceAddr()) >>> PAGE_SHIFT);
-    }
-
-    private static long endGfn(MemSlot slot, long end) {
-        long pages = (end - slot.userspaceAddr() + PAGE_MASK) >> PAGE_SHIFT;
-        return slot.baseGfn() + Math.min(slot.npages(), pages);
     }
 
     @Override public void beginGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end, boolean isPrivate) {

@@ -295,9 +295,15 @@ public final class VcpuMmu {
     /// Handles an access that the tables did not let through. [LINUX kvm_mmu_page_fault]
     ///
     /// @param gpa   with the SHARED bit, if there is one; where tables of a guest are shadowed, the address that these translate
-    /// @param error ERROR_ bits
+    /// @param error ERROR_ bits; in a VM whose attributes alone tell private memory, PRIVATE is added
     public FaultResult fault(long gpa, long error) {
-        return handle(gpa, error, false);
+        boolean isPrivate = !shadowing && !mmu.hasMirror() && mmu.isPrivate(gpa >>> Mmu.PAGE_SHIFT);
+        return handle(gpa, isPrivate ? error | ERROR_PRIVATE : error, false);
+    }
+
+    /// Whether the access that was handled last was one to private memory.
+    public boolean lastFaultWasPrivate() {
+        return fault.isPrivate;
     }
 
     /// The guest-physical address that the last fault came to, when the guest's tables translated it.

@@ -475,6 +475,11 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
         return vm.isDead();
     }
 
+    /// Whether the current host thread is the one that ran the vCPU last.
+    final boolean isOnCurrentThread() {
+        return thread != null && thread == host.scheduler().current();
+    }
+
     /// A signal for the vCPU thread.
     final void signal() {
         signalPending = true;

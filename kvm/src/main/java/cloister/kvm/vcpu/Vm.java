@@ -320,6 +320,13 @@ public abstract class Vm implements KvmVm, MmuVm {
         return file;
     }
 
+    /// [LINUX kvm_vm_ioctl, KVM_SET_USER_MEMORY_REGION_V1_FLAGS]
+    @Override public void setUserMemoryRegion(int slot, int flags, long gpa, long size, long userspaceAddr) {
+        requireAlive();
+        require((flags & ~KvmAbi.MEM_V1_FLAGS) == 0, Errno.EINVAL, "flags 0x" + Integer.toHexString(flags));
+        setUserMemoryRegion2(new UserMemoryRegion(slot, flags, gpa, size, userspaceAddr, null, 0));
+    }
+
     @Override public void setUserMemoryRegion2(UserMemoryRegion region) {
         requireAlive();
         mmu.setMemoryRegion(region);
@@ -350,8 +357,18 @@ public abstract class Vm implements KvmVm, MmuVm {
     @Override public int resetDirtyRings() {
         requireAlive();
         try (var held = mmu.lockSlots()) {
-            return mmu.dirtyLog().resetRings(vcpus.stream().map(vcpu -> vcpu.mmu).toList(), () -> false);
+            return mmu.dirtyLog().resetRings(vcpus.stream().map(vcpu -> vcpu.mmu).toList(), this::signalPendingHere);
         }
+    }
+
+    /// Whether a signal waits for the current host thread: signals are sent to vCPUs, whose threads they are for.
+    private boolean signalPendingHere() {
+        for (var vcpu : vcpus) {
+            if (vcpu.signalPending() && vcpu.isOnCurrentThread()) {
+                return true;
+            }
+        }
+        return false;
     }
 
     @Override public void memoryEncryptOp(KvmTdxCmd cmd) {

@@ -10,6 +10,10 @@ sealed interface PendingVmxExit {
     record PortWrite() implements PendingVmxExit {
     }
 
+    /// A hypercall: the answer goes to RAX, or EAX outside 64-bit mode.
+    record Hypercall() implements PendingVmxExit {
+    }
+
     /// INS or OUTS: [cloister.kvm.emulate.PortStrings] knows the rest.
     record PortString() implements PendingVmxExit {
     }

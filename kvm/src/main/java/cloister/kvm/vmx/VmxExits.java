@@ -27,9 +27,10 @@ final class VmxExits {
     private static final int RBX = 3;
     private static final long LOW = 0xffff_ffffL;
     private static final long KVM_ENOSYS = 1000;
-    private static final long KVM_EPERM = 1;
     private static final long HC_VAPIC_POLL_IRQ = 1;
     private static final int PAGE = 0x1000;
+    private static final int PAGE_SHIFT = 12;
+    private static final PendingVmxExit HYPERCALL = new PendingVmxExit.Hypercall();
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
     private static final PendingVmxExit MMIO = new PendingVmxExit.Mmio();
     private static final PendingVmxExit PORT_STRING = new PendingVmxExit.PortString();
@@ -68,6 +69,7 @@ final class VmxExits {
                 yield skip();
             }
             case PendingVmxExit.PortWrite() -> skip();
+            case PendingVmxExit.Hypercall() -> answer(vcpu.run.ret);
             case PendingVmxExit.PortString() -> afterStringItem(strings.answered());
             case PendingVmxExit.Mmio() -> afterEmulation(emulator.answered());
         };
@@ -226,11 +228,37 @@ final class VmxExits {
         return skip();
     }
 
-    /// [LINUX ____kvm_emulate_hypercall]
+    // --- hypercalls [LINUX ____kvm_emulate_hypercall]
+
     private KvmExit hypercall() {
-        long number = vcpu.is64Bit() ? gprs[RAX] : gprs[RAX] & LOW;
-        long result = vcpu.cpl() != 0 ? -KVM_EPERM : number == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS;
-        gprs[RAX] = vcpu.is64Bit() ? result : result & LOW;
+        if (vcpu.cpl() != 0) {
+            return answer(-Errno.EPERM.number());
+        }
+        long number = hypercallArgument(RAX);
+        return number == KvmAbi.HC_MAP_GPA_RANGE ? mapGpaRange() : answer(number == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS);
+    }
+
+    private KvmExit mapGpaRange() {
+        if ((vcpu.vm.exitHypercalls & (1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0) {
+            return answer(-KVM_ENOSYS);
+        }
+        long gpa = hypercallArgument(RBX);
+        long pages = hypercallArgument(RCX);
+        long gfn = gpa >>> PAGE_SHIFT;
+        if ((gpa & (PAGE - 1)) != 0 || pages == 0 || Long.compareUnsigned(gfn + pages, gfn) <= 0) {
+            return answer(-Errno.EINVAL.number());
+        }
+        vcpu.run.ret = 0;
+        pending = HYPERCALL;
+        return new KvmExit.MapGpaRange(gpa, pages, (hypercallArgument(RDX) & KvmAbi.MAP_GPA_RANGE_ENCRYPTED) != 0);
+    }
+
+    private long hypercallArgument(int register) {
+        return vcpu.is64Bit() ? gprs[register] : gprs[register] & LOW;
+    }
+
+    private KvmExit answer(long value) {
+        gprs[RAX] = vcpu.is64Bit() ? value : value & LOW;
         return skip();
     }
 
@@ -318,7 +346,8 @@ final class VmxExits {
         return switch (result) {
             case FIXED, SPURIOUS, RETRY -> null;
             case EMULATE, WRITE_PROTECTED -> emulate(gpa);
-            case MEMORY_FAULT, FAULT, INVALID_SLOT, REFLECT -> new KvmExit.MemoryFault(0, gpa & -PAGE, PAGE);
+            case MEMORY_FAULT, FAULT, INVALID_SLOT, REFLECT -> new KvmExit.MemoryFault(
+                    vcpu.mmu.lastFaultWasPrivate() ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE, PAGE);
             case NO_MEMORY -> throw new KvmException(Errno.ENOMEM, "no free platform memory; give the platform more");
             case BUGGED -> throw new KvmException(Errno.EIO, "the VM is dead");
         };

@@ -8,10 +8,14 @@ import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
 import cloister.spec.kvm.VmType;
 
-/// An ordinary VM.
+/// An ordinary VM, perhaps with private memory. [LINUX arch/x86/kvm/vmx/vmx.c, KVM_X86_SW_PROTECTED_VM]
 public final class VmxVm extends Vm {
-    public VmxVm(Host host, Extensions extensions, MmuModule mmuModule) {
-        super(host, extensions, mmuModule, false, MAX_VCPUS);
+    private final VmType type;
+
+    /// @param type DEFAULT or SW_PROTECTED
+    public VmxVm(Host host, Extensions extensions, MmuModule mmuModule, VmType type) {
+        super(host, extensions, mmuModule, type == VmType.SW_PROTECTED, MAX_VCPUS);
+        this.type = type;
     }
 
     /// [LINUX vmclear_local_loaded_vmcss]
@@ -31,7 +35,7 @@ public final class VmxVm extends Vm {
     }
 
     @Override public VmType type() {
-        return VmType.DEFAULT;
+        return type;
     }
 
     @Override public VcpuFile newVcpu(int id) {
@@ -39,7 +43,7 @@ public final class VmxVm extends Vm {
     }
 
     @Override public boolean hasPrivateMemory() {
-        return false;
+        return type == VmType.SW_PROTECTED;
     }
 
     @Override protected void destroy(VcpuFile vcpu) {

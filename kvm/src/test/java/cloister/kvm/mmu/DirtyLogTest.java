@@ -210,6 +210,24 @@ final class DirtyLogTest {
         assertThat(ring.offset(192)).isEqualTo(99);
     }
 
+    @Test void aSignalEndsTheResetBetweenTwoEntriesAndLosesNoWrite() {
+        f.mmu.dirtyLog().enableRings(4096, false);
+        var vcpu = new VcpuMmu(f.mmu, f);
+        vcpu.reload();
+        slot(LOG);
+        var ring = vcpu.dirtyRing();
+        for (int i = 0; i < 20; i++) {
+            vcpu.fault(BASE + (i * PAGE), WRITE);
+            ring.harvested(i);
+        }
+        int[] asked = {0};
+        assertThat(f.mmu.dirtyLog().resetRings(List.of(vcpu), () -> asked[0]++ >= 7)).isEqualTo(7);
+        assertThat(f.walk(vcpu.eptp(), BASE + (6 * PAGE))[0] & Ept.WRITE).as("taken back, so watched again").isZero();
+        assertThat(f.walk(vcpu.eptp(), BASE + (7 * PAGE))[0] & Ept.WRITE).isNotZero();
+        assertThat(f.mmu.dirtyLog().resetRings(List.of(vcpu), () -> true)).isZero();
+        assertThat(f.mmu.dirtyLog().resetRings(List.of(vcpu), () -> false)).as("the rest").isEqualTo(13);
+    }
+
     @Test void ringEntriesThatNameNothingAreTakenBackAllTheSame() {
         f.mmu.dirtyLog().enableRings(4096, false);
         var vcpu = new VcpuMmu(f.mmu, f);

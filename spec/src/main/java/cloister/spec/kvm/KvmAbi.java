@@ -6,6 +6,8 @@ public final class KvmAbi {
     public static final int MEM_LOG_DIRTY_PAGES = 1;
     public static final int MEM_READONLY = 1 << 1;
     public static final int MEM_GUEST_MEMFD = 1 << 2;
+    /// The flags that the first form of the ioctl knows. (KVM_SET_USER_MEMORY_REGION_V1_FLAGS)
+    public static final int MEM_V1_FLAGS = MEM_LOG_DIRTY_PAGES | MEM_READONLY;
 
     /// KVM_MEMORY_ATTRIBUTE_PRIVATE.
     public static final long MEMORY_ATTRIBUTE_PRIVATE = 1L << 3;

@@ -4,6 +4,8 @@ package cloister.spec.kvm;
 public enum VmType {
     /// KVM_X86_DEFAULT_VM.
     DEFAULT(0),
+    /// KVM_X86_SW_PROTECTED_VM: an ordinary VM with private memory, which only KVM keeps the VMM from; for development.
+    SW_PROTECTED(1),
     /// KVM_X86_TDX_VM.
     TDX(5);
 
