@@ -75,6 +75,9 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
             description = "Packages (sockets) of the platform, 1 to 8. Default: ${DEFAULT-VALUE}.")
     private int packages;
 
+    @Option(names = "--prefault", description = "Populate all of the guest's memory before it starts; --stats says how much that was.")
+    private boolean prefault;
+
     @Option(names = "--no-mmio-caching",
             description = "Load KVM with mmio_caching=0: MMIO has no entries in its page tables. There are no trust domains then.")
     private boolean noMmioCaching;
@@ -221,7 +224,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     private MachineConfig sized() {
         return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages)
-                .mmioCaching(!noMmioCaching);
+                .mmioCaching(!noMmioCaching).prefault(prefault);
     }
 
     private MachineConfig withPolicies(MachineConfig config) {

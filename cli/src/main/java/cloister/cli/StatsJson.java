@@ -17,6 +17,7 @@ final class StatsJson {
         object.addProperty("virtualNanos", stats.virtualNanos());
         object.addProperty("wallNanos", stats.wallNanos());
         object.addProperty("pagesAccepted", stats.pagesAccepted());
+        object.addProperty("pagesPopulated", stats.pagesPopulated());
         object.addProperty("pagesConverted", stats.pagesConverted());
         object.addProperty("pagesLeft", stats.pagesLeft());
         object.addProperty("traceHash", "0x" + "0".repeat(Long.numberOfLeadingZeros(stats.traceHash() | 1) / 4)

@@ -39,6 +39,8 @@ final class StatsReport {
         line("virtual time         %.2f s%n", stats.virtualNanos() / 1e9);
         line("speed                %.1f MIPS%n", seconds == 0 ? 0 : stats.instructions() / seconds / 1e6);
         line("pages accepted       %,d%n", stats.pagesAccepted());
+        line("pages populated      %,d%s%n", stats.pagesPopulated(), stats.pagesPopulated() == 0 ? ""
+                : ": so many exits saved, if the guest uses all of them");
         line("pages converted      %,d%n", stats.pagesConverted());
         if (torn) {
             line("private pages left   %,d%n", stats.pagesLeft());

@@ -19,6 +19,9 @@ public interface KvmStats {
     /// Private pages given at run time (TDH.MEM.PAGE.AUG); the guest accepts each once.
     long pagesAugmented();
 
+    /// Entries that KVM_PRE_FAULT_MEMORY made, of small and of large pages: the first use of each causes no exit.
+    long pagesPopulated();
+
     /// Pages that MapGPA converted, both directions.
     long pagesConverted();
 

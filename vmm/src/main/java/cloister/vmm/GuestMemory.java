@@ -1,6 +1,8 @@
 package cloister.vmm;
 
+import cloister.kvm.GpaRange;
 import cloister.kvm.GuestMemfd;
+import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.UserMemory;
 import cloister.kvm.UserMemoryRegion;
@@ -50,6 +52,16 @@ final class GuestMemory {
         slots.add(slot);
         if (td) {
             vm.setMemoryAttributes(gpa, bytes, KvmAbi.MEMORY_ATTRIBUTE_PRIVATE);
+        }
+    }
+
+    /// Maps all memory in the tables that `vcpu` uses.
+    void populate(KvmVcpu vcpu) {
+        for (var slot : slots) {
+            var range = new GpaRange(slot.gpa, slot.bytes);
+            while (range.size != 0) {
+                vcpu.preFaultMemory(range);
+            }
         }
     }
 

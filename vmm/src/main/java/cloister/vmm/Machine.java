@@ -68,6 +68,10 @@ public final class Machine implements AutoCloseable {
         } else {
             buildOrdinaryVm(layout, image);
         }
+        if (config.prefault) {
+            config.observer.progress("populating memory");
+            memory.populate(vcpus.getFirst());
+        }
     }
 
     private void enableCapabilities(boolean td) {
@@ -235,7 +239,8 @@ public final class Machine implements AutoCloseable {
         var kvm = vm.stats();
         var meter = host.recorder().meter();
         return new MachineStats(host.instructions(), host.clock().nanos(), wallNanos, config.timed, meter.exits(), meter.seamcalls(),
-                meter.module(), meter.threads(), kvm.pagesAugmented(), kvm.pagesConverted(), kvm.leakedPages(), host.recorder().hash());
+                meter.module(), meter.threads(), kvm.pagesAugmented(), kvm.pagesPopulated(), kvm.pagesConverted(), kvm.leakedPages(),
+                host.recorder().hash());
     }
 
     /// Tears the guest down; for a trust domain every page goes back from the TDX module to the host. Call after [#run].

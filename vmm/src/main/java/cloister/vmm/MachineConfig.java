@@ -30,6 +30,7 @@ public final class MachineConfig {
     int hostCpus;
     Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
     boolean mmioCaching = true;
+    boolean prefault;
     int packages = 1;
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
@@ -116,6 +117,12 @@ public final class MachineConfig {
     /// true.
     public MachineConfig mmioCaching(boolean value) {
         mmioCaching = value;
+        return this;
+    }
+
+    /// Whether all memory is mapped before the guest starts, which then causes no exit at its first use of a page. Default: false.
+    public MachineConfig prefault(boolean value) {
+        prefault = value;
         return this;
     }
 

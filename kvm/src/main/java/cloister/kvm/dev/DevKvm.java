@@ -184,6 +184,10 @@ public final class DevKvm implements Kvm, CpuHotplug {
             return sum(KvmStats::pagesAdded);
         }
 
+        @Override public long pagesPopulated() {
+            return sum(KvmStats::pagesPopulated);
+        }
+
         @Override public long pagesAugmented() {
             return sum(KvmStats::pagesAugmented);
         }

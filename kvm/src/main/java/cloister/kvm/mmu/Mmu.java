@@ -345,6 +345,15 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         }
     }
 
+    /// How many pages of all sizes the guest has mapped.
+    public long mappedPages() {
+        long sum = 0;
+        for (long pages : pagesBySize) {
+            sum += pages;
+        }
+        return sum;
+    }
+
     /// How many pages of `level` guests have mapped.
     public long mappedPages(int level) {
         return pagesBySize[level];

@@ -18,6 +18,7 @@ public final class ExitCounters implements KvmStats {
     private final SeamCounters seam = new SeamCounters();
     public long pagesAdded;
     public long pagesAugmented;
+    public long pagesPopulated;
     public long pagesConverted;
     public long tdxPages;
     public long leakedPages;
@@ -75,6 +76,10 @@ public final class ExitCounters implements KvmStats {
 
     @Override public long pagesAdded() {
         return pagesAdded;
+    }
+
+    @Override public long pagesPopulated() {
+        return pagesPopulated;
     }
 
     @Override public long pagesAugmented() {

@@ -216,7 +216,12 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
 
     @Override public final void preFaultMemory(GpaRange range) {
         loaded(() -> {
-            PreFault.populate(mmu, range);
+            long before = vm.mmu.mappedPages();
+            try {
+                PreFault.populate(mmu, range);
+            } finally {
+                vm.counters.pagesPopulated += Math.max(0, vm.mmu.mappedPages() - before); // others may unmap meanwhile
+            }
             return null;
         });
     }
