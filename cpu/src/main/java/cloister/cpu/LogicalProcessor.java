@@ -501,7 +501,9 @@ public final class LogicalProcessor implements Persistent {
     /// SEAMCALL: `regs` hold the leaf in RAX and receive the results, as do the LP's live general registers.
     ///
     /// @return FAIL_INVALID when no module is installed (CF set, registers unchanged), else SUCCEED
+    /// @throws HostFault #UD outside VMX operation, as on a processor that has gone offline. [TDX-CPU "SEAMCALL"]
     public VmxStatus seamcall(SeamRegs regs) {
+        requireVmx();
         if (seam == null) {
             return VmxStatus.FAIL_INVALID;
         }

@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import cloister.cpu.HostFault;
 import cloister.cpu.LogicalProcessor;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
@@ -19,6 +20,7 @@ import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Msr;
 import cloister.tdx.port.Vmcs;
 import java.util.Arrays;
 import java.util.function.Consumer;
@@ -36,6 +38,7 @@ class SeamProcessorTest {
     private static final long SHARED_FRAME = 0x32_0000;
     private static final long TDVPS = 0x33_0000;
     private static final long MSR_BITMAP_PA = 0x34_0000;
+    private static final long VMXON_REGION = 0x35_0000;
     private static final long SHARED_BIT = 1L << 47;
 
     private final Platform platform = new Platform(new PlatformOptions(1, 64 << 20, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
@@ -202,6 +205,10 @@ class SeamProcessorTest {
             regs.set(SeamRegs.RAX, 0x77);
         });
         var regs = new SeamRegs();
+        assertThatThrownBy(() -> lp.seamcall(regs)).as("outside VMX operation").isInstanceOf(HostFault.class)
+                .hasMessage("host exception 6 (0)");
+        memory.write(VMXON_REGION, 4, lp.rdmsr(Msr.IA32_VMX_BASIC) & 0x7fff_ffffL);
+        lp.vmxon(VMXON_REGION);
         lp.seamcall(regs);
         assertThat(regs.get(SeamRegs.RAX)).isEqualTo(0x77);
         assertThat(lp.gprs()[0]).isEqualTo(0x77);

@@ -3,6 +3,7 @@ package cloister.vmm;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.sim.StateListing;
+import cloister.tdx.inspect.LpSnapshot;
 import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceKind;
 import java.util.ArrayList;
@@ -74,6 +75,20 @@ final class MachineTest {
         assertThat(states.get(0).differences(states.get(1))).isEmpty();
         assertThat(states.get(0).differences(states.get(2))).isNotEmpty();
         assertThat(states.get(0).entries()).hasSizeGreaterThan(300);
+    }
+
+    /// TDH.SYS.KEY.CONFIG and TDH.MNG.KEY.CONFIG on each package, caches written back on each before the KeyID is free again.
+    @Test void aTrustDomainOnTwoPackagesLeavesNothingBehind() {
+        try (var machine = new Machine(config(VmType.TDX).cpus(2).hostCpus(4).packages(2))) {
+            assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
+            assertThat(machine.inspect().packages()).hasSize(2);
+            assertThat(machine.inspect().processors()).extracting(LpSnapshot::packageId).containsExactly(0, 0, 1, 1);
+            assertThat(machine.tearDown()).as("pages not reclaimed").isZero();
+            var stats = machine.stats();
+            assertThat(stats.seamcalls("TDH.SYS.KEY.CONFIG")).isEqualTo(2);
+            assertThat(stats.seamcalls("TDH.MNG.KEY.CONFIG")).isEqualTo(2);
+            assertThat(stats.seamcalls("TDH.PHYMEM.CACHE.WB")).isGreaterThanOrEqualTo(2);
+        }
     }
 
     @Test void observerHearsOnlyWhatItWants() {

@@ -33,7 +33,9 @@ final class KvmSeamTest {
         try (var host = new TestHost(1)) {
             var last = new Last();
             host.processors().getFirst().installSeam(last);
-            var seam = new KvmSeam(new Host(host.environment()), new SeamCounters());
+            var kernel = new Host(host.environment());
+            kernel.enableVirtualization();
+            var seam = new KvmSeam(kernel, new SeamCounters());
             var out = new SeamRegs();
             assertThat(seam.memSeptRemove(TDR, GPA, 3, out)).isZero();
             check(last, SeamcallLeaf.MEM_SEPT_REMOVE, GPA | 2, TDR);
