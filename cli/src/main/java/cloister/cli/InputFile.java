@@ -5,11 +5,11 @@ import cloister.vmm.UserError;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.nio.channels.Channels;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 
 /// Files that the user hands to the guest. They are mapped, so that their size costs no heap.
@@ -54,14 +54,16 @@ final class InputFile {
         }
     }
 
-    /// A pipe cannot be mapped: its content goes through a file that is gone as soon as it is mapped.
+    /// A pipe cannot be mapped: its content goes through a file whose name is gone at once, so that nothing is left behind when a signal
+    /// ends us while we read.
     private static MemorySegment mapStream(Path pipe) throws IOException {
         var copy = Files.createTempFile("cloister-input", null);
-        try (var in = Files.newInputStream(pipe)) {
-            Files.copy(in, copy, StandardCopyOption.REPLACE_EXISTING);
-            return mapRegular(copy);
-        } finally {
-            Files.deleteIfExists(copy);
+        try (var channel = FileChannel.open(copy, StandardOpenOption.READ, StandardOpenOption.WRITE)) {
+            Files.delete(copy);
+            try (var in = Files.newInputStream(pipe)) {
+                in.transferTo(Channels.newOutputStream(channel));
+            }
+            return channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size(), Arena.ofAuto());
         }
     }
 }
