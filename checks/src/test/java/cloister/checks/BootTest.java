@@ -49,6 +49,12 @@ class BootTest {
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
     }
 
+    @Test void linuxBootsWithoutEpt() {
+        var result = Launcher.cloister("run", "--vm-type", "default", "--kvm-param", "ept=0", "--exec", "cat /proc/cpuinfo; echo $((6*7))");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out()).contains("42", " pcid ").doesNotContain(" user_shstk", " pku ");
+    }
+
     /// A program of ours gets a shadow stack from Linux; when it changes a return address it dies of #CP.
     @ParameterizedTest
     @ValueSource(strings = {"tdx", "default"})

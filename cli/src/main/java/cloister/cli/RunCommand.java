@@ -78,6 +78,11 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     @Option(names = "--prefault", description = "Populate all of the guest's memory before it starts; --stats says how much that was.")
     private boolean prefault;
 
+    @Option(names = "--kvm-param", paramLabel = "NAME=VALUE",
+            description = "A parameter that KVM is loaded with: ept=0 shadows the guest's own page tables; there are no trust domains "
+                    + "then. mmio_caching=0 as --no-mmio-caching.")
+    private Map<String, String> kvmParameters = Map.of();
+
     @Option(names = "--no-mmio-caching",
             description = "Load KVM with mmio_caching=0: MMIO has no entries in its page tables. There are no trust domains then.")
     private boolean noMmioCaching;
@@ -229,6 +234,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     private MachineConfig withPolicies(MachineConfig config) {
         policies.forEach(config::policy);
+        kvmParameters.forEach(config::kvmParameter);
         return config;
     }
 }

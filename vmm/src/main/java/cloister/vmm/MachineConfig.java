@@ -31,6 +31,7 @@ public final class MachineConfig {
     Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
     boolean mmioCaching = true;
     boolean prefault;
+    boolean ept = true;
     int packages = 1;
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
@@ -126,10 +127,32 @@ public final class MachineConfig {
         return this;
     }
 
+    /// The module's parameter ept: whether guest memory is mapped by EPT. Without it a guest's own tables are shadowed, and there are no
+    /// trust domains. Default: true.
+    public MachineConfig ept(boolean value) {
+        ept = value;
+        return this;
+    }
+
+    /// A parameter of the module by the name that Linux gives it: ept or mmio_caching.
+    ///
+    /// @throws UserError when there is no such parameter, or it cannot be that
+    public MachineConfig kvmParameter(String name, String value) {
+        boolean on = List.of("1", "Y", "y").contains(value);
+        if (!on && !List.of("0", "N", "n").contains(value)) {
+            throw UserError.usage("KVM's parameter " + name + " is 0 or 1, not '" + value + "'");
+        }
+        return switch (name) {
+            case "ept" -> ept(on);
+            case "mmio_caching" -> mmioCaching(on);
+            default -> throw UserError.usage("KVM has no parameter " + name + " here; it has ept and mmio_caching");
+        };
+    }
+
     /// What KVM is loaded with.
     KvmParameters kvmParameters() {
         return new KvmParameters(mmioCaching,
-                policies.getOrDefault(KvmPolicy.MMIO_PARAMETER, KvmPolicy.MMIO_PARAMETER.choices().getFirst()));
+                policies.getOrDefault(KvmPolicy.MMIO_PARAMETER, KvmPolicy.MMIO_PARAMETER.choices().getFirst()), ept);
     }
 
     /// Another design of KVM than upstream's. Default: upstream's.

@@ -68,6 +68,9 @@ public final class EventDelivery {
                 vector = second.vector;
                 errorCode = second.errorCode;
                 address = second.address;
+                // The bitmap is asked for the fault itself, before it makes a double or triple fault of both. [SDM Vol. 3 "Information
+                // for VM Exits That Occur During Event Delivery"]
+                intercept(cpu, Interruption.HARDWARE_EXCEPTION, vector, errorCode, ExceptionVector.hasErrorCode(vector), address);
                 if (first == ExceptionVector.DF && severity(vector) > 0) {
                     events.endVectoring();
                     cpu.vmx.tripleFault(cpu);
@@ -79,11 +82,11 @@ public final class EventDelivery {
                     events.endVectoring();
                     vector = ExceptionVector.DF;
                     errorCode = 0;
+                    intercept(cpu, Interruption.HARDWARE_EXCEPTION, vector, errorCode, true, address);
                 }
                 type = Interruption.HARDWARE_EXCEPTION;
                 hasErrorCode = ExceptionVector.hasErrorCode(vector);
                 record = true;
-                intercept(cpu, type, vector, errorCode, hasErrorCode, address);
             } finally {
                 events.endVectoring();
             }

@@ -55,6 +55,22 @@ class EventTest {
         assertThat(guest.inHandler(2)).isTrue();
     }
 
+    @Test void faultOfADeliveryAsksTheBitmapBeforeItDoubles() {
+        var guest = spins().set(EXCEPTION_BITMAP, 1 << ExceptionVector.PF);
+        guest.vmcs.write(GUEST_IDTR_BASE, 0x7fff_0000_0000L); // not mapped by the guest's tables
+        inject(guest, Interruption.HARDWARE_EXCEPTION, ExceptionVector.PF, true);
+        assertThat(guest.run()).isEqualTo(ExitReason.EXCEPTION_OR_NMI);
+        assertThat(Interruption.vector((int) guest.read(EXIT_INTERRUPTION_INFO))).isEqualTo(ExceptionVector.PF);
+        assertThat(guest.read(EXIT_QUALIFICATION)).isEqualTo(0x7fff_0000_0000L + (16 * ExceptionVector.PF));
+        int vectoring = (int) guest.read(IDT_VECTORING_INFO);
+        assertThat(Interruption.valid(vectoring)).isTrue();
+        assertThat(Interruption.vector(vectoring)).isEqualTo(ExceptionVector.PF);
+        guest = spins();
+        guest.vmcs.write(GUEST_IDTR_BASE, 0x7fff_0000_0000L);
+        inject(guest, Interruption.HARDWARE_EXCEPTION, ExceptionVector.PF, true);
+        assertThat(guest.run()).as("not intercepted, they make a triple fault").isEqualTo(ExitReason.TRIPLE_FAULT);
+    }
+
     @Test void injectedSoftwareInterruptReturnsAfterTheInstruction() {
         var guest = spins();
         inject(guest, Interruption.SOFTWARE_INTERRUPT, 0x80, false);

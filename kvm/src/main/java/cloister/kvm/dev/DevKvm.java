@@ -74,7 +74,9 @@ public final class DevKvm implements Kvm, CpuHotplug {
         long ept = lp.rdmsr(Msr.IA32_VMX_EPT_VPID_CAP);
         var masks = new SpteMasks(registers[0] & 0xff, moduleParameters.mmioCaching(),
                 MmioParameter.of(moduleParameters.mmioParameter()));
-        masks.useEpt((ept & Ept.CAPABILITY_ACCESSED_DIRTY) != 0);
+        if (moduleParameters.ept()) {
+            masks.useEpt((ept & Ept.CAPABILITY_ACCESSED_DIRTY) != 0);
+        }
         int largest = (ept & Ept.CAPABILITY_1G) != 0 ? 3 : (ept & Ept.CAPABILITY_2M) != 0 ? 2 : 1;
         var parameters = new MmuParameters(false, true, largest, (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0);
         return new MmuModule(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), masks, parameters);
@@ -113,6 +115,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
     /// [LINUX tdx_hardware_setup]
     private TdxSystem tdxSystem() {
         if (tdx == null) {
+            Vm.require(mmuModule.masks().usesEpt(), Errno.EINVAL, "TDX is not available: KVM was loaded with ept=0");
             if (!mmuModule.masks().mmioCaching() || !mmuModule.masks().accessedDirty()) {
                 throw new KvmException(Errno.EINVAL, "TDX is not available: it needs MMIO caching and accessed and dirty flags in EPT");
             }
@@ -128,7 +131,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
     }
 
     @Override public List<CpuidEntry> supportedCpuid() {
-        return SupportedCpuid.of(host.cpus().here().lp());
+        return SupportedCpuid.of(host.cpus().here().lp(), mmuModule.masks().usesEpt());
     }
 
     @Override public List<Integer> msrIndexList() {

@@ -64,6 +64,16 @@ public final class MmioEmulator {
         return step(0);
     }
 
+    /// Whether the current instruction is one that can be emulated.
+    public boolean knowsInstruction() {
+        var op = decoder.decode(machine.codeMode(), code, 0, fetch()).op;
+        return switch (op) {
+            case MOV, MOVNTI, MOVDIRI, MOVZX, MOVSX, MOVSXD, STOS, MOVS, LODS, ADD, OR, AND, SUB, XOR, CMP, TEST, NOT, INC, DEC, XCHG,
+                 BT, BTS, BTR, BTC, ADC, SBB -> true;
+            default -> false;
+        };
+    }
+
     private KvmExit step(long gpa) {
         try {
             int available = fetch();

@@ -149,13 +149,18 @@ final class ShadowVcpu {
 
     /// Gives all roots back. [LINUX kvm_mmu_unload]
     void unload() {
+        forgetPrevious();
+        unloadCurrent();
+    }
+
+    /// Gives the roots back that are kept for other address spaces.
+    void forgetPrevious() {
         for (int i = 0; i < PREVIOUS; i++) {
             if (previous[i] != null) {
                 giveBack(previous[i]);
                 previous[i] = null;
             }
         }
-        unloadCurrent();
     }
 
     private void unloadCurrent() {
@@ -309,11 +314,11 @@ final class ShadowVcpu {
     }
 
     /// The guest dropped the translations of `pcid`: roots that are kept for it go. [LINUX kvm_invalidate_pcid]
-    void invalidatePcid(long pcid) {
-        if ((guestRoot & PCID_MASK) == pcid) {
+    void invalidatePcid(long pcid, boolean pcidsInUse) {
+        if (!pcidsInUse || (guestRoot & PCID_MASK) == pcid) {
             syncRoots();
         }
-        for (int i = 0; i < PREVIOUS; i++) {
+        for (int i = 0; pcidsInUse && i < PREVIOUS; i++) {
             if (previous[i] != null && (previousRoots[i] & PCID_MASK) == pcid) {
                 giveBack(previous[i]);
                 previous[i] = null;

@@ -157,6 +157,11 @@ public final class SpteMasks {
         return spte & Ept.ADDRESS & ~mmioMask;
     }
 
+    /// Whether guests' memory is mapped by EPT.
+    public boolean usesEpt() {
+        return ept;
+    }
+
     /// Whether the masks are EPT's.
     boolean isEpt() {
         return ept;

@@ -209,9 +209,19 @@ public final class VcpuMmu {
     }
 
     /// The guest dropped its translations with `pcid`.
-    public void invalidatePcid(long pcid) {
+    ///
+    /// @param pcidsInUse CR4.PCIDE; without it, only the current address space has translations
+    public void invalidatePcid(long pcid, boolean pcidsInUse) {
         if (shadowing) {
-            shadow.invalidatePcid(pcid);
+            shadow.invalidatePcid(pcid, pcidsInUse);
+        }
+    }
+
+    /// The guest dropped all translations. [LINUX kvm_vcpu_flush_tlb_guest]
+    public void invalidateAll() {
+        if (shadowing) {
+            shadow.forgetPrevious();
+            shadow.syncRoots();
         }
     }
 

@@ -21,6 +21,10 @@ public final class SupportedCpuid {
     // Leaf 7 EDX: no UINTR, ARCH_LBR, PCONFIG, core capabilities.
     private static final int LEAF7_EDX_OFF = (1 << 5) | (1 << 18) | (1 << 19) | (1 << 30);
 
+    // What shadow paging cannot do, in leaf 7 ECX: PKU, shadow stacks.
+    private static final int LEAF7_ECX_NEEDS_EPT = (1 << 3) | (1 << 7);
+    private static final int PKRU_STATE = 1 << 9;
+
     /// CET_U and CET_S.
     private static final int SUPPORTED_XSS = 0x1800;
     private static final int XSAVE_LEGACY_AND_HEADER = 576;
@@ -28,7 +32,8 @@ public final class SupportedCpuid {
     private SupportedCpuid() {
     }
 
-    public static List<CpuidEntry> of(LogicalProcessor lp) {
+    /// @param ept whether guests' memory is mapped by EPT
+    public static List<CpuidEntry> of(LogicalProcessor lp, boolean ept) {
         var result = new ArrayList<CpuidEntry>();
         int[] r = new int[4];
         lp.cpuid(0, 0, r);
@@ -55,6 +60,10 @@ public final class SupportedCpuid {
             result.add(CpuidEntry.leaf(leaf, r[0], r[1], r[2], r[3]));
         }
         result.replaceAll(SupportedCpuid::restrict);
+        if (!ept) {
+            result.replaceAll(SupportedCpuid::withoutEpt);
+            result.removeIf(e -> e.function() == 0xd && e.index() == 9);
+        }
         return result;
     }
 
@@ -94,6 +103,14 @@ public final class SupportedCpuid {
     private static CpuidEntry signature() {
         var name = ByteBuffer.wrap("KVMKVMKVM\0\0\0".getBytes(StandardCharsets.US_ASCII)).order(ByteOrder.LITTLE_ENDIAN);
         return CpuidEntry.leaf(0x4000_0000, 0x4000_0001, name.getInt(), name.getInt(), name.getInt());
+    }
+
+    private static CpuidEntry withoutEpt(CpuidEntry e) {
+        if (e.function() == 7 && e.index() == 0) {
+            return CpuidEntry.subLeaf(7, 0, e.eax(), e.ebx(), e.ecx() & ~LEAF7_ECX_NEEDS_EPT, e.edx());
+        }
+        return e.function() == 0xd && e.index() == 0
+                ? CpuidEntry.subLeaf(0xd, 0, e.eax() & ~PKRU_STATE, e.ebx(), e.ecx(), e.edx()) : e;
     }
 
     private static CpuidEntry restrict(CpuidEntry e) {

@@ -5,6 +5,7 @@ import static cloister.spec.vmx.VmcsField.*;
 import cloister.kvm.KvmException;
 import cloister.kvm.emulate.GuestGp;
 import cloister.spec.vmx.Controls;
+import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
@@ -21,11 +22,22 @@ final class ControlRegisters {
     private static final long CR4_NEVER = Cr4.VMXE | Cr4.SMXE | Cr4.PKS | Cr4.UINTR | Cr4.KL | Cr4.LASS
             | Cr4.LAM_SUP;
     private static final int IA32_VMX_CR4_FIXED1 = 0x489;
+    private static final long PCID_MASK = 0xfff;
+    private static final long CR3_NO_FLUSH = 1L << 63;
+    private static final long PDPTE_RESERVED = 0xfff0_0000_0000_01e6L;
     private static final long EFER_DEFINED = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
+
+    /// Without EPT the processor pages always, with PAE, and its pages have NX and are write-protected for the kernel too.
+    private static final long CR0_SHADOW_ON = Cr0.PE | Cr0.PG | Cr0.WP;
+    private static final long CR4_PAGING_ONLY = Cr4.SMEP | Cr4.SMAP | Cr4.PKE;
 
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
+    private final boolean ept;
+    private final long cr4GuestOwned;
     private final long cr4Allowed;
+    /// Without EPT: the guest's CR3; the VMCS has the root of its shadow.
+    private long shadowedCr3;
     private long cr0Hidden;
     private long cr4Hidden;
     private long efer;
@@ -33,18 +45,20 @@ final class ControlRegisters {
     ControlRegisters(VmxVcpu vcpu) {
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
-        this.cr4Allowed = vmcs.lp().rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER;
+        this.ept = vcpu.vm.mmu.module().masks().usesEpt();
+        this.cr4GuestOwned = ept ? CR4_GUEST_OWNED : CR4_GUEST_OWNED & ~Cr4.PGE;
+        this.cr4Allowed = vmcs.lp().rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER & (ept ? -1 : ~Cr4.PKE);
     }
 
     void reset() {
         vmcs.write(CR0_GUEST_HOST_MASK, ~CR0_GUEST_OWNED);
-        vmcs.write(CR4_GUEST_HOST_MASK, ~CR4_GUEST_OWNED);
-        vmcs.write(GUEST_CR3, 0);
-        restore(Cr0.CD | Cr0.NW | Cr0.ET, 0, 0);
+        vmcs.write(CR4_GUEST_HOST_MASK, ~cr4GuestOwned);
+        restore(Cr0.CD | Cr0.NW | Cr0.ET, 0, 0, 0);
     }
 
-    /// Sets all three without the checks of an instruction.
-    void restore(long cr0, long cr4, long newEfer) {
+    /// Sets all without the checks of an instruction.
+    void restore(long cr0, long cr3, long cr4, long newEfer) {
+        loadCr3(cr3);
         loadEfer(newEfer);
         loadCr0(cr0);
         loadCr4(cr4);
@@ -58,11 +72,24 @@ final class ControlRegisters {
 
     /// The guest's CR4.
     long cr4() {
-        return (cr4Hidden & ~CR4_GUEST_OWNED) | (vmcs.read(GUEST_CR4) & CR4_GUEST_OWNED);
+        return (cr4Hidden & ~cr4GuestOwned) | (vmcs.read(GUEST_CR4) & cr4GuestOwned);
     }
 
     long cr3() {
-        return vmcs.read(GUEST_CR3);
+        return ept ? vmcs.read(GUEST_CR3) : shadowedCr3;
+    }
+
+    private void loadCr3(long value) {
+        if (ept) {
+            vmcs.write(GUEST_CR3, value);
+        } else {
+            shadowedCr3 = value;
+        }
+    }
+
+    /// What the processor's CR3 has beside the root of the shadow.
+    long activePcid() {
+        return (cr4() & Cr4.PCIDE) != 0 ? cr3() & PCID_MASK : 0;
     }
 
     long efer() {
@@ -76,19 +103,25 @@ final class ControlRegisters {
 
     private void loadCr0(long value) {
         cr0Hidden = value | Cr0.ET;
-        vmcs.write(GUEST_CR0, (value & ~CR0_ALWAYS_OFF) | CR0_ALWAYS_ON | Cr0.ET);
+        vmcs.write(GUEST_CR0, (value & ~CR0_ALWAYS_OFF) | CR0_ALWAYS_ON | Cr0.ET | (ept ? 0 : CR0_SHADOW_ON));
         vmcs.write(CR0_READ_SHADOW, value | Cr0.ET);
     }
 
     private void loadCr4(long value) {
         cr4Hidden = value;
-        vmcs.write(GUEST_CR4, value | Cr4.VMXE);
+        vmcs.write(GUEST_CR4, (ept ? value : shadowedCr4(value)) | Cr4.VMXE);
         vmcs.write(CR4_READ_SHADOW, value);
+    }
+
+    /// [LINUX vmx_set_cr4] Called after CR0 has its new value.
+    private long shadowedCr4(long value) {
+        return Cr4.PAE | ((cr0() & Cr0.PG) != 0 ? value : value & ~CR4_PAGING_ONLY);
     }
 
     private void loadEfer(long value) {
         efer = value;
-        vmcs.write(GUEST_EFER, value);
+        // The processor, which pages always, is in IA-32e mode when LME is 1.
+        vmcs.write(GUEST_EFER, ept ? value : ((value & Efer.LMA) != 0 ? value : value & ~Efer.LME) | Efer.NXE);
         int entry = vmcs.readInt(VM_ENTRY_CONTROLS);
         vmcs.write(VM_ENTRY_CONTROLS, (value & Efer.LMA) != 0 ? entry | Controls.ENTRY_IA32E_MODE_GUEST
                 : entry & ~Controls.ENTRY_IA32E_MODE_GUEST);
@@ -119,6 +152,9 @@ final class ControlRegisters {
             loadEfer(efer & ~Efer.LMA);
         }
         loadCr0(masked);
+        if (!ept) {
+            loadCr4(cr4()); // what the processor has depends on CR0.PG
+        }
         if (((old ^ masked) & Cr0.CD) != 0 && !vcpu.vm.mmu.memoryTypes().clearsCacheDisable()) {
             vcpu.guestTypesChanged(0, -1);
         }
@@ -164,12 +200,43 @@ final class ControlRegisters {
         return true;
     }
 
-    /// MOV to CR3, when it exits.
+    /// MOV to CR3, when it exits. [LINUX kvm_set_cr3]
+    ///
+    /// @return false for #GP
     boolean writeCr3(long value) {
-        vmcs.write(GUEST_CR3, value & ~(1L << 63));
+        boolean keepsTranslations = (cr4() & Cr4.PCIDE) != 0 && (value & CR3_NO_FLUSH) != 0;
+        long address = (cr4() & Cr4.PCIDE) != 0 ? value & ~CR3_NO_FLUSH : value;
+        if ((efer & Efer.LMA) != 0 && address >>> vcpu.cpuid.physicalAddressBits() != 0) {
+            return false;
+        }
+        if (usesPdptes() && hasReservedPdptes(address)) {
+            return false;
+        }
+        loadCr3(address);
         loadPdptes();
-        vcpu.flushGuestTlb();
+        if (!keepsTranslations) {
+            vcpu.flushPcid(address & PCID_MASK, (cr4() & Cr4.PCIDE) != 0);
+        }
         return true;
+    }
+
+    private boolean hasReservedPdptes(long cr3) {
+        long reserved = PDPTE_RESERVED | (Ept.ADDRESS & -(1L << vcpu.cpuid.physicalAddressBits()));
+        for (int i = 0; i < 4; i++) {
+            try {
+                long entry = vcpu.vm.memory.read((cr3 & 0xffff_ffe0L) + (8L * i), 8);
+                if ((entry & 1) != 0 && (entry & reserved) != 0) {
+                    return true;
+                }
+            } catch (KvmException outsideMemory) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private boolean usesPdptes() {
+        return (cr0() & Cr0.PG) != 0 && (cr4() & Cr4.PAE) != 0 && (efer & Efer.LMA) == 0;
     }
 
     /// WRMSR IA32_EFER. [LINUX set_efer]
@@ -185,13 +252,19 @@ final class ControlRegisters {
         boolean nxChanged = ((value ^ efer) & Efer.NXE) != 0;
         loadEfer(byHost ? value : (value & ~Efer.LMA) | (efer & Efer.LMA));
         if (nxChanged) {
+            loadPdptes();
             vcpu.flushGuestTlb();
         }
     }
 
-    /// With EPT the processor takes the PDPTEs of PAE paging from the VMCS. [LINUX ept_load_pdptrs]
+    /// With EPT the processor takes the PDPTEs of PAE paging from the VMCS. [LINUX ept_load_pdptrs] Without, the guest's paging is what is
+    /// shadowed. [LINUX kvm_mmu_reset_context]
     private void loadPdptes() {
-        if ((cr0() & Cr0.PG) == 0 || (cr4() & Cr4.PAE) == 0 || (efer & Efer.LMA) != 0) {
+        if (!ept) {
+            vcpu.mmu.guestPaging(cr0(), cr3(), cr4(), efer);
+            return;
+        }
+        if (!usesPdptes()) {
             return;
         }
         var fields = new VmcsField[] {GUEST_PDPTE0, GUEST_PDPTE1, GUEST_PDPTE2, GUEST_PDPTE3};

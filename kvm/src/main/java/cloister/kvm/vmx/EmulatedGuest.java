@@ -153,6 +153,7 @@ final class EmulatedGuest implements EmulatedMachine {
     @Override public void writeMemory(long gpa, int bytes, long value) {
         if (Integer.bitCount(bytes) == 1) {
             vcpu.vm.memory.write(vcpu.mmu, gpa, bytes, value);
+        vcpu.mmu.trackWrite(gpa, bytes);
             return;
         }
         for (int i = 0; i < bytes; i++) {

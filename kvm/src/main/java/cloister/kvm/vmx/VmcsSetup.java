@@ -22,6 +22,9 @@ final class VmcsSetup {
     private static final long PAT_DEFAULT = 0x0007_0406_0007_0406L;
     private static final long HOST_CODE = 0xffff_ffff_8100_0000L;
     private static final int MC_VECTOR_BIT = 1 << 18;
+    private static final int PF_VECTOR_BIT = 1 << 14;
+    /// What shadow paging must see.
+    private static final int PAGING_EXITS = PROC_CR3_LOAD_EXITING | PROC_CR3_STORE_EXITING | PROC_INVLPG_EXITING;
 
     private VmcsSetup() {
     }
@@ -38,22 +41,22 @@ final class VmcsSetup {
         return (required | optional | mustBeOne) & mayBeOne;
     }
 
-    static void controls(LogicalProcessor lp, LoadedVmcs vmcs, int vpid, long msrBitmapPa) {
+    static void controls(LogicalProcessor lp, LoadedVmcs vmcs, int vpid, long msrBitmapPa, boolean ept) {
         vmcs.write(PIN_BASED_CONTROLS, adjust(lp, TRUE_PINBASED,
                 PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS, 0));
         vmcs.write(PROC_BASED_CONTROLS, adjust(lp, TRUE_PROCBASED,
                 PROC_HLT_EXITING | PROC_MWAIT_EXITING | PROC_MONITOR_EXITING | PROC_RDPMC_EXITING
                         | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING | PROC_UNCONDITIONAL_IO_EXITING
-                        | PROC_MSR_BITMAPS | PROC_TSC_OFFSETTING | PROC_SECONDARY_CONTROLS, 0));
+                        | PROC_MSR_BITMAPS | PROC_TSC_OFFSETTING | PROC_SECONDARY_CONTROLS | (ept ? 0 : PAGING_EXITS), 0));
         vmcs.write(SECONDARY_PROC_BASED_CONTROLS, adjust(lp, PROCBASED2,
-                PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST | PROC2_ENABLE_RDTSCP | PROC2_ENABLE_VPID
+                (ept ? PROC2_ENABLE_EPT | PROC2_UNRESTRICTED_GUEST : 0) | PROC2_ENABLE_RDTSCP | PROC2_ENABLE_VPID
                         | PROC2_WBINVD_EXITING | PROC2_ENABLE_INVPCID | PROC2_ENABLE_XSAVES, 0));
         vmcs.write(VM_EXIT_CONTROLS, adjust(lp, TRUE_EXIT,
                 EXIT_SAVE_DEBUG_CONTROLS | EXIT_HOST_ADDRESS_SPACE_SIZE | EXIT_LOAD_PAT | EXIT_LOAD_EFER
                         | EXIT_ACKNOWLEDGE_INTERRUPT, EXIT_LOAD_CET_STATE));
         vmcs.write(VM_ENTRY_CONTROLS, adjust(lp, TRUE_ENTRY,
                 ENTRY_LOAD_DEBUG_CONTROLS | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, ENTRY_LOAD_CET_STATE));
-        vmcs.write(EXCEPTION_BITMAP, MC_VECTOR_BIT);
+        vmcs.write(EXCEPTION_BITMAP, MC_VECTOR_BIT | (ept ? 0 : PF_VECTOR_BIT));
         vmcs.write(VPID, vpid);
         vmcs.write(MSR_BITMAP, msrBitmapPa);
         vmcs.write(XSS_EXITING_BITMAP, 0);

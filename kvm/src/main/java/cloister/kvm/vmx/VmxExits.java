@@ -39,6 +39,7 @@ final class VmxExits {
     private final LoadedVmcs vmcs;
     private final long[] gprs;
     private final MmioEmulator emulator;
+    private final PagingExits paging;
     /// What the VMM's answer is for, or null.
     private PendingVmxExit pending;
     private final PortStrings strings;
@@ -49,6 +50,7 @@ final class VmxExits {
         this.gprs = vcpu.gprs;
         var machine = new EmulatedGuest(vcpu);
         this.emulator = new MmioEmulator(machine);
+        this.paging = new PagingExits(vcpu, this, machine, emulator);
         this.strings = new PortStrings(machine);
     }
 
@@ -124,8 +126,12 @@ final class VmxExits {
             case ExitReason.TRIPLE_FAULT -> new KvmExit.Shutdown();
             case ExitReason.XSETBV -> xsetbv();
             case ExitReason.VMCALL -> hypercall();
-            case ExitReason.INVD, ExitReason.WBINVD, ExitReason.MWAIT, ExitReason.MONITOR, ExitReason.PAUSE,
-                 ExitReason.INVLPG -> skip();
+            case ExitReason.INVD, ExitReason.WBINVD, ExitReason.MWAIT, ExitReason.MONITOR, ExitReason.PAUSE -> skip();
+            case ExitReason.INVLPG -> {
+                vcpu.flushAddress(vmcs.read(EXIT_QUALIFICATION));
+                yield skip();
+            }
+            case ExitReason.INVPCID -> paging.invpcid();
             case ExitReason.VIRTUALIZED_EOI -> {
                 vcpu.apic.broadcastEoi((int) vmcs.read(EXIT_QUALIFICATION) & 0xff);
                 yield null;
@@ -154,7 +160,7 @@ final class VmxExits {
         };
     }
 
-    private KvmExit skip() {
+    KvmExit skip() {
         vcpu.skipInstruction();
         return null;
     }
@@ -179,6 +185,9 @@ final class VmxExits {
         }
         if (Interruption.vector(info) == ExceptionVector.MC) {
             return null;
+        }
+        if (Interruption.vector(info) == ExceptionVector.PF && !vcpu.ept) {
+            return paging.pageFault();
         }
         return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
                 "exception " + Interruption.vector(info) + " was intercepted");
@@ -323,7 +332,7 @@ final class VmxExits {
         return afterFault(vcpu.mmu.fault(gpa, error), gpa);
     }
 
-    private KvmExit emulate(long gpa) {
+    KvmExit emulate(long gpa) {
         if (Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) { // [LINUX kvm_check_emulate_during_vectoring]
             return undeliverable("MMIO at 0x" + Long.toHexString(gpa));
         }
@@ -342,7 +351,7 @@ final class VmxExits {
         return afterFault(vcpu.mmu.misconfiguration(gpa), gpa);
     }
 
-    private KvmExit afterFault(FaultResult result, long gpa) {
+    KvmExit afterFault(FaultResult result, long gpa) {
         return switch (result) {
             case FIXED, SPURIOUS, RETRY -> null;
             case EMULATE, WRITE_PROTECTED -> emulate(gpa);

@@ -19,6 +19,7 @@ import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.GuestActivity;
@@ -41,6 +42,8 @@ final class VmxVcpu extends VcpuFile {
     final ControlRegisters cr;
     final LoadedVmcs vmcs;
     final EventInjection injection;
+    /// Guest memory is mapped by EPT; without it the guest's own tables are shadowed.
+    final boolean ept;
     private final VmxExits exits;
     private final long msrBitmapPa;
     private final int vpid;
@@ -74,6 +77,7 @@ final class VmxVcpu extends VcpuFile {
     private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
         super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
         this.apicPagePa = apicPagePa;
+        this.ept = vm.mmu.module().masks().usesEpt();
         this.vpid = vm.allocateVpid();
         this.vmcs = new LoadedVmcs(host);
         this.msrBitmapPa = host.frames().allocate();
@@ -86,7 +90,7 @@ final class VmxVcpu extends VcpuFile {
             this.injection = new EventInjection(this);
             this.exits = new VmxExits(this);
             VmcsSetup.msrBitmap(host.memory(), msrBitmapPa);
-            VmcsSetup.controls(here.lp(), vmcs, vpid, msrBitmapPa);
+            VmcsSetup.controls(here.lp(), vmcs, vpid, msrBitmapPa, ept);
             VmcsSetup.hostState(vmcs);
             if (apicv) {
                 VmcsSetup.apicVirtualization(vmcs, apicPagePa, pi.pa());
@@ -177,6 +181,9 @@ final class VmxVcpu extends VcpuFile {
     // --- run loop
 
     @Override protected void enter(HostCpu here) {
+        if (needsEmulation()) {
+            return;
+        }
         var lp = here.lp();
         if (guestStateOn == null) {
             switchToGuest(here);
@@ -212,7 +219,17 @@ final class VmxVcpu extends VcpuFile {
         return exits.complete();
     }
 
+    /// Without unrestricted guests the processor cannot be in real-address mode. [LINUX vmx_emulation_required]
+    private boolean needsEmulation() {
+        return !ept && (cr.cr0() & Cr0.PE) == 0;
+    }
+
     @Override protected KvmExit handleExit() {
+        if (needsEmulation()) {
+            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
+                    "the guest is in real-address mode, which with ept=0 takes the instruction emulator that KVM does not have yet; RIP 0x"
+                            + Long.toHexString(vmcs.read(GUEST_RIP)));
+        }
         if (entryStatus != VmxStatus.SUCCEED) {
             return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), cpu().index());
         }
@@ -220,23 +237,56 @@ final class VmxVcpu extends VcpuFile {
     }
 
     @Override protected void loadRoot() {
-        vmcs.write(EPTP, mmu.eptp());
+        if (ept) {
+            vmcs.write(EPTP, mmu.eptp());
+        } else {
+            vmcs.write(GUEST_CR3, mmu.rootPa() | cr.activePcid());
+        }
         flushTlb();
     }
 
     /// [LINUX vmx_flush_tlb_all]
     @Override protected void flushTlb() {
-        vmcs.lp().invept(Ept.INVEPT_ALL_CONTEXTS, 0);
+        if (ept) {
+            vmcs.lp().invept(Ept.INVEPT_ALL_CONTEXTS, 0);
+        } else {
+            vmcs.lp().invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
+        }
     }
 
     @Override protected void cpuidChanged() {
         VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
         mmu.guestAddressBits(cpuid.physicalAddressBits());
+        if (!ept) {
+            mmu.guestPaging(cr.cr0(), cr.cr3(), cr.cr4(), cr.efer());
+        }
     }
 
     /// Drops the guest's own translations, after a change of paging that KVM carried out for it.
     void flushGuestTlb() {
+        mmu.invalidateAll();
         vmcs.lp().invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
+    }
+
+    /// Drops the guest's translations with `pcid`. [LINUX kvm_invalidate_pcid]
+    void flushPcid(long pcid, boolean pcidsInUse) {
+        mmu.invalidatePcid(pcid, pcidsInUse);
+        vmcs.lp().invvpid(Ept.INVVPID_SINGLE_CONTEXT, vpid, 0);
+    }
+
+    /// INVLPG.
+    void flushAddress(long linear) {
+        flushAddress(linear, cr.activePcid());
+    }
+
+    /// INVPCID of one address. Where PCIDs other than the active one have the address, their roots are given up.
+    void flushAddress(long linear, long pcid) {
+        if (pcid != cr.activePcid()) {
+            flushPcid(pcid, true);
+            return;
+        }
+        mmu.invalidateAddress(linear);
+        vmcs.lp().invvpid(Ept.INVVPID_ADDRESS, vpid, linear);
     }
 
     // --- events
@@ -568,7 +618,7 @@ final class VmxVcpu extends VcpuFile {
         s.idtLimit = vmcs.readInt(GUEST_IDTR_LIMIT);
         s.cr0 = cr.cr0();
         s.cr2 = cr2;
-        s.cr3 = vmcs.read(GUEST_CR3);
+        s.cr3 = cr.cr3();
         s.cr4 = cr.cr4();
         s.cr8 = apic.tpr() >> 4;
         s.efer = cr.efer();
@@ -588,8 +638,7 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(GUEST_IDTR_BASE, s.idtBase);
         vmcs.write(GUEST_IDTR_LIMIT, s.idtLimit);
         cr2(s.cr2);
-        vmcs.write(GUEST_CR3, s.cr3);
-        cr.restore(s.cr0, s.cr4, s.efer);
+        cr.restore(s.cr0, s.cr3, s.cr4, s.efer);
         try {
             apic.writeBaseMsr(s.apicBase, true, true);
         } catch (GuestGp refused) {

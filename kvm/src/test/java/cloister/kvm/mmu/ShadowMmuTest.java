@@ -121,7 +121,7 @@ class ShadowMmuTest {
             write(0);
         })).isZero();
         long pages = guest.fixture.mmu.shadow().pages();
-        guest.mmu.invalidatePcid(0);
+        guest.mmu.invalidatePcid(0, true);
         guest.mmu.reload();
         assertThat(guest.fixture.mmu.shadow().pages()).as("pages stay without a root").isEqualTo(pages);
     }
