@@ -80,7 +80,8 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     @Option(names = "--kvm-param", paramLabel = "NAME=VALUE",
             description = "A parameter that KVM is loaded with: ept=0 shadows the guest's own page tables; there are no trust domains "
-                    + "then. mmio_caching=0 as --no-mmio-caching.")
+                    + "then. mmio_caching=0 as --no-mmio-caching. nx_huge_pages=1 makes large pages not executable; "
+                    + "nx_huge_pages_recovery_ratio and nx_huge_pages_recovery_period_ms say how fast small ones are given up.")
     private Map<String, String> kvmParameters = Map.of();
 
     @Option(names = "--no-mmio-caching",

@@ -234,6 +234,15 @@ final class SoftwareProtectedVmTest {
         vm.setUserMemoryRegion2(new UserMemoryRegion(0, KvmAbi.MEM_READONLY, 0, PAGE, user, null, 0));
     }
 
+    @Test void withoutEptThereIsNoneAndNobodySaysSo() {
+        try (var other = new TestHost(1)) {
+            var shadowing = DevKvm.open(other.environment(), new KvmParameters(true, "snapshot", false));
+            assertThat(shadowing.checkExtension(KvmCap.VM_TYPES)).isEqualTo(1L << VmType.DEFAULT.number());
+            assertThat(catchThrowableOfType(KvmException.class, () -> shadowing.createVm(VmType.SW_PROTECTED)).errno())
+                    .isEqualTo(Errno.EINVAL);
+        }
+    }
+
     static Stream<Arguments> errors() {
         int gmem = KvmAbi.MEM_GUEST_MEMFD;
         return Stream.of(

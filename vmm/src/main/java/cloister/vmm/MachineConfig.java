@@ -32,6 +32,9 @@ public final class MachineConfig {
     boolean mmioCaching = true;
     boolean prefault;
     boolean ept = true;
+    boolean nxHugePages;
+    int nxRecoveryRatio = KvmParameters.NX_RECOVERY_RATIO;
+    int nxRecoveryPeriodMs;
     int packages = 1;
     long seed;
     long startEpochSeconds = 1_767_225_600L; // 2026-01-01T00:00:00Z: a run must not depend on the day
@@ -134,10 +137,39 @@ public final class MachineConfig {
         return this;
     }
 
-    /// A parameter of the module by the name that Linux gives it: ept or mmio_caching.
+    /// A parameter of the module by the name that Linux gives it: ept, mmio_caching, nx_huge_pages (0, 1, off, force, auto, which is off,
+    /// as the processors have no erratum), nx_huge_pages_recovery_ratio and nx_huge_pages_recovery_period_ms.
     ///
     /// @throws UserError when there is no such parameter, or it cannot be that
     public MachineConfig kvmParameter(String name, String value) {
+        switch (name) {
+            case "nx_huge_pages_recovery_ratio" -> {
+                nxRecoveryRatio = unsigned(name, value);
+                return this;
+            }
+            case "nx_huge_pages_recovery_period_ms" -> {
+                nxRecoveryPeriodMs = unsigned(name, value);
+                return this;
+            }
+            default -> {
+                return kvmSwitch(name, value);
+            }
+        }
+    }
+
+    private static int unsigned(String name, String value) {
+        try {
+            return Integer.parseUnsignedInt(value);
+        } catch (NumberFormatException notOne) {
+            throw UserError.usage("KVM's parameter " + name + " is a number from 0 to 4294967295, not '" + value + "'");
+        }
+    }
+
+    private MachineConfig kvmSwitch(String name, String value) {
+        if (name.equals("nx_huge_pages") && List.of("off", "auto", "force").contains(value)) {
+            nxHugePages = value.equals("force");
+            return this;
+        }
         boolean on = List.of("1", "Y", "y").contains(value);
         if (!on && !List.of("0", "N", "n").contains(value)) {
             throw UserError.usage("KVM's parameter " + name + " is 0 or 1, not '" + value + "'");
@@ -145,14 +177,20 @@ public final class MachineConfig {
         return switch (name) {
             case "ept" -> ept(on);
             case "mmio_caching" -> mmioCaching(on);
-            default -> throw UserError.usage("KVM has no parameter " + name + " here; it has ept and mmio_caching");
+            case "nx_huge_pages" -> {
+                nxHugePages = on;
+                yield this;
+            }
+            default -> throw UserError.usage("KVM has no parameter " + name + " here; it has ept, mmio_caching, nx_huge_pages, "
+                    + "nx_huge_pages_recovery_ratio and nx_huge_pages_recovery_period_ms");
         };
     }
 
     /// What KVM is loaded with.
     KvmParameters kvmParameters() {
         return new KvmParameters(mmioCaching,
-                policies.getOrDefault(KvmPolicy.MMIO_PARAMETER, KvmPolicy.MMIO_PARAMETER.choices().getFirst()), ept);
+                policies.getOrDefault(KvmPolicy.MMIO_PARAMETER, KvmPolicy.MMIO_PARAMETER.choices().getFirst()), ept)
+                .withNxHugePages(nxHugePages, nxRecoveryRatio, nxRecoveryPeriodMs);
     }
 
     /// Another design of KVM than upstream's. Default: upstream's.

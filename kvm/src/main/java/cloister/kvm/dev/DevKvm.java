@@ -14,6 +14,7 @@ import cloister.kvm.host.HostCpu;
 import cloister.kvm.mmu.MmioParameter;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuParameters;
+import cloister.kvm.mmu.NxRecoveryPace;
 import cloister.kvm.mmu.SpteMasks;
 import cloister.kvm.tdx.TdVm;
 import cloister.kvm.tdx.TdxFailure;
@@ -78,7 +79,9 @@ public final class DevKvm implements Kvm, CpuHotplug {
             masks.useEpt((ept & Ept.CAPABILITY_ACCESSED_DIRTY) != 0);
         }
         int largest = (ept & Ept.CAPABILITY_1G) != 0 ? 3 : (ept & Ept.CAPABILITY_2M) != 0 ? 2 : 1;
-        var parameters = new MmuParameters(false, true, largest, (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0);
+        var parameters = new MmuParameters(moduleParameters.nxHugePages(), true, largest,
+                (ept & Ept.CAPABILITY_5_LEVELS) != 0 ? 5 : 4, 0,
+                new NxRecoveryPace(moduleParameters.nxRecoveryRatio(), moduleParameters.nxRecoveryPeriodMs()));
         return new MmuModule(host.memory(), host.frames(), host.userMemory(), host.scheduler(), host.lockdep(), masks, parameters);
     }
 
@@ -93,6 +96,8 @@ public final class DevKvm implements Kvm, CpuHotplug {
     }
 
     @Override public KvmVm createVm(VmType type) {
+        // Private memory of ordinary VMs takes the TDP MMU. [LINUX kvm_x86_vendor_init]
+        Vm.require(type != VmType.SW_PROTECTED || mmuModule.masks().usesEpt(), Errno.EINVAL, "KVM was loaded with ept=0");
         var vm = switch (type) {
             case DEFAULT, SW_PROTECTED -> new VmxVm(host, extensions, mmuModule, type);
             case TDX -> new TdVm(host, extensions, mmuModule, tdxSystem());
@@ -103,7 +108,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
 
     /// Asking brings the TDX module up, for nothing else tells whether it works.
     private long vmTypes() {
-        long types = (1L << VmType.DEFAULT.number()) | (1L << VmType.SW_PROTECTED.number());
+        long types = (1L << VmType.DEFAULT.number()) | (mmuModule.masks().usesEpt() ? 1L << VmType.SW_PROTECTED.number() : 0);
         try {
             tdxSystem();
             return types | (1L << VmType.TDX.number());

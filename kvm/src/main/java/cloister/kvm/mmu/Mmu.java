@@ -80,7 +80,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         this.tdp = new TdpMmu(this, new PageTables(module.memory(), module.frames(), module.scheduler()));
         this.shadow = new ShadowMmu(this, tdp.tables);
         this.hugePages = new HugePages(this, tdp);
-        this.nxHugePages = new NxHugePages(this, module.parameters().nxHugePages());
+        this.nxHugePages = new NxHugePages(this, module);
         this.tracking = new Tracking(this, tdp);
         this.mmioValue = module.masks().mmioValue();
         this.slotZapAllQuirk = !privateMemory;
@@ -533,6 +533,7 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
 
     /// Frees all page tables. No vCPU exists any more; a TD's KeyID is free and its private memory is gone.
     public void destroy() {
+        nxHugePages.recovery().stop();
         module.userMemory().removeListener(this);
         lock.lockExclusive();
         shadow.zapAllFast();

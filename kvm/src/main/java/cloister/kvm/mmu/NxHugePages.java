@@ -8,11 +8,18 @@ import java.util.ArrayDeque;
 final class NxHugePages {
     private final Mmu mmu;
     private final ArrayDeque<MmuPage> possible = new ArrayDeque<>();
+    private final NxRecovery recovery;
     private boolean enabled;
 
-    NxHugePages(Mmu mmu, boolean enabled) {
+    NxHugePages(Mmu mmu, MmuModule module) {
         this.mmu = mmu;
-        this.enabled = enabled;
+        this.recovery = new NxRecovery(mmu, module.scheduler(), module.parameters().nxRecovery());
+        this.enabled = module.parameters().nxHugePages();
+    }
+
+    /// The worker that recovers large pages by itself.
+    NxRecovery recovery() {
+        return recovery;
     }
 
     boolean enabled() {
@@ -28,6 +35,7 @@ final class NxHugePages {
         if (page.nxHugePageDisallowed && !page.possibleNxHugePage) {
             page.possibleNxHugePage = true;
             possible.add(page);
+            recovery.arm();
         }
     }
 

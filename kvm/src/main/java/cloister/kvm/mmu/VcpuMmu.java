@@ -184,6 +184,7 @@ public final class VcpuMmu {
         if (root != null && !root.isInvalid()) {
             return;
         }
+        mmu.nxHugePages().recovery().start();
         unload();
         mmu.lockShared();
         try {
