@@ -45,8 +45,9 @@ class DeclarationsTest {
     /// `spec` and the tables of `isa` say what the manuals say, and the uAPI is whole, used or not.
     private static final Pattern TABLES = Pattern.compile("cloister\\.spec\\..*|cloister\\.isa\\.(Op|Operands|Assembler)"
             + "|cloister\\.kvm\\.[A-Z]\\w*");
-    /// Modules that are being rebuilt; to be emptied.
-    private static final Pattern NOT_YET = Pattern.compile("cloister\\.(kvm|sim)\\..*");
+    /// What nested guests and checkpoints, which come later, will use, and what people ask of a platform in a debugger; to be emptied.
+    private static final Pattern NOT_YET = Pattern.compile("cloister\\.(kvm\\.host\\.(HostLock|RwLock|Lockdep)"
+            + "|kvm\\.mmu\\.(VcpuMmu|ShadowMmu|ReverseMap|PageFault)|platform\\.Platform|vmm\\.mmu\\.MmuCoverage)");
     /// Reflection finds what bears these annotations.
     private static final Pattern REFLECTED = Pattern.compile("@(Override|Option|Parameters|Command|Mixin|ParentCommand|Spec|ArgGroup|"
             + "Benchmark|Param|Setup|TearDown|Test|ParameterizedTest|Property|Provide|BeforeAll|BeforeEach|AfterAll|AfterEach|TempDir|"

@@ -94,11 +94,6 @@ final class GuestMemory {
         user.write(slot.userAddress + gpa - slot.gpa, bytes, 0, length);
     }
 
-    /// Whether there is memory at `gpa`.
-    boolean contains(long gpa) {
-        return slot(gpa) != null;
-    }
-
     /// Makes `[gpa, gpa + bytes)` private or shared; the content of what is memory is lost. Where there is no memory everything is
     /// shared already: TD firmware says so of the whole hole for devices, and QEMU lets it pass. [QEMU kvm_convert_memory]
     ///

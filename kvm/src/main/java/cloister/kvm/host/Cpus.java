@@ -2,7 +2,6 @@ package cloister.kvm.host;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.kvm.KvmException;
-import cloister.sim.HostThread;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
 import cloister.sim.TimerOwner;
@@ -446,10 +445,5 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
                 await(call, task);
             }
         }
-    }
-
-    /// The host thread that runs on `cpu`, or null. For reports.
-    public HostThread threadOn(HostCpu cpu) {
-        return cpu.occupant == null ? null : cpu.occupant.thread;
     }
 }

@@ -21,11 +21,6 @@ public final class LockClass {
         return name;
     }
 
-    /// Whether waiters spin in Linux: while such a lock is held, none that sleeps may be taken.
-    public boolean spins() {
-        return spins;
-    }
-
     @Override public String toString() {
         return name;
     }

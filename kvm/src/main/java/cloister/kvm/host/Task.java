@@ -18,11 +18,6 @@ public final class Task {
         this.thread = thread;
     }
 
-    /// The processor on which it runs now, or null.
-    public HostCpu cpu() {
-        return cpu;
-    }
-
     @Override public String toString() {
         return thread == null ? "outside" : thread.name();
     }

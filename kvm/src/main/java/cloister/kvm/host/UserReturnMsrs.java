@@ -35,11 +35,6 @@ public final class UserReturnMsrs {
         return -1;
     }
 
-    /// The MSR of a slot.
-    public static int msr(int slot) {
-        return INDEX[slot];
-    }
-
     /// Takes the host's values from the processor, when KVM is enabled on it. [LINUX kvm_user_return_msr_cpu_online]
     void online() {
         for (int i = 0; i < SLOTS; i++) {

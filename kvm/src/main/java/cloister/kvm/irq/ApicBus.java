@@ -27,10 +27,6 @@ public final class ApicBus {
         apics.add(apic);
     }
 
-    public void remove(LocalApic apic) {
-        apics.remove(apic);
-    }
-
     /// KVM_CAP_X2APIC_API.
     public void x2apicApi(boolean use32BitIds, boolean disableBroadcastQuirk) {
         x2apicIds |= use32BitIds;

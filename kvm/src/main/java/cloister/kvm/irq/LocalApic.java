@@ -86,10 +86,6 @@ public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
         busCycleNs = value;
     }
 
-    public ApicOwner owner() {
-        return owner;
-    }
-
     // --- mode
 
     public long baseMsr() {

@@ -24,9 +24,4 @@ public enum FaultResult {
     NO_MEMORY,
     /// The external page tables refused: the VM is broken. (EIO)
     BUGGED;
-
-    /// Whether going back to the guest is all that is left to do.
-    public boolean isDone() {
-        return this == FIXED || this == SPURIOUS || this == RETRY;
-    }
 }

@@ -135,11 +135,6 @@ public final class MemSlot implements GuestMemFile.Binding {
         gmem = null;
     }
 
-    /// Whether the slot was made with a guest_memfd.
-    boolean hasGmem() {
-        return (flags & KvmAbi.MEM_GUEST_MEMFD) != 0;
-    }
-
     /// Whether shared accesses go to the guest_memfd.
     boolean gmemOnly() {
         return (flags & GMEM_ONLY) != 0;

@@ -2,9 +2,6 @@ package cloister.kvm.mmu;
 
 /// Which memory type a mapping gets. One per VM, chosen by name: [#named].
 public interface MemoryTypePolicy {
-    /// The name by which the policy is chosen.
-    String policyName();
-
     /// The memory type of a leaf entry. [LINUX get_mt_mask]
     ///
     /// @param types    what the VM's mappings go by

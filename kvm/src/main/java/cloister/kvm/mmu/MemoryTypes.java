@@ -19,11 +19,6 @@ public final class MemoryTypes {
         policy = chosen;
     }
 
-    /// The policy.
-    public MemoryTypePolicy policy() {
-        return policy;
-    }
-
     /// KVM_X86_QUIRK_IGNORE_GUEST_PAT on or off.
     public void ignoreGuestPatQuirk(boolean on) {
         ignoreGuestPatQuirk = on;

@@ -166,11 +166,6 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
         return readOnlySlots;
     }
 
-    /// Whether the VM type has memory attributes.
-    public boolean hasPrivateMemory() {
-        return privateMemory;
-    }
-
     boolean hasMirror() {
         return external != null;
     }

@@ -143,19 +143,4 @@ public record MmuRole(int word) {
     public boolean guestMode() {
         return isGuestMode(word);
     }
-
-    /// Whether the tables are indexed by guest-physical address without a guest's own tables in between.
-    public boolean direct() {
-        return isDirect(word);
-    }
-
-    /// Whether the page mirrors a table that only an external agent may write.
-    public boolean mirror() {
-        return isMirror(word);
-    }
-
-    /// Whether the page must not be used any more.
-    public boolean invalid() {
-        return isInvalid(word);
-    }
 }

@@ -8,10 +8,6 @@ import cloister.spec.x86.MemoryType;
 enum MtrrMemoryType implements MemoryTypePolicy {
     INSTANCE;
 
-    @Override public String policyName() {
-        return "mtrr";
-    }
-
     @Override public long typeBits(MemoryTypes types, VcpuMmu.Owner vcpu, long gfn, int level, boolean hostMmio) {
         if (hostMmio) {
             return bits(MemoryType.UC);

@@ -9,10 +9,6 @@ import cloister.spec.x86.MemoryType;
 enum ProposedTdMemoryType implements MemoryTypePolicy {
     INSTANCE;
 
-    @Override public String policyName() {
-        return "proposed-2023";
-    }
-
     @Override public boolean followsDevices(MemoryTypes types) {
         return true;
     }

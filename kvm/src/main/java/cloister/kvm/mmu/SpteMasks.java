@@ -265,10 +265,6 @@ public final class SpteMasks {
         return (spte & mmuWritable) != 0;
     }
 
-    boolean isHostWritable(long spte) {
-        return (spte & hostWritable) != 0;
-    }
-
     // --- seeing accesses
 
     /// Whether the entry was made inaccessible to see the next access.

@@ -6,10 +6,6 @@ import cloister.spec.vmx.Ept;
 enum UpstreamMemoryType implements MemoryTypePolicy {
     INSTANCE;
 
-    @Override public String policyName() {
-        return "upstream-7.2";
-    }
-
     @Override public boolean followsDevices(MemoryTypes types) {
         return types.hasIgnoreGuestPatQuirk();
     }

@@ -42,7 +42,6 @@ public final class TdVm extends Vm {
     private long[] tdcsPa = {};
     private int tdcsAdded;
     private long tscOffset;
-    private long xfam;
     private String bugText;
 
     public TdVm(Host host, Extensions extensions, MmuModule mmuModule, TdxSystem tdx) {
@@ -77,10 +76,6 @@ public final class TdVm extends Vm {
         return state == State.RUNNABLE;
     }
 
-    public boolean isInitialized() {
-        return state != State.UNINITIALIZED;
-    }
-
     public boolean hasHkid() {
         return hkid > 0;
     }
@@ -91,10 +86,6 @@ public final class TdVm extends Vm {
 
     public long tdrPa() {
         return tdrPa;
-    }
-
-    public long xfam() {
-        return xfam;
     }
 
     public long tscOffset() {
@@ -243,7 +234,6 @@ public final class TdVm extends Vm {
         } finally {
             host.frames().free(paramsPa);
         }
-        xfam = in.xfam() | tdx.xfamFixed1();
         var out = new SeamRegs();
         long status = seam.mngRd(tdrPa, Metadata.TSC_OFFSET, out);
         tscOffset = status == 0 ? out.get(SeamRegs.R8) : 0;

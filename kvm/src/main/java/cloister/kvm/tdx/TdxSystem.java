@@ -231,11 +231,6 @@ public final class TdxSystem {
         return globalKeyId;
     }
 
-    /// SEAMCALLs of the bring-up.
-    public SeamCounters counters() {
-        return counters;
-    }
-
     /// TD attributes that may be 1.
     public long attributesFixed0() {
         return attributesFixed0;

@@ -49,11 +49,6 @@ public final class GuestCpuid {
         return entry != null && (entry.ecx() & X2APIC) != 0;
     }
 
-    public boolean hasTscDeadline() {
-        var entry = find(1, 0);
-        return entry != null && (entry.ecx() & TSC_DEADLINE) != 0;
-    }
-
     /// The width of guest-physical addresses.
     public int physicalAddressBits() {
         var entry = find(0x8000_0008, 0);

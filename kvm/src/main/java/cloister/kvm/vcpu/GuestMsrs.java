@@ -222,11 +222,6 @@ public final class GuestMsrs {
         return mtrrs;
     }
 
-    /// The guest's PAT.
-    public long pat() {
-        return pat;
-    }
-
     private long requireFeature(int leaf7Edx, long value) {
         require((cpuid.featuresEdx() & leaf7Edx) != 0);
         return value;

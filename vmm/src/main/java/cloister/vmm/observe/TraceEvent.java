@@ -202,11 +202,6 @@ public sealed interface TraceEvent {
         return leaf == null ? "SEAMCALL " + (rax & 0xffff) : leaf.specificationName();
     }
 
-    private static boolean isSept(long rax) {
-        var leaf = SeamcallLeaf.of((int) rax & 0xffff);
-        return leaf != null && leaf.name().startsWith("MEM_");
-    }
-
     /// Whether a status says that a lock was taken.
     static boolean isBusy(long status) {
         return TdxStatus.OPERAND_BUSY.matches(status) || TdxStatus.OPERAND_BUSY_HOST_PRIORITY.matches(status)
