@@ -86,6 +86,7 @@ public final class VmxOperation {
     private void run(Vmcs vmcs) {
         transitions.entered(vmcs);
         cpu.vmx = vmx;
+        long before = cpu.retired;
         try {
             begin(vmcs);
             while (true) {
@@ -95,6 +96,9 @@ public final class VmxOperation {
             finish(vmcs);
         } finally {
             cpu.vmx = NonRoot.OUTSIDE;
+        }
+        if (cpu.retired == before) {
+            cpu.spendTick(); // else no time passes where a guest does nothing but exit, and whoever waits for time to pass waits for ever
         }
         cpu.advanceClock();
         transitions.exited(vmcs);

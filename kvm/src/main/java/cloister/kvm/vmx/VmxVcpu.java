@@ -498,7 +498,7 @@ final class VmxVcpu extends VcpuFile {
     private void checkSwitched(int msr, long value) {
         if (msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
             canonical(value);
-        } else if (msr == Msr.IA32_TSC_AUX && value >>> 32 != 0) {
+        } else if ((msr == Msr.IA32_TSC_AUX || msr == Msr.IA32_FMASK) && value >>> 32 != 0) {
             throw GuestGp.INSTANCE;
         }
     }

@@ -111,5 +111,7 @@ public final class LpState {
         public boolean initOccurred;
         public long lastEntryTsc;
         public long ripOnEntry;
+        /// How often the filter has started since TDH.VP.ENTER although nothing had retired.
+        public int fruitless;
     }
 }

@@ -18,6 +18,7 @@ final class SingleStepFilter {
     private static final long TSC_THRESHOLD = 4096;
     /// Bytes; one more than an instruction can have, as the module counts.
     private static final int MAX_INSTRUCTION = 16;
+    private static final int MAX_STEPS = 32;
     private static final int LFSR_POLYNOMIAL = 0xb4bc_d35c;
     private static final long APIC_ENABLE = 1 << 11;
     /// CR8 that keeps out all interrupts; CR8 is bits 7:4 of the TPR.
@@ -54,7 +55,8 @@ final class SingleStepFilter {
         boolean smi = basic == ExitReason.OTHER_SMI && (qualification & 1) == 0;
         if (interrupt || mtf || smi || nmi || init) {
             if (!step.active) {
-                if (madeProgress(perfmon, rip)) {
+                if (madeProgress(perfmon, rip) || neverMakesProgress()) {
+                    step.fruitless = 0;
                     return Verdict.CONTINUE;
                 }
                 if ((lp.cpu.rdmsr(Msr.IA32_APIC_BASE) & APIC_ENABLE) == 0) {
@@ -93,6 +95,12 @@ final class SingleStepFilter {
         long retired = lp.cpu.rdmsr(TdMsr.FIXED_CTR0);
         long rcxDelta = lp.guestRcxOnEntry - lp.vcpu.gpr(LpState.RCX);
         return Long.compareUnsigned(retired, 1) > 0 || (retired == 0 && Long.compareUnsigned(rcxDelta, 1) > 0);
+    }
+
+    /// DEVIATION: a guest of which only exceptions happen, injected by the module itself, retires nothing, and the module never shows the
+    /// VMM its interrupts. Here the filter gives up when it has started more often than it ever steps.
+    private boolean neverMakesProgress() {
+        return ++step.fruitless > MAX_STEPS;
     }
 
     private void start(long vector) {

@@ -169,6 +169,7 @@ public final class VpEnter {
             vmcs.write(VmcsField.SPEC_CTRL_SHADOW, SpecCtrl.virtual(module.config, tdcs, vcpu.u64(Tdvps.SPEC_CTRL)));
         }
         new GuestContext(lp).load();
+        lp.stepping.fruitless = 0;
         lp.stepping.lastEntryTsc = lp.cpu.tsc();
         vcpu.u8(Tdvps.STATE, Tdvps.ACTIVE);
         VmExit.loadRegisters(lp);
