@@ -111,7 +111,7 @@ public final class LpState {
         public boolean initOccurred;
         public long lastEntryTsc;
         public long ripOnEntry;
-        /// How often the filter has started since TDH.VP.ENTER although nothing had retired.
+        /// How often another exit has broken the filter off since TDH.VP.ENTER, before it had made a step.
         public int fruitless;
     }
 }

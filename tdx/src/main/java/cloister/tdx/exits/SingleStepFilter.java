@@ -55,7 +55,7 @@ final class SingleStepFilter {
         boolean smi = basic == ExitReason.OTHER_SMI && (qualification & 1) == 0;
         if (interrupt || mtf || smi || nmi || init) {
             if (!step.active) {
-                if (madeProgress(perfmon, rip) || neverMakesProgress()) {
+                if (madeProgress(perfmon, rip) || step.fruitless > MAX_STEPS) {
                     step.fruitless = 0;
                     return Verdict.CONTINUE;
                 }
@@ -74,6 +74,9 @@ final class SingleStepFilter {
         }
         if (step.active) {
             stop(nmi, init);
+            // DEVIATION: a guest of which only exceptions happen that the module itself injects never steps, and the module never shows
+            // the VMM its interrupts. Here the filter gives up when it has been broken off more often than it ever steps.
+            step.fruitless = mtf ? 0 : step.fruitless + 1;
             if (mtf) {
                 if (perfmon) {
                     step.lastEntryTsc = 0;
@@ -95,12 +98,6 @@ final class SingleStepFilter {
         long retired = lp.cpu.rdmsr(TdMsr.FIXED_CTR0);
         long rcxDelta = lp.guestRcxOnEntry - lp.vcpu.gpr(LpState.RCX);
         return Long.compareUnsigned(retired, 1) > 0 || (retired == 0 && Long.compareUnsigned(rcxDelta, 1) > 0);
-    }
-
-    /// DEVIATION: a guest of which only exceptions happen, injected by the module itself, retires nothing, and the module never shows the
-    /// VMM its interrupts. Here the filter gives up when it has started more often than it ever steps.
-    private boolean neverMakesProgress() {
-        return ++step.fruitless > MAX_STEPS;
     }
 
     private void start(long vector) {
