@@ -127,7 +127,7 @@ final class TdMemoryTypesTest {
         host = new TestHost(1, new RoundRobin(), false);
         host.processors().forEach(lp -> lp.installSeam(module));
         kvm = DevKvm.open(host.environment());
-        assertThat(kvm.checkExtension(KvmCap.VM_TYPES)).isEqualTo(1);
+        assertThat(kvm.checkExtension(KvmCap.VM_TYPES) & (1L << VmType.TDX.number())).isZero();
         assertThatThrownBy(() -> kvm.createVm(VmType.TDX)).hasMessageContaining("self-snoop");
         assertThat(kvm.checkExtension(KvmCap.DISABLE_QUIRKS2) & KvmAbi.QUIRK_IGNORE_GUEST_PAT).isZero();
     }
