@@ -1,8 +1,12 @@
 package cloister.kvm;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
+import java.util.HexFormat;
+
 /// `struct kvm_run`, the page that the VMM and KVM share. The VMM answers an exit by storing into the fields that
 /// the exit names, then calls [KvmVcpu#run] again.
-public final class KvmRun {
+public final class KvmRun implements Persistent {
     /// Room for the data of one exit.
     public static final int DATA_SIZE = 4096;
 
@@ -29,5 +33,17 @@ public final class KvmRun {
     /// Stores the exit; KVM's side of the page.
     public void exit(KvmExit newExit) {
         exit = newExit;
+    }
+
+    @Override public String stateName() {
+        return "run";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.flag("immediateExit", immediateExit);
+        to.text("data", HexFormat.of().formatHex(data));
+        to.field("ret", ret);
+        to.flag("msrError", msrError);
+        to.text("exit", exit);
     }
 }

@@ -10,4 +10,14 @@ public interface StateSink {
 
     /// A part with a name and state of its own.
     void part(Persistent part);
+
+    /// A yes or no.
+    default void flag(String name, boolean value) {
+        field(name, value ? 1 : 0);
+    }
+
+    /// A value that is its text: an enum, a record of values, a list of such, or null.
+    default void text(String name, Object value) {
+        words(name, String.valueOf(value).chars().asLongStream().toArray());
+    }
 }

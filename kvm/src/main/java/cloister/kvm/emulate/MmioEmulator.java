@@ -6,6 +6,8 @@ import cloister.isa.Op;
 import cloister.isa.OperandKind;
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.EmulatedMachine.Access;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
@@ -16,7 +18,7 @@ import java.util.Locale;
 ///
 /// A read that the VMM must answer ends the emulation; when the answer is there, the instruction is emulated from its start
 /// with the answer at hand.
-public final class MmioEmulator {
+public final class MmioEmulator implements Persistent {
     private static final int ES = 0;
     private static final int CS = 1;
     private static final int RAX = 0;
@@ -342,5 +344,13 @@ public final class MmioEmulator {
             case 4 -> value & LOW;
             default -> (machine.gpr(number) & ~mask) | (value & mask);
         });
+    }
+
+    @Override public String stateName() {
+        return "emulator";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.part(memory);
     }
 }

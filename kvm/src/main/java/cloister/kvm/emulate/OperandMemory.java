@@ -2,11 +2,14 @@ package cloister.kvm.emulate;
 
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.EmulatedMachine.Access;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
+import java.util.Arrays;
 
 /// The memory operands of an emulated instruction: memory, the local APIC or MMIO, page by page. The VMM answers MMIO reads one after
 /// the other; after each answer the instruction is emulated from its start, with the answers so far at hand. MMIO writes are kept
 /// until the instruction is done and leave one by one. [LINUX struct read_cache, struct kvm_mmio_fragment]
-final class OperandMemory {
+final class OperandMemory implements Persistent {
     private static final int PAGE = 0x1000;
     private static final long LOW = 0xffff_ffffL;
     private static final int FRAGMENTS = 8;
@@ -138,5 +141,22 @@ final class OperandMemory {
         }
         ItemBytes.store(machine.exitData(), writeSizes[written], writeValues[written]);
         return new KvmExit.Mmio(writeGpas[written], writeSizes[written++], true);
+    }
+
+    @Override public String stateName() {
+        return "memory";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("answers", answers);
+        to.field("answered", answered);
+        to.field("used", used);
+        to.field("askedSize", askedSize);
+        to.words("writeGpas", writeGpas);
+        to.words("writeValues", writeValues);
+        to.words("writeSizes", Arrays.stream(writeSizes).asLongStream().toArray());
+        to.field("writes", writes);
+        to.field("written", written);
+        to.field("value", value);
     }
 }

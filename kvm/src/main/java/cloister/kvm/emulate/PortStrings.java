@@ -2,13 +2,15 @@ package cloister.kvm.emulate;
 
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.EmulatedMachine.Access;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.Rflags;
 
 /// INS and OUTS, one item per exit to the VMM; with REP the guest executes the instruction again until RCX is used up. [LINUX
 /// kvm_emulate_instruction for string I/O]
 ///
 /// Memory is checked before the port is touched, so that a page fault loses no input.
-public final class PortStrings {
+public final class PortStrings implements Persistent {
     private static final int RCX = 1;
     private static final int RSI = 6;
     private static final int RDI = 7;
@@ -115,5 +117,15 @@ public final class PortStrings {
     /// Whether the last exit's answer is needed here.
     public boolean isPending() {
         return phase == Phase.MEMORY || phase == Phase.PORT || memory.isPending();
+    }
+
+    @Override public String stateName() {
+        return "strings";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.text("request", request);
+        to.text("phase", phase);
+        to.part(memory);
     }
 }

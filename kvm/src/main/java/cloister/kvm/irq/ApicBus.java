@@ -4,6 +4,8 @@ import static cloister.spec.x86.ApicRegister.*;
 
 import cloister.kvm.KvmException;
 import cloister.kvm.MsiRoute;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -11,7 +13,7 @@ import java.util.BitSet;
 import java.util.List;
 
 /// Carries interrupt messages between the local APICs of a VM, and from MSIs. [LINUX kvm_irq_delivery_to_apic]
-public final class ApicBus {
+public final class ApicBus implements Persistent {
     private static final int SHORTHAND_SELF = 1;
     private static final int SHORTHAND_ALL = 2;
     private static final int SHORTHAND_OTHERS = 3;
@@ -137,5 +139,16 @@ public final class ApicBus {
                 vectors.set(vector);
             }
         }
+    }
+
+    @Override public String stateName() {
+        return "bus";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.text("routes", Arrays.toString(routes));
+        to.flag("x2apicIds", x2apicIds);
+        to.flag("broadcastQuirkOff", broadcastQuirkOff);
+        to.field("ioapicPins", ioapicPins);
     }
 }

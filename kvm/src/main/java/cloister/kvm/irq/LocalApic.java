@@ -3,15 +3,18 @@ package cloister.kvm.irq;
 import static cloister.spec.x86.ApicRegister.*;
 
 import cloister.kvm.emulate.GuestGp;
+import cloister.sim.Persistent;
 import cloister.sim.Ratio;
+import cloister.sim.StateSink;
 import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.stream.IntStream;
 
 /// The in-kernel local APIC of one vCPU: xAPIC and x2APIC register files, priority logic, timer. [LINUX
 /// arch/x86/kvm/lapic.c] [SDM Vol. 3 "Advanced Programmable Interrupt Controller (APIC)"]
-public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
+public final class LocalApic implements Persistent, TimerOwner<LocalApic.TimerKind> {
     private static final int MAX_LVT = 5;
     private static final int X2APIC_MSR_BASE = 0x800;
     private static final int LVT_MASK = LVT_MASKED | (1 << 12) | 0xff;
@@ -551,5 +554,22 @@ public final class LocalApic implements TimerOwner<LocalApic.TimerKind> {
             }
         }
         return -1;
+    }
+
+    @Override public String stateName() {
+        return "apic";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("page", IntStream.range(0, ApicPage.WORDS).mapToLong(i -> page.read(i << 4) & 0xffff_ffffL).toArray());
+        to.field("baseMsr", baseMsr);
+        to.flag("userspaceIoapic", userspaceIoapic);
+        to.field("pendingEsr", pendingEsr);
+        to.field("timer", timer == null ? -1 : timer.deadline());
+        to.flag("timerPending", timerPending);
+        to.field("tscDeadline", tscDeadline);
+        to.field("timerStart", timerStart);
+        to.field("timerPeriodTicks", timerPeriodTicks);
+        to.field("busCycleNs", busCycleNs);
     }
 }

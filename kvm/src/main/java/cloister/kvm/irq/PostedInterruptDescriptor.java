@@ -1,10 +1,13 @@
 package cloister.kvm.irq;
 
 import cloister.memory.PhysicalMemory;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.vmx.PostedInterrupts;
+import java.util.stream.IntStream;
 
 /// A posted-interrupt descriptor in platform memory. [SDM Vol. 3 "Posted-Interrupt Processing"]
-public final class PostedInterruptDescriptor {
+public final class PostedInterruptDescriptor implements Persistent {
     private final PhysicalMemory memory;
     private final long pa;
 
@@ -66,5 +69,13 @@ public final class PostedInterruptDescriptor {
             }
         }
         return false;
+    }
+
+    @Override public String stateName() {
+        return "pi";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("pa", IntStream.range(0, 8).mapToLong(i -> memory.read(pa + (8L * i), 8)).toArray());
     }
 }

@@ -1,10 +1,13 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.DirtyGfnRing;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
+import java.util.Arrays;
 
 /// The ring in which one vCPU tells the VMM which pages it wrote. The VMM reads entries in order, marks each as harvested, and lets KVM
 /// reset them. [LINUX "KVM_CAP_DIRTY_LOG_RING", virt/kvm/dirty_ring.c]
-public final class DirtyRing implements DirtyGfnRing {
+public final class DirtyRing implements DirtyGfnRing, Persistent {
     /// Bytes of one entry. (struct kvm_dirty_gfn)
     public static final int ENTRY_SIZE = 16;
     /// The largest ring.
@@ -79,5 +82,18 @@ public final class DirtyRing implements DirtyGfnRing {
         flags[index] = 0;
         resetIndex++;
         return index;
+    }
+
+    @Override public String stateName() {
+        return "dirtyRing";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("flags", Arrays.stream(flags).asLongStream().toArray());
+        to.words("slots", Arrays.stream(slots).asLongStream().toArray());
+        to.words("offsets", offsets);
+        to.field("softLimit", softLimit);
+        to.field("dirtyIndex", dirtyIndex);
+        to.field("resetIndex", resetIndex);
     }
 }

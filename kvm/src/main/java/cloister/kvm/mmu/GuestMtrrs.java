@@ -1,11 +1,13 @@
 package cloister.kvm.mmu;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.MemoryType;
 import cloister.spec.x86.Msr;
 
 /// The memory-type range registers of one vCPU: storage that checks what is written, and the types that the registers say.
 /// [SDM Vol. 3 "Memory Type Range Registers (MTRRs)"; LINUX arch/x86/kvm/mtrr.c]
-public final class GuestMtrrs {
+public final class GuestMtrrs implements Persistent {
     /// How many pairs of variable-range registers there are.
     public static final int VARIABLE_COUNT = 8;
     private static final long CAP_FIXED = 1 << 8;
@@ -237,5 +239,16 @@ public final class GuestMtrrs {
             }
         }
         return true;
+    }
+
+    @Override public String stateName() {
+        return "mtrrs";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("variable", variable);
+        to.words("fixed", fixed);
+        to.flag("writeBackOnly", writeBackOnly);
+        to.field("defType", defType);
     }
 }

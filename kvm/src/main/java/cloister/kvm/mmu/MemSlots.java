@@ -3,12 +3,16 @@ package cloister.kvm.mmu;
 import cloister.kvm.KvmException;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import java.util.Arrays;
+import java.util.List;
 
 /// The memory slots of a VM: one set for each address space. A change makes a new set, puts it in place, waits until nobody looks at
 /// the old one, and counts the generation on, which ages out cached MMIO. [LINUX kvm_set_memory_region]
-public final class MemSlots {
+public final class MemSlots implements Persistent {
     /// Slots that user space may have in one address space. (KVM_USER_MEM_SLOTS)
     public static final int USER_SLOTS = Short.MAX_VALUE - 3;
     private static final int ALL_SLOTS = Short.MAX_VALUE;
@@ -234,5 +238,19 @@ public final class MemSlots {
         if (!condition) {
             throw new KvmException(errno, text);
         }
+    }
+
+    @Override public String stateName() {
+        return "slots";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.text("active", Arrays.stream(active).map(MemSlots::slotsOf).toList());
+        to.field("totalPages", totalPages);
+    }
+
+    private static List<String> slotsOf(MemSlotSet set) {
+        return Arrays.stream(set.all()).map(slot -> slot.id() + ":" + slot.baseGfn() + "+" + slot.npages() + "@" + slot.userspaceAddr()
+                + "/" + slot.flags() + Arrays.toString(slot.dirtyBitmap())).sorted().toList();
     }
 }

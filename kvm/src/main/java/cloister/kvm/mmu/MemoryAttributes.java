@@ -1,10 +1,12 @@
 package cloister.kvm.mmu;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.util.Arrays;
 
 /// Which guest frames are private, by KVM_SET_MEMORY_ATTRIBUTES. Kept as the frames at which the attribute changes, so that its size
 /// is that of the pattern and not that of memory.
-public final class MemoryAttributes {
+public final class MemoryAttributes implements Persistent {
     /// Ascending; frames in `[edges[0], edges[1])`, `[edges[2], edges[3])` and so on are private.
     private long[] edges = new long[16];
     private int count;
@@ -79,5 +81,14 @@ public final class MemoryAttributes {
     /// Whether all of `[first, end)` are private, or all are not. [LINUX kvm_range_has_memory_attributes]
     public boolean has(long first, long end, boolean isPrivate) {
         return isPrivate(first) == isPrivate && isUniform(first, end);
+    }
+
+    @Override public String stateName() {
+        return "attributes";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("edges", Arrays.copyOf(edges, count));
+        to.field("count", count);
     }
 }

@@ -1,9 +1,11 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.Defect;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 
 /// How a VM's mappings are cached: the policy, and what it goes by.
-public final class MemoryTypes {
+public final class MemoryTypes implements Persistent {
     private final Mmu mmu;
     private MemoryTypePolicy policy = MemoryTypePolicy.upstream();
     private int noncoherentDma;
@@ -83,5 +85,15 @@ public final class MemoryTypes {
 
     long typeBits(VcpuMmu vcpu, long gfn, int level, boolean hostMmio) {
         return policy.typeBits(this, vcpu.owner(), gfn, level, hostMmio);
+    }
+
+    @Override public String stateName() {
+        return "memoryTypes";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.field("noncoherentDma", noncoherentDma);
+        to.flag("ignoreGuestPatQuirk", ignoreGuestPatQuirk);
+        to.flag("cacheDisableQuirk", cacheDisableQuirk);
     }
 }

@@ -10,7 +10,9 @@ import cloister.kvm.host.Mutex;
 import cloister.kvm.host.ProcessMemory;
 import cloister.kvm.host.RwLock;
 import cloister.kvm.host.Srcu;
+import cloister.sim.Persistent;
 import cloister.sim.Scheduler;
+import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -23,7 +25,7 @@ import java.util.Set;
 ///
 /// Locks, outermost first: slots_lock around changes of slots and attributes; SRCU sections of who looks at slots; mmu_lock around
 /// page tables, shared by faults and exclusive for unmapping. [LINUX Documentation/virt/kvm/locking.rst]
-public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
+public final class Mmu implements Persistent, InvalidationListener, GuestMemFile.Owner {
     /// Pages of 1 GiB.
     public static final int MAX_HUGE_PAGE_LEVEL = 3;
     static final int PAGE_SHIFT = 12;
@@ -789,5 +791,25 @@ public final class Mmu implements InvalidationListener, GuestMemFile.Owner {
             dirtyLog.mark(vcpu, fault.slot, fault.gfn);
         }
         return spte;
+    }
+
+    @Override public String stateName() {
+        return "mmu";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.part(slots);
+        to.part(attributes);
+        to.part(memoryTypes);
+        to.words("tdp", tdp.rootTables());
+        to.field("directBits", directBits);
+        to.field("mmioValue", mmioValue);
+        to.flag("slotZapAllQuirk", slotZapAllQuirk);
+        to.flag("readOnlySlots", readOnlySlots);
+        to.words("pagesBySize", pagesBySize);
+        to.field("lostPages", lostPages);
+        to.flag("preFaultAllowed", preFaultAllowed);
+        to.text("defects", defects);
+        to.field("invalidationSequence", invalidationSequence);
     }
 }

@@ -504,4 +504,9 @@ final class TdpMmu {
         }
         return flush;
     }
+
+    /// The frames of all roots, in order of their creation.
+    long[] rootTables() {
+        return roots.stream().mapToLong(root -> root.tablePa).toArray();
+    }
 }

@@ -1,12 +1,14 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.KvmException;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.vmx.Ept;
 
 /// One vCPU's view of its VM's memory: the roots that it has loaded, by the role that its mode gives. [LINUX struct kvm_mmu,
 /// arch/x86/kvm/mmu/mmu.c]
-public final class VcpuMmu {
+public final class VcpuMmu implements Persistent {
     /// What the vCPU knows that the MMU does not.
     public interface Owner {
         /// Whether a signal waits for the vCPU's thread.
@@ -534,6 +536,26 @@ public final class VcpuMmu {
                 return result == FaultResult.FIXED ? 0
                         : -(result == FaultResult.NO_MEMORY ? Errno.ENOMEM : Errno.EIO).number();
             }
+        }
+    }
+
+    @Override public String stateName() {
+        return "mmu";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.field("guestAddressBits", guestAddressBits);
+        to.flag("smm", smm);
+        to.flag("guestMode", guestMode);
+        to.flag("twoDimensional", twoDimensional);
+        to.text("role", role.word());
+        to.field("root", root == null ? 0 : root.tablePa);
+        to.field("mirrorRoot", mirrorRoot == null ? 0 : mirrorRoot.tablePa);
+        to.flag("rootChanged", rootChanged);
+        to.flag("shadowing", shadowing);
+        to.flag("ring", ring != null);
+        if (ring != null) {
+            to.part(ring);
         }
     }
 }

@@ -7,6 +7,8 @@ import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -20,7 +22,7 @@ import cloister.spec.x86.Msr;
 import java.util.Arrays;
 
 /// Handles what TDH.VP.ENTER returns. [LINUX tdx_handle_exit]
-final class TdExits {
+final class TdExits implements Persistent {
     private static final long LOW = 0xffff_ffffL;
     private static final long NON_RECOVERABLE = 1L << 62;
     private static final long KVM_ENOSYS = 1000;
@@ -404,5 +406,15 @@ final class TdExits {
         run.ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
         pending = new PendingTdExit.Status();
         return new KvmExit.TdxSetupEventNotify((int) vector);
+    }
+
+    @Override public String stateName() {
+        return "exits";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.field("reason", reason);
+        to.flag("halted", halted);
+        to.text("pending", pending);
     }
 }

@@ -16,6 +16,7 @@ import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
@@ -498,5 +499,18 @@ final class TdVcpu extends VcpuFile {
         tdcxPa = new long[0];
         tdvprPa = 0;
         initialized = false;
+    }
+
+    @Override public void describe(StateSink to) {
+        super.describe(to);
+        to.field("enterStatus", enterStatus);
+        to.field("tdvprPa", tdvprPa);
+        to.words("tdcxPa", tdcxPa);
+        to.flag("initialized", initialized);
+        to.flag("entered", entered);
+        to.flag("freed", freed);
+        to.flag("associable", associable);
+        to.part(args);
+        to.part(exits);
     }
 }

@@ -11,6 +11,7 @@ import cloister.kvm.vcpu.Extensions;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
 import cloister.memory.PhysicalMemory;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmCap;
@@ -486,5 +487,17 @@ public final class TdVm extends Vm {
                 throw fail("TDH.MR.EXTEND", status);
             }
         }
+    }
+
+    @Override public void describe(StateSink to) {
+        super.describe(to);
+        to.text("state", state);
+        to.field("hkid", hkid);
+        to.field("tdrPa", tdrPa);
+        to.words("tdcsPa", tdcsPa);
+        to.field("tdcsAdded", tdcsAdded);
+        to.field("tscOffset", tscOffset);
+        to.field("xfam", xfam);
+        to.text("bugText", bugText);
     }
 }

@@ -2,11 +2,14 @@ package cloister.kvm.tdx;
 
 import static cloister.spec.tdx.SeamRegs.*;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.tdx.SeamRegs;
+import java.util.stream.IntStream;
 
 /// The registers of TDH.VP.ENTER by what they mean, kept from an exit to the next entry. [LINUX struct vcpu_tdx vp_enter_args]
 /// [TDX-ABI "TDH.VP.ENTER"]
-final class VpEnterRegs {
+final class VpEnterRegs implements Persistent {
     private final SeamRegs regs = new SeamRegs();
 
     SeamRegs raw() {
@@ -89,5 +92,13 @@ final class VpEnterRegs {
             data[i] = regs.get(i);
         }
         return data;
+    }
+
+    @Override public String stateName() {
+        return "args";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("regs", IntStream.range(0, 16).mapToLong(regs::get).toArray());
     }
 }

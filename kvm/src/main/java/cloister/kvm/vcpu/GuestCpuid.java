@@ -1,11 +1,13 @@
 package cloister.kvm.vcpu;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.x86.Cr4;
 import java.util.List;
 
 /// A vCPU's CPUID as KVM_SET_CPUID2 gave it, with the bits that follow the vCPU's state. [LINUX arch/x86/kvm/cpuid.c]
-public final class GuestCpuid {
+public final class GuestCpuid implements Persistent {
     public static final int MAX_ENTRIES = 256;
     private static final int OSXSAVE = 1 << 27;
     private static final int X2APIC = 1 << 21;
@@ -152,5 +154,13 @@ public final class GuestCpuid {
         out[1] = ebx;
         out[2] = ecx;
         out[3] = edx;
+    }
+
+    @Override public String stateName() {
+        return "cpuid";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.text("entries", entries);
     }
 }

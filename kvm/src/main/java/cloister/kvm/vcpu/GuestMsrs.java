@@ -3,12 +3,14 @@ package cloister.kvm.vcpu;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.irq.LocalApic;
 import cloister.kvm.mmu.GuestMtrrs;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.Msr;
 import java.util.List;
 
 /// The MSRs that KVM emulates for ordinary VMs and, as far as [TdMsrs] lets them, for TDs: storage with the checks that
 /// matter, and the local APIC's. [LINUX kvm_set_msr_common, kvm_get_msr_common]
-public final class GuestMsrs {
+public final class GuestMsrs implements Persistent {
     public static final int MC_BANKS = 32;
     public static final int IA32_POWER_CTL = 0x1fc;
     private static final int BBL_CR_CTL3 = 0x11e;
@@ -231,5 +233,24 @@ public final class GuestMsrs {
         if (!condition) {
             throw GuestGp.INSTANCE;
         }
+    }
+
+    @Override public String stateName() {
+        return "msrs";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("mcBanks", mcBanks);
+        to.field("miscFeatures", miscFeatures);
+        to.field("miscEnable", miscEnable);
+        to.field("featureControl", featureControl);
+        to.field("tscAdjust", tscAdjust);
+        to.field("mcgStatus", mcgStatus);
+        to.field("mcgCtl", mcgCtl);
+        to.field("powerCtl", powerCtl);
+        to.field("biosSignId", biosSignId);
+        to.field("specCtrl", specCtrl);
+        to.field("pat", pat);
+        to.part(mtrrs);
     }
 }

@@ -1,5 +1,7 @@
 package cloister.kvm.vcpu;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.ExceptionVector;
 
 /// Exceptions, NMIs and interrupts of a vCPU on their way into the guest. [LINUX struct kvm_queued_exception, kvm_queued_interrupt,
@@ -7,7 +9,7 @@ import cloister.spec.x86.ExceptionVector;
 ///
 /// An event is pending until an entry takes it along, and injected from then until an exit shows that its delivery was finished. An
 /// exit in the middle of the delivery leaves it injected: the next entry takes it along again, before anything new.
-public final class QueuedEvents {
+public final class QueuedEvents implements Persistent {
     /// An NMI that is being taken, and one that came meanwhile.
     private static final int MOST_NMIS = 2;
 
@@ -107,5 +109,26 @@ public final class QueuedEvents {
         clearInjected();
         nmiPending = 0;
         nmiQueued = 0;
+    }
+
+    @Override public String stateName() {
+        return "events";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.flag("exceptionPending", exceptionPending);
+        to.flag("exceptionInjected", exceptionInjected);
+        to.field("vector", vector);
+        to.flag("hasErrorCode", hasErrorCode);
+        to.field("errorCode", errorCode);
+        to.flag("hasPayload", hasPayload);
+        to.field("payload", payload);
+        to.flag("interruptInjected", interruptInjected);
+        to.flag("interruptSoft", interruptSoft);
+        to.field("interrupt", interrupt);
+        to.flag("nmiInjected", nmiInjected);
+        to.field("nmiPending", nmiPending);
+        to.field("nmiQueued", nmiQueued);
+        to.field("instructionLength", instructionLength);
     }
 }

@@ -16,6 +16,8 @@ import cloister.kvm.irq.PostedInterruptDescriptor;
 import cloister.kvm.mmu.GuestMtrrs;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.HostThread;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.x86.Msr;
@@ -24,7 +26,7 @@ import java.util.BitSet;
 /// What all vCPUs have: the run loop, requests, blocking, INIT and SIPI, the local APIC. [LINUX vcpu_run, vcpu_enter_guest]
 ///
 /// A vCPU runs on whatever processor its thread gets: [#schedIn] and [#schedOut] move its state there and back.
-public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotifier, VcpuMmu.Owner {
+public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, PreemptNotifier, VcpuMmu.Owner {
     private static final int EVENT_INIT = 1;
     private static final int EVENT_SIPI = 2;
     private static final KvmExit INTR = new KvmExit.Intr();
@@ -543,5 +545,28 @@ public abstract class Vcpu implements ApicOwner, GuestMsrs.Machine, PreemptNotif
     protected final void giveWay() {
         cpus.idle();
         host.scheduler().switchPoint(SwitchPoint.YIELD);
+    }
+
+    @Override public String stateName() {
+        return "vcpu" + id;
+    }
+
+    @Override public void describe(StateSink to) {
+        to.field("id", id);
+        to.text("mpState", mpState);
+        to.flag("hasRun", hasRun);
+        to.field("requests", requests);
+        to.field("pendingApicEvents", pendingApicEvents);
+        to.field("sipiVector", sipiVector);
+        to.field("eoiVector", eoiVector);
+        to.text("eoiVectors", eoiVectors);
+        to.flag("signalPending", signalPending);
+        to.part(run);
+        to.part(events);
+        to.part(apic);
+        to.part(cpuid);
+        to.part(msrs);
+        to.part(pi);
+        to.part(mmu);
     }
 }

@@ -22,6 +22,8 @@ import cloister.kvm.mmu.MemoryTypePolicy;
 import cloister.kvm.mmu.Mmu;
 import cloister.kvm.mmu.MmuModule;
 import cloister.kvm.mmu.MmuVm;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
@@ -32,7 +34,7 @@ import java.util.List;
 import java.util.Map;
 
 /// What all VMs have: memory slots, vCPUs, interrupt routing, capabilities.
-public abstract class Vm implements KvmVm, MmuVm {
+public abstract class Vm implements Persistent, KvmVm, MmuVm {
     public static final int MAX_VCPUS = 1024;
     /// KVM_MAX_VCPU_IDS.
     static final int MAX_VCPU_IDS = 4 * MAX_VCPUS;
@@ -462,5 +464,33 @@ public abstract class Vm implements KvmVm, MmuVm {
             }
         }
         host.cpus().kickAndWait(targets, count);
+    }
+
+    @Override public String stateName() {
+        return "vm";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.flag("splitIrqchip", splitIrqchip);
+        to.field("exitHypercalls", exitHypercalls);
+        to.field("apicBusCycleNs", apicBusCycleNs);
+        to.field("maxVcpuIds", maxVcpuIds);
+        to.field("createdVcpus", createdVcpus);
+        to.flag("vfio", vfio != null);
+        to.text("policies", policies);
+        to.flag("dead", dead);
+        to.flag("closed", closed);
+        to.field("files", files.size());
+        to.field("vcpus", vcpus.size());
+        to.part(bus);
+        to.part(mmu);
+        for (var vcpu : vcpus) { // what of it is in a VMCS can be read on a processor only
+            try (var held = vcpu.mutex.lock()) {
+                vcpu.withProcessor(() -> {
+                    to.part(vcpu);
+                    return null;
+                });
+            }
+        }
     }
 }

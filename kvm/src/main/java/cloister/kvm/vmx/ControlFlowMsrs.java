@@ -5,6 +5,8 @@ import static cloister.spec.vmx.VmcsField.*;
 import cloister.cpu.LogicalProcessor;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.vcpu.GuestCpuid;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.x86.Cet;
 import cloister.spec.x86.Msr;
 import java.util.Arrays;
@@ -12,7 +14,7 @@ import java.util.Arrays;
 /// The control-flow enforcement MSRs of an ordinary VM's vCPU. Those that XSAVES manages are switched with the vCPU, the others by
 /// VMX. The guest accesses them without exits when its CPUID has the features, all but IA32_INTERRUPT_SSP_TABLE_ADDR.
 /// [LINUX __kvm_set_msr, is_xstate_managed_msr, vmx_recalc_msr_intercepts]
-final class ControlFlowMsrs {
+final class ControlFlowMsrs implements Persistent {
     private static final int SHSTK = 1 << 7;
     private static final int IBT = 1 << 20;
     private static final int[] SWITCHED = {Msr.IA32_U_CET, Msr.IA32_PL0_SSP, Msr.IA32_PL1_SSP, Msr.IA32_PL2_SSP, Msr.IA32_PL3_SSP};
@@ -109,5 +111,13 @@ final class ControlFlowMsrs {
 
     private static int slot(int msr) {
         return msr == Msr.IA32_U_CET ? 0 : 1 + msr - Msr.IA32_PL0_SSP;
+    }
+
+    @Override public String stateName() {
+        return "controlFlow";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("values", values);
     }
 }

@@ -4,6 +4,8 @@ import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.kvm.KvmException;
 import cloister.kvm.emulate.GuestGp;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.VmcsField;
@@ -13,7 +15,7 @@ import cloister.spec.x86.Efer;
 
 /// CR0, CR4 and EFER of an ordinary VM's vCPU: which bits the guest owns, what the others do. [LINUX vmx_set_cr0,
 /// vmx_set_cr4, vmx_set_efer]
-final class ControlRegisters {
+final class ControlRegisters implements Persistent {
     private static final long CR0_GUEST_OWNED = Cr0.TS;
     private static final long CR4_GUEST_OWNED = Cr4.PVI | Cr4.DE | Cr4.PCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.PGE | Cr4.TSD
             | Cr4.FSGSBASE;
@@ -275,5 +277,15 @@ final class ControlRegisters {
                 vmcs.write(fields[i], 0);
             }
         }
+    }
+
+    @Override public String stateName() {
+        return "cr";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.field("cr0Hidden", cr0Hidden);
+        to.field("cr4Hidden", cr4Hidden);
+        to.field("efer", efer);
     }
 }

@@ -5,11 +5,14 @@ import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.host.Cpus;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.vmx.VmcsField;
+import java.util.Arrays;
 
 /// The VMCS of a vCPU, which software reaches by VMREAD and VMWRITE of the processor on which it is current. [LINUX struct
 /// loaded_vmcs]
-final class LoadedVmcs {
+final class LoadedVmcs implements Persistent {
     private final Cpus cpus;
     private final long pa;
     /// The processor that may hold parts of it: VMCLEAR must run there before it is loaded elsewhere.
@@ -99,5 +102,14 @@ final class LoadedVmcs {
         var status = launched ? lp.vmresume() : lp.vmlaunch();
         launched |= status == VmxStatus.SUCCEED;
         return status;
+    }
+
+    @Override public String stateName() {
+        return "vmcs";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.words("pa", Arrays.stream(VmcsField.values()).filter(field -> field.name().startsWith("GUEST_") || field.name().startsWith("ENTRY_"))
+                .mapToLong(this::read).toArray());
     }
 }

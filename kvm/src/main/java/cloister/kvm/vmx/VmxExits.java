@@ -10,6 +10,8 @@ import cloister.kvm.emulate.MmioEmulator;
 import cloister.kvm.emulate.PortStrings;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.Controls;
@@ -20,7 +22,7 @@ import cloister.spec.x86.Cr0;
 import cloister.spec.x86.ExceptionVector;
 
 /// Handles the VM exits of an ordinary VM's vCPU. [LINUX kvm_vmx_exit_handlers]
-final class VmxExits {
+final class VmxExits implements Persistent {
     private static final int RAX = 0;
     private static final int RCX = 1;
     private static final int RDX = 2;
@@ -402,5 +404,15 @@ final class VmxExits {
             case 1 -> LOW;
             default -> -1L;
         };
+    }
+
+    @Override public String stateName() {
+        return "exits";
+    }
+
+    @Override public void describe(StateSink to) {
+        to.text("pending", pending);
+        to.part(emulator);
+        to.part(strings);
     }
 }

@@ -18,6 +18,7 @@ import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.Controls;
@@ -646,5 +647,31 @@ final class VmxVcpu extends VcpuFile {
         }
         apic.tpr((int) s.cr8 << 4);
         flushGuestTlb();
+    }
+
+    @Override public void describe(StateSink to) {
+        super.describe(to);
+        if (guestStateOn != null) {
+            switchToHost(guestStateOn.lp());
+        }
+        to.words("gprs", gprs);
+        to.words("fpu", fpu.fcw, fpu.fsw, fpu.tags, fpu.fop, fpu.fip, fpu.fdp, fpu.fcs, fpu.fds, fpu.mxcsr);
+        to.words("fpu.xmm", fpu.xmm);
+        to.words("fpu.st", fpu.st);
+        to.words("fpu.stExponent", Arrays.stream(fpu.stExponent).asLongStream().toArray());
+        to.words("userReturnMsrs", userReturnMsrs);
+        to.words("debugRegisters", debugRegisters);
+        to.field("dr6", dr6);
+        to.field("kernelGsBase", kernelGsBase);
+        to.field("cr2", cr2);
+        to.field("xcr0", xcr0);
+        to.field("xss", xss);
+        to.field("pkru", pkru);
+        to.field("tscOffset", tscOffset);
+        to.flag("exitsAtOnce", exitsAtOnce);
+        to.part(cr);
+        to.part(controlFlow);
+        to.part(vmcs);
+        to.part(exits);
     }
 }
