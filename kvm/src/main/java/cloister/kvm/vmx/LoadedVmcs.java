@@ -104,12 +104,9 @@ final class LoadedVmcs implements Persistent {
         return status;
     }
 
-    @Override public String stateName() {
-        return "vmcs";
-    }
-
-    @Override public void describe(StateSink to) {
-        to.words("pa", Arrays.stream(VmcsField.values()).filter(field -> field.name().startsWith("GUEST_") || field.name().startsWith("ENTRY_"))
+    @Override public void state(StateSink to) {
+        to.words("pa", Arrays.stream(VmcsField.values())
+                .filter(field -> field.name().startsWith("GUEST_") || field.name().startsWith("ENTRY_"))
                 .mapToLong(this::read).toArray());
     }
 }
