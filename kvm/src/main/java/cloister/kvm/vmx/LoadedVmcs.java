@@ -104,7 +104,11 @@ final class LoadedVmcs implements Persistent {
         return status;
     }
 
-    @Override public void state(StateSink to) {
+    @Override public String stateName() {
+        return "vmcs";
+    }
+
+    @Override public void describe(StateSink to) {
         to.words("pa", Arrays.stream(VmcsField.values())
                 .filter(field -> field.name().startsWith("GUEST_") || field.name().startsWith("ENTRY_"))
                 .mapToLong(this::read).toArray());
