@@ -497,7 +497,6 @@ public final class TdVm extends Vm {
         to.words("tdcsPa", tdcsPa);
         to.field("tdcsAdded", tdcsAdded);
         to.field("tscOffset", tscOffset);
-        to.field("xfam", xfam);
         to.text("bugText", bugText);
     }
 }
