@@ -56,6 +56,7 @@ final class StateTest {
             VmxVcpu.vpid the host's: any number will do
             VmxVcpu.apicPagePa the host's: the content is the local APIC's
             VmxVcpu.apicv constant
+            VmxVcpu.ept constant
             VmxVcpu.hostContext the host's
             VmxVcpu.guestStateOn null: reading the state brings all of it here
             VmxVcpu.entryStatus looked at behind an entry only
@@ -80,6 +81,8 @@ final class StateTest {
             ControlRegisters.vcpu wiring
             ControlRegisters.vmcs wiring
             ControlRegisters.cr4Allowed the processor's
+            ControlRegisters.ept constant
+            ControlRegisters.cr4GuestOwned constant
             ControlFlowMsrs.vmcs wiring
             ControlFlowMsrs.cpuid wiring
             ControlFlowMsrs.lp null when the guest's state is on no processor
@@ -90,6 +93,8 @@ final class StateTest {
             VmxExits.vcpu wiring
             VmxExits.vmcs wiring
             VmxExits.gprs wiring
+            VmxExits.paging wiring
+            VmxVm.type constant
             MmioEmulator.machine wiring
             MmioEmulator.decoder scratch
             MmioEmulator.code scratch

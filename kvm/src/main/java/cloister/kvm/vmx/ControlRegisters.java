@@ -287,5 +287,6 @@ final class ControlRegisters implements Persistent {
         to.field("cr0Hidden", cr0Hidden);
         to.field("cr4Hidden", cr4Hidden);
         to.field("efer", efer);
+        to.field("shadowedCr3", shadowedCr3);
     }
 }
