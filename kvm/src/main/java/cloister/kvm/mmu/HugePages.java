@@ -24,7 +24,7 @@ final class HugePages {
         tdp.tables.fill(child, small);
         var result = tdp.setAtomic(table, index, gfn, spte, masks.nonLeaf(child.tablePa, !MmuRole.hasAccessedDirty(table.role)));
         if (result == ExternalPageTables.Result.DONE) {
-            mmu.countPages(child.level(), PageTables.ENTRIES);
+            mmu.pages().change(child.level(), PageTables.ENTRIES);
         }
         return result;
     }

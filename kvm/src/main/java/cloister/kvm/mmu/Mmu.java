@@ -56,7 +56,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     private boolean preFaultAllowed = true;
     private boolean mapsForL1;
     private boolean readOnlySlots = true;
-    private final long[] pagesBySize = new long[MAX_HUGE_PAGE_LEVEL + 1];
+    private final PageCounts pages = new PageCounts();
     private long lostPages;
 
     // Invalidation: who maps a page checks under mmu_lock that none of it changed since before the page was looked up.
@@ -336,24 +336,9 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         return lostPages;
     }
 
-    void countPages(int level, int delta) {
-        if (level <= MAX_HUGE_PAGE_LEVEL) {
-            pagesBySize[level] += delta;
-        }
-    }
-
-    /// How many pages of all sizes the guest has mapped.
-    public long mappedPages() {
-        long sum = 0;
-        for (long pages : pagesBySize) {
-            sum += pages;
-        }
-        return sum;
-    }
-
-    /// How many pages of `level` guests have mapped.
-    public long mappedPages(int level) {
-        return pagesBySize[level];
+    /// How many pages of each size the guest has mapped.
+    public PageCounts pages() {
+        return pages;
     }
 
     // --- ioctls
@@ -806,7 +791,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         to.field("mmioValue", mmioValue);
         to.flag("slotZapAllQuirk", slotZapAllQuirk);
         to.flag("readOnlySlots", readOnlySlots);
-        to.words("pagesBySize", pagesBySize);
+        to.part(pages);
         to.field("lostPages", lostPages);
         to.flag("preFaultAllowed", preFaultAllowed);
         to.text("defects", defects);

@@ -35,7 +35,7 @@ final class ReverseMap {
         page.shadow.translation(index, gfn, access);
         int level = page.level();
         slot.shadow().list(gfn, level, lists.add(slot.shadow().list(gfn, level), entryPa(page, index)));
-        mmu.countPages(level, 1);
+        mmu.pages().change(level, 1);
     }
 
     /// Takes a mapped page out of its table. [LINUX drop_spte]
@@ -48,7 +48,7 @@ final class ReverseMap {
             throw new IllegalStateException("a slot went while shadow pages map it: gfn 0x" + Long.toHexString(gfn));
         }
         slot.shadow().list(gfn, level, lists.remove(slot.shadow().list(gfn, level), entryPa(page, index)));
-        mmu.countPages(level, -1);
+        mmu.pages().change(level, -1);
     }
 
     // --- ranges of guest frames

@@ -206,7 +206,7 @@ final class TdpMmu {
             }
         }
         if (wasLeaf != isLeaf) {
-            mmu.countPages(level, isLeaf ? 1 : -1);
+            mmu.pages().change(level, isLeaf ? 1 : -1);
         }
         return ExternalPageTables.Result.DONE;
     }

@@ -216,11 +216,11 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
 
     @Override public final void preFaultMemory(GpaRange range) {
         loaded(() -> {
-            long before = vm.mmu.mappedPages();
+            long before = vm.mmu.pages().mapped();
             try {
                 PreFault.populate(mmu, range);
             } finally {
-                vm.counters.pagesPopulated += Math.max(0, vm.mmu.mappedPages() - before); // others may unmap meanwhile
+                vm.counters.pagesPopulated += Math.max(0, vm.mmu.pages().mapped() - before); // others may unmap meanwhile
             }
             return null;
         });

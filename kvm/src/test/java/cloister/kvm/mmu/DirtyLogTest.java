@@ -78,12 +78,12 @@ final class DirtyLogTest {
         assertThat(leaf[0] & Ept.WRITE).isZero();
         assertThat(write(BASE + (5 * PAGE))).isEqualTo(FaultResult.FIXED);
         assertThat(log()).isEqualTo(pages(5));
-        assertThat(f.mmu.mappedPages(1)).isEqualTo(512);
+        assertThat(f.mmu.pages().mapped(1)).isEqualTo(512);
         slot(0);
         leaf = f.walk(BASE + (5 * PAGE));
         assertThat(leaf[1]).as("recovered when logging ends").isEqualTo(2);
-        assertThat(f.mmu.mappedPages(1)).isZero();
-        assertThat(f.mmu.mappedPages(2)).isEqualTo(1);
+        assertThat(f.mmu.pages().mapped(1)).isZero();
+        assertThat(f.mmu.pages().mapped(2)).isEqualTo(1);
         assertThat(write(BASE + (6 * PAGE))).as("its rights are those of its first page").isEqualTo(FaultResult.FIXED);
         assertThat(write(BASE + (7 * PAGE))).isEqualTo(FaultResult.SPURIOUS);
     }

@@ -92,12 +92,12 @@ final class HugePagesTest {
             f.slot(0, 4 * GIB, GIB, user);
             f.vcpu.fault(4 * GIB, VcpuMmu.ERROR_WRITE);
             f.slot(0, KvmAbi.MEM_LOG_DIRTY_PAGES, 4 * GIB, GIB, user);
-            assertThat(f.mmu.mappedPages(1)).isEqualTo(GIB >>> 12);
-            assertThat(f.mmu.mappedPages(2) + f.mmu.mappedPages(3)).isZero();
+            assertThat(f.mmu.pages().mapped(1)).isEqualTo(GIB >>> 12);
+            assertThat(f.mmu.pages().mapped(2) + f.mmu.pages().mapped(3)).isZero();
             long pa = f.walk((4 * GIB) + 0x12345000L)[0] & Ept.ADDRESS;
             assertThat(pa & (GIB - 1)).isEqualTo(0x12345000L);
             f.slot(0, 0, 4 * GIB, GIB, user);
-            assertThat(f.mmu.mappedPages(3)).isEqualTo(1);
+            assertThat(f.mmu.pages().mapped(3)).isEqualTo(1);
         }
     }
 }

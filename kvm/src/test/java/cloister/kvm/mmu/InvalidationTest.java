@@ -147,7 +147,7 @@ final class InvalidationTest {
                 f.vcpu.destroy();
                 f.mmu.destroy();
                 assertThat(f.mmu.tdp().tables.pages()).as("no page of tables is left").isZero();
-                assertThat(f.mmu.mappedPages(1)).isZero();
+                assertThat(f.mmu.pages().mapped(1)).isZero();
             }
         }
     }

@@ -190,7 +190,7 @@ final class MmuFuzzTest {
             assertThat(f.mmu.tdp().tables.pages()).isZero();
             assertThat(f.frames.allocatedFrames()).as("every frame has come back").isZero();
             for (int level = 1; level <= 3; level++) {
-                assertThat(f.mmu.mappedPages(level)).isZero();
+                assertThat(f.mmu.pages().mapped(level)).isZero();
             }
             f.close();
         }

@@ -210,7 +210,7 @@ final class PreFaultTest {
         }
 
         @Override public boolean signalPending() {
-            return signal || mmu.mappedPages(1) >= signalAfterPages;
+            return signal || mmu.pages().mapped(1) >= signalAfterPages;
         }
 
         @Override public void kickVcpus() {
@@ -304,12 +304,12 @@ final class PreFaultTest {
             PreFault.populate(f.vcpu, range);
             assertThat(range.gpa).isEqualTo(0x8000);
             assertThat(range.size).isZero();
-            assertThat(f.mmu.mappedPages(2)).isEqualTo(1);
+            assertThat(f.mmu.pages().mapped(2)).isEqualTo(1);
             range = new GpaRange(0x1ff000, -0x1ff000L - PAGE);
             PreFault.populate(f.vcpu, range);
             assertThat(range.gpa).as("the end of the slot").isEqualTo(4 << 20);
             assertThat(range.size).isEqualTo(-(4L << 20) - PAGE);
-            assertThat(f.mmu.mappedPages(2)).isEqualTo(2);
+            assertThat(f.mmu.pages().mapped(2)).isEqualTo(2);
         }
     }
 

@@ -163,9 +163,9 @@ class ShadowMmuTest {
             write(0);
             read(0x20_0000);
             long address = guest.fixture.mmu.slots().find(0).userspaceAddr();
-            assertThat(guest.fixture.mmu.mappedPages(1) + guest.fixture.mmu.mappedPages(2)).isPositive();
+            assertThat(guest.fixture.mmu.pages().mapped(1) + guest.fixture.mmu.pages().mapped(2)).isPositive();
             guest.fixture.slot(0, 0, 0, address);
-            assertThat(guest.fixture.mmu.mappedPages(1) + guest.fixture.mmu.mappedPages(2)).isZero();
+            assertThat(guest.fixture.mmu.pages().mapped(1) + guest.fixture.mmu.pages().mapped(2)).isZero();
             assertThat(guest.access(0, Walker.READ, Walker.USER).error()).as("the tables are gone").isEqualTo(PageFaultCode.U);
             guest.fixture.slot(0, 0, ShadowedGuest.MEMORY, address);
             guest.mmu.unload();
@@ -187,7 +187,7 @@ class ShadowMmuTest {
         guest.fixture.vcpu.unload();
         shadow.zapAllFast();
         assertThat(shadow.pages()).isZero();
-        assertThat(guest.fixture.mmu.mappedPages(1)).isZero();
+        assertThat(guest.fixture.mmu.pages().mapped(1)).isZero();
     }
 
     @Test void withoutPagingLinearIsPhysical() {

@@ -64,7 +64,7 @@ final class TdpMmuTest {
         f.slot(0, 4 * GIB, GIB, f.user.mapHuge(GIB));
         assertThat(f.vcpu.fault((4 * GIB) + 0x1234567, 0)).isEqualTo(FaultResult.FIXED);
         assertThat(f.walk((4 * GIB) + 0x3ff_ffffL)[1]).isEqualTo(3);
-        assertThat(f.mmu.mappedPages(3)).isEqualTo(1);
+        assertThat(f.mmu.pages().mapped(3)).isEqualTo(1);
     }
 
     @Test void congruenceOfAddressesDecidesThePageSize() {
