@@ -296,6 +296,13 @@ public final class ProcessMemory implements UserMemory {
 
     // --- the VMM's own accesses
 
+    /// Whether an access at `address` would succeed, want of memory aside.
+    public boolean allows(long address, boolean write) {
+        var mapping = find(address);
+        return mapping != null && (mapping.writable || !write)
+                && !(mapping.backing instanceof Mapping.Guest guest && !guest.file().isInitShared());
+    }
+
     /// Where a read finds its page: -1 for one that was never written.
     private long readable(long address) {
         var mapping = mustFind(address);

@@ -13,15 +13,17 @@ public final class GuestMemory {
         this.mmu = mmu;
     }
 
-    /// Whether a slot is at `gpa`.
+    /// Whether KVM can read at `gpa`: a slot is there, and the VMM has memory behind it. Everything else is MMIO for who emulates. [LINUX
+    /// emulator_read_write_onepage]
     public boolean isMemory(long gpa) {
-        return slot(gpa) != null;
+        var slot = slot(gpa);
+        return slot != null && mmu.module().userMemory().allows(hva(gpa, slot), false);
     }
 
-    /// Whether KVM may write at `gpa`: a slot is there, and it is not read-only.
+    /// Whether KVM can write at `gpa`: neither the slot nor the VMM's mapping is read-only.
     public boolean isWritable(long gpa) {
         var slot = slot(gpa);
-        return slot != null && !slot.readOnly();
+        return slot != null && !slot.readOnly() && mmu.module().userMemory().allows(hva(gpa, slot), true);
     }
 
     private MemSlot slot(long gpa) {

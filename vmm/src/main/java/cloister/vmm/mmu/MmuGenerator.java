@@ -55,6 +55,14 @@ final class MmuGenerator {
                 meanwhile.add(access(false));
             }
         }
+        if (kind == Kind.CREATE && random.nextInt(8) != 0) {
+            // Where a slot is, it goes when it has no memory any more, and now and then otherwise.
+            int id = slot();
+            var slot = model.slots[id];
+            boolean goes = slot != null && (!slot.memory().mapped || random.nextInt(4) == 0);
+            return slot != null && !goes ? next(model)
+                    : new MmuStep(goes ? Kind.DELETE : kind, goes ? new int[] {id} : create(id), schedule, meanwhile);
+        }
         boolean impossible = (kind == Kind.CACHE_DISABLE && type == MmuModel.TD) || (kind == Kind.ATTRIBUTES && type == MmuModel.ORDINARY
                 && random.nextInt(8) != 0);
         return new MmuStep(impossible ? Kind.DISCARD : kind, impossible ? range() : operands(kind, model), schedule, meanwhile);

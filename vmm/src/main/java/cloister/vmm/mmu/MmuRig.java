@@ -61,6 +61,8 @@ final class MmuRig implements AutoCloseable {
     private boolean deviceAttached;
     long userAddress;
     GuestMemfd file;
+    /// Where the VMM has mapped the guest_memfd, or 0.
+    private long fileAddress;
     private long mailbox;
 
     /// @param machine a MACHINE step
@@ -161,8 +163,10 @@ final class MmuRig implements AutoCloseable {
 
     // --- operations
 
-    void newFile() {
-        file = vm.createGuestMemfd(BYTES, type == MmuModel.ORDINARY ? GuestMemfd.FLAG_MMAP | GuestMemfd.FLAG_INIT_SHARED : 0);
+    private void newFile() {
+        boolean mapped = type == MmuModel.ORDINARY;
+        file = vm.createGuestMemfd(BYTES, mapped ? GuestMemfd.FLAG_MMAP | GuestMemfd.FLAG_INIT_SHARED : 0);
+        fileAddress = mapped ? user.map(file, 0, BYTES) : 0;
     }
 
     /// @param memory where the anonymous memory is
@@ -170,8 +174,9 @@ final class MmuRig implements AutoCloseable {
         int number = id == MmuModel.SMM_SLOT ? SMM | id : FIRST_SLOT + id;
         int bits = ((flags & MmuModel.LOG) != 0 ? KvmAbi.MEM_LOG_DIRTY_PAGES : 0)
                 | ((flags & MmuModel.READ_ONLY) != 0 ? KvmAbi.MEM_READONLY : 0) | (behind != null ? KvmAbi.MEM_GUEST_MEMFD : 0);
-        vm.setUserMemoryRegion2(new UserMemoryRegion(number, bits, REGION_GPA + (first * PAGE), pages * PAGE, memory + (backing * PAGE),
-                behind, backing * PAGE));
+        long address = (behind != null && fileAddress != 0 ? fileAddress : memory) + (backing * PAGE);
+        vm.setUserMemoryRegion2(new UserMemoryRegion(number, bits, REGION_GPA + (first * PAGE), pages * PAGE, address, behind,
+                backing * PAGE));
     }
 
     long[] dirtyLog(int id) {

@@ -94,6 +94,7 @@ final class MmuRun {
     }
 
     private void tearDown() {
+        coverage.busy(rig.vm.stats().busySeamcalls());
         rig.vm.close();
         require(rig.vm.stats().leakedPages() == 0, "pages were not given back: " + rig.vm.stats().leakedPages());
         require(rig.vm.stats().tdxPages() == 0, "the TDX module still has pages: " + rig.vm.stats().tdxPages());
