@@ -13,6 +13,11 @@ final class MmuCoverage {
         counts.merge(kind + " " + (errno == null ? "ok" : errno.toString()), 1L, Long::sum);
     }
 
+    /// An access was made during an operation.
+    void race(String what) {
+        counts.merge("meanwhile " + what, 1L, Long::sum);
+    }
+
     /// How often SEAMCALLs of a TD were busy.
     void busy(Map<String, Long> seamcalls) {
         seamcalls.forEach((name, count) -> counts.merge("busy " + name, count, Long::sum));

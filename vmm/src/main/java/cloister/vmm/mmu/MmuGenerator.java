@@ -34,7 +34,7 @@ final class MmuGenerator {
     /// The first step of a sequence.
     static MmuStep machine(Entropy random) {
         int cpus = 1 + random.nextInt(4);
-        int[] types = {MmuModel.ORDINARY, MmuModel.ORDINARY, MmuModel.TD};
+        int[] types = {MmuModel.ORDINARY, MmuModel.TD};
         int type = types[random.nextInt(types.length)];
         return new MmuStep(Kind.MACHINE, new int[] {type, cpus, 1 + random.nextInt(3), random.nextInt(4)}, 0, List.of());
     }
@@ -50,9 +50,12 @@ final class MmuGenerator {
         }
         var kind = random.nextInt(12) == 0 ? RARE[random.nextInt(RARE.length)] : COMMON[random.nextInt(COMMON.length)];
         var meanwhile = new ArrayList<Access>();
-        if (random.nextInt(4) == 0) {
+        if (random.nextInt(type == MmuModel.TD ? 2 : 4) == 0) {
             for (int i = 0; i < cpus; i++) {
-                meanwhile.add(access(false));
+                var a = access(false);
+                // What the TDX module serialises is what guests do with private pages.
+                meanwhile.add(type == MmuModel.TD && model.isPrivate.get(a.page()) && random.nextInt(3) != 0
+                        ? new Access(i, Operation.ACCEPT, a.page(), 0) : a);
             }
         }
         if (kind == Kind.CREATE && random.nextInt(8) != 0) {
@@ -89,6 +92,10 @@ final class MmuGenerator {
                 int first = random.nextInt(MmuModel.PAGES);
                 yield new int[] {first, 1 + random.nextInt(MmuModel.PAGES - first)};
             }
+            case 3 -> {
+                int first = page();
+                yield new int[] {first, Math.min(16 + random.nextInt(200), MmuModel.PAGES - first)};
+            }
             default -> {
                 int first = page();
                 yield new int[] {first, Math.min(1 + random.nextInt(3), MmuModel.PAGES - first)};
@@ -112,7 +119,7 @@ final class MmuGenerator {
             }
             case FLAGS -> new int[] {slot(), random.nextInt(5) == 0 ? random.nextInt(4) : random.nextInt(2)};
             case DELETE -> new int[] {slot()};
-            case ATTRIBUTES -> new int[] {r[0], r[1], random.nextInt(2)};
+            case ATTRIBUTES -> new int[] {r[0], r[1], random.nextInt(3) == 0 ? 0 : 1};
             case PUNCH, ALLOCATE, DISCARD -> r;
             case PROTECT, DMA -> new int[] {random.nextInt(3) == 0 ? 0 : 1};
             case HOST_WRITE -> new int[] {page(), 0};

@@ -414,6 +414,7 @@ final class MmuRun {
     private void compare(MmuStep step, Racing r, List<Racing> racing) {
         var lane = rig.lanes.get(r.access.vcpu());
         var after = model.place(r.access.page());
+        coverage.race((rig.isTd() ? r.isPrivate ? "TD private " : "TD shared " : "") + r.access.operation() + " " + lane.outcome);
         if (lane.outcome == Lane.Outcome.FAULT || lane.outcome == Lane.Outcome.PRIVATE_FAULT) {
             var way = r.access.operation() == Operation.WRITE ? after.write() : after.way();
             require(lane.outcome == outcome(way) || (lane.outcome == outcome(after.way()) && after.way() == Way.FAULT),
@@ -479,6 +480,7 @@ final class MmuRun {
         long status = lane.value >>> 32;
         boolean possible = lane.value == 0 || status == OPERAND_BUSY || (status == ALREADY_ACCEPTED && (r.accepted
                 || model.maybeAccepted.get(page)));
+        coverage.race("TD ACCEPT 0x" + Long.toHexString(status));
         require(lane.outcome == Lane.Outcome.DONE && possible, r.access + " during " + step + " gave " + lane.outcome + ", 0x"
                 + Long.toHexString(lane.value));
         require(!r.accepted || destroyed || lane.value != 0, r.access + " during " + step + ": the page that it had is gone");
