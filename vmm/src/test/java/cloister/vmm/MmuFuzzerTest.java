@@ -33,7 +33,8 @@ final class MmuFuzzerTest {
     }
 
     @ParameterizedTest @EnumSource(names = {"INVALIDATION_WITHOUT_FLUSH", "ZAP_FORGETS_LARGE_PAGES", "LOG_WITHOUT_PROTECTION",
-        "INVALID_SLOT_IS_USED", "FAULT_IGNORES_INVALIDATION"})
+        "INVALID_SLOT_IS_USED", "FAULT_IGNORES_INVALIDATION",
+        "TD_VIOLATION_WAITS_FOR_INVALID_SLOT", "PREFAULT_WAITS_FOR_INVALID_SLOT"})
     void aPlantedDefectIsFoundAndItsSequenceIsCleanWithoutIt(Defect defect) {
         var finding = new MmuFuzz(1, Set.of(defect)).run(60_000, done -> { });
         assertThat(finding).as("a finding").isNotNull();

@@ -676,7 +676,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
             return noSlot(vcpu, fault);
         }
         if (slot.isInvalid() && !has(Defect.INVALID_SLOT_IS_USED)) {
-            return fault.prefetch ? FaultResult.INVALID_SLOT : FaultResult.RETRY;
+            return fault.prefetch && !has(Defect.PREFAULT_WAITS_FOR_INVALID_SLOT) ? FaultResult.INVALID_SLOT : FaultResult.RETRY;
         }
         if (mustRetry(fault.invalidationSequence, fault.gfn)) {
             return FaultResult.RETRY;

@@ -345,6 +345,12 @@ public final class VcpuMmu implements Persistent {
         return mmu.slots().find(addressSpace(), gfn);
     }
 
+    /// Whether the slot of `gpa` is being deleted or moved.
+    public boolean slotIsGoing(long gpa) {
+        var slot = mmu.slots().find(addressSpace(), (gpa >>> Mmu.PAGE_SHIFT) & ~mmu.directBits());
+        return slot != null && slot.isInvalid();
+    }
+
     private FaultResult handle(long gpa, long error, boolean prefetch) {
         int reading = mmu.slotReaders().readLock();
         try {

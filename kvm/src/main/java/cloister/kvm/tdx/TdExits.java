@@ -1,5 +1,6 @@
 package cloister.kvm.tdx;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRun;
@@ -170,15 +171,22 @@ final class TdExits implements Persistent {
             throw new KvmException(Errno.EIO, "the TD touched private memory before accepting it: 0x"
                     + Long.toHexString(gpa));
         }
-        FaultResult result;
-        while (true) {
-            result = vcpu.mmu.fault(gpa, VcpuMmu.ERROR_WRITE | VcpuMmu.ERROR_PRIVATE);
-            if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.signalPending() || td.isDead()) {
-                break;
+        return afterFault(untilFixed(gpa), gpa, true);
+    }
+
+    /// Private memory is retried here, for the TDX module counts the violations at one instruction. Slots stay as they are meanwhile, so
+    /// whoever takes one away needs the vCPU to end. [LINUX tdx_handle_ept_violation]
+    private FaultResult untilFixed(long gpa) {
+        try (var reading = td.mmu.slotReaders().read()) {
+            while (true) {
+                var result = vcpu.mmu.fault(gpa, VcpuMmu.ERROR_WRITE | VcpuMmu.ERROR_PRIVATE);
+                if (result != FaultResult.RETRY || vcpu.hasEvents() || vcpu.signalPending() || td.isDead()
+                        || (vcpu.mmu.slotIsGoing(gpa) && !td.mmu.has(Defect.TD_VIOLATION_WAITS_FOR_INVALID_SLOT))) {
+                    return result;
+                }
+                vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD);
             }
-            vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD);
         }
-        return afterFault(result, gpa, true);
     }
 
     private KvmExit afterFault(FaultResult result, long gpa, boolean isPrivate) {

@@ -1,5 +1,7 @@
 package cloister.vmm.mmu;
 
+import cloister.kvm.GpaRange;
+import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.UserMemory;
@@ -13,7 +15,7 @@ import java.nio.ByteOrder;
 /// alone, the lane's own thread for one that goes on while the driver does something else.
 final class Lane implements Runnable {
     /// What came of an access.
-    enum Outcome { DONE, VE, MMIO, FAULT, PRIVATE_FAULT }
+    enum Outcome { DONE, VE, MMIO, FAULT, PRIVATE_FAULT, REFUSED }
 
     /// Exits without an end of the access: the guest is lost.
     private static final int MAX_EXITS = 2000;
@@ -107,6 +109,10 @@ final class Lane implements Runnable {
 
     /// Makes an access and leaves its outcome and what was read.
     void perform(MmuStep.Access wanted, long at, long newValue) {
+        if (wanted.operation() == MmuStep.Operation.POPULATE) {
+            populate(wanted.page());
+            return;
+        }
         user.write(mailbox + AccessGuest.OPERATION, 8, wanted.operation().ordinal());
         user.write(mailbox + AccessGuest.ADDRESS, 8, at);
         user.write(mailbox + AccessGuest.VALUE, 8, newValue);
@@ -117,6 +123,27 @@ final class Lane implements Runnable {
         }
         if (wanted.operation() != MmuStep.Operation.WRITE) {
             value = user.read(mailbox + AccessGuest.RESULT, 8);
+        }
+    }
+
+    /// Goes on with an access that faulted.
+    ///
+    /// @return its result
+    long goOn() {
+        runToRing();
+        return user.read(mailbox + AccessGuest.RESULT, 8);
+    }
+
+    private void populate(int page) {
+        outcome = Outcome.DONE;
+        try {
+            vcpu.preFaultMemory(new GpaRange(MmuRig.REGION_GPA + (page * MmuRig.PAGE), MmuRig.PAGE));
+        } catch (KvmException e) {
+            outcome = switch (e.errno()) {
+                case ENOENT -> Outcome.MMIO;
+                case EAGAIN, EFAULT -> Outcome.REFUSED;
+                default -> throw e;
+            };
         }
     }
 

@@ -10,6 +10,7 @@ import java.util.function.LongConsumer;
 /// Plays random sequences, each on a new machine and with a seed of its own, until one contradicts the model; makes that one short.
 public final class MmuFuzzer {
     private static final int SEQUENCE = 4000;
+    private static final int LONG_REPLAYS = 60;
     private static final int MAX_REPLAYS = 1500;
 
     private final long seed;
@@ -97,6 +98,10 @@ public final class MmuFuzzer {
         if (message == null) {
             return new Found(step, first.getMessage() + " (not when replayed)", lines(kept));
         }
+        kept = lastSteps(kept);
+        if (message.startsWith(StepWalk.NO_END)) {
+            replays = MAX_REPLAYS - LONG_REPLAYS; // each waits long for an end
+        }
         for (int chunk = kept.size() / 2; chunk >= 1 && replays < MAX_REPLAYS; chunk /= 2) {
             for (int from = kept.size() - chunk; from >= 1 && replays < MAX_REPLAYS; from -= chunk) {
                 var fewer = new ArrayList<>(kept.subList(0, from));
@@ -112,6 +117,18 @@ public final class MmuFuzzer {
             }
         }
         return new Found(step, tried(kept), lines(kept));
+    }
+
+    /// The machine and as few of the last steps as show it, in powers of two.
+    private List<MmuStep> lastSteps(List<MmuStep> steps) {
+        for (int count = 8; count < steps.size() - 1; count *= 2) {
+            var last = new ArrayList<>(List.of(steps.getFirst()));
+            last.addAll(steps.subList(steps.size() - count, steps.size()));
+            if (tried(last) != null) {
+                return last;
+            }
+        }
+        return steps;
     }
 
     private static List<String> lines(List<MmuStep> steps) {

@@ -64,18 +64,28 @@ final class MmuGenerator {
             var slot = model.slots[id];
             boolean goes = slot != null && (!slot.memory().mapped || random.nextInt(4) == 0);
             return slot != null && !goes ? next(model)
-                    : new MmuStep(goes ? Kind.DELETE : kind, goes ? new int[] {id} : create(id), schedule, meanwhile);
+                    : goes ? new MmuStep(Kind.DELETE, new int[] {id}, schedule, type == MmuModel.TD ? accepting(slot) : meanwhile)
+                    : new MmuStep(kind, create(id), schedule, meanwhile);
         }
         boolean impossible = (kind == Kind.CACHE_DISABLE && type == MmuModel.TD) || (kind == Kind.ATTRIBUTES && type == MmuModel.ORDINARY
                 && random.nextInt(8) != 0);
         return new MmuStep(impossible ? Kind.DISCARD : kind, impossible ? range() : operands(kind, model), schedule, meanwhile);
     }
 
+    /// Every vCPU accepts a page of a slot.
+    private List<Access> accepting(MmuModel.Slot slot) {
+        var accesses = new ArrayList<Access>();
+        for (int i = 0; i < cpus; i++) {
+            accesses.add(new Access(i, Operation.ACCEPT, slot.first() + random.nextInt(slot.pages()), 0));
+        }
+        return accesses;
+    }
+
     private Access access(boolean alone) {
         int vcpu = random.nextInt(cpus);
         int draw = random.nextInt(10);
-        var operation = draw < 5 ? Operation.READ : draw < 8 || (draw == 8 && type != MmuModel.TD) ? Operation.WRITE
-                : alone && draw == 9 ? Operation.FETCH : Operation.ACCEPT;
+        var operation = draw < 5 ? Operation.READ : draw < 8 ? Operation.WRITE
+                : !alone && draw == 8 ? Operation.POPULATE : alone && draw == 9 ? Operation.FETCH : Operation.ACCEPT;
         boolean own = operation == Operation.WRITE || random.nextInt(2) == 0;
         return new Access(vcpu, operation, page(), own ? vcpu : random.nextInt(cpus));
     }

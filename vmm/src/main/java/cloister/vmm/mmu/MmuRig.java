@@ -72,6 +72,7 @@ final class MmuRig implements AutoCloseable {
         this.variant = machine.operand(3);
         this.start = start;
         platform = new Platform(new PlatformOptions(machine.operand(2), MEMORY, 1, walk, Scheduler.IdlePace.SKIP));
+        platform.scheduler().observer(walk);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(), platform.freeStartPa(),
                 platform.freeEndPa()));
         user = kvm.userMemory();

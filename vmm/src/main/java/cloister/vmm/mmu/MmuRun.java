@@ -35,9 +35,11 @@ final class MmuRun {
     private int recentCount;
     private long lastValue;
     private long[] log;
+    private MmuModel.Slot deleted;
 
     /// An access that goes on while something else happens.
-    private record Racing(Access access, boolean isPrivate, long written, Place before, long[] values, boolean accepted) {
+    private record Racing(Access access, boolean isPrivate, long written, Place before, long[] values, boolean accepted,
+            boolean maybeAccepted) {
     }
 
     private MmuRun(MmuStep machine, TdStart start, Set<Defect> defects, MmuCoverage coverage) {
@@ -120,6 +122,7 @@ final class MmuRun {
         for (var access : step.meanwhile()) {
             consider(access, racing);
         }
+        deleted = step.kind() == MmuStep.Kind.DELETE ? model.slots[step.operand(0)] : null;
         var memory = rig.userAddress;
         var expected = MmuChanges.apply(model, step);
         racing.removeIf(r -> step.kind() == MmuStep.Kind.HOST_READ || isPointless(r, racing));
@@ -136,7 +139,8 @@ final class MmuRun {
         if (log != null) {
             compareLog(step);
         }
-        racing.forEach(r -> compare(step, r, racing));
+        racing.stream().filter(r -> !needsSlot(r)).forEach(r -> compare(step, r, racing));
+        racing.stream().filter(this::needsSlot).forEach(r -> bringBack(step, r));
         probe(step.schedule());
     }
 
@@ -284,7 +288,7 @@ final class MmuRun {
         if (td && isPrivate && !accept(lane, a.page(), place)) {
             return;
         }
-        if (a.operation() == Operation.ACCEPT || (a.operation() == Operation.FETCH && !canFetch(a, place, isPrivate))) {
+        if (a.operation() == Operation.ACCEPT || a.operation() == Operation.POPULATE || (a.operation() == Operation.FETCH && !canFetch(a, place, isPrivate))) {
             return;
         }
         recent[recentCount++ % RECENT] = a;
@@ -382,7 +386,8 @@ final class MmuRun {
         lastValue += 0x100;
         var place = model.place(a.page());
         long[] values = place.way() == Way.MEMORY ? place.memory().words.at(place.index(), a.word()) : new long[0];
-        racing.add(new Racing(a, isPrivate, lastValue | 0xc3, place, values, model.accepted.get(a.page())));
+        racing.add(new Racing(a, isPrivate, lastValue | 0xc3, place, values, model.accepted.get(a.page()),
+                model.maybeAccepted.get(a.page())));
     }
 
     /// Whether nothing can be said about an access, or the guest of a TD would be lost by it.
@@ -392,10 +397,13 @@ final class MmuRun {
         if (operation == Operation.FETCH || (operation == Operation.ACCEPT && !(rig.isTd() && r.isPrivate))) {
             return true;
         }
-        if (!rig.isTd()) {
+        if (!rig.isTd() || operation == Operation.POPULATE) {
             return false;
         }
         var after = model.place(page);
+        if (operation == Operation.ACCEPT && r.before.way() == Way.MEMORY && deleted != null && deleted.has(page)) {
+            return racing.stream().anyMatch(other -> other != r && other.access.page() == page);
+        }
         if (r.isPrivate != model.isPrivate.get(page) || lost(r.before.way()) || lost(after.way()) || lost(r.before.write())
                 || lost(after.write())) {
             return true;
@@ -426,12 +434,43 @@ final class MmuRun {
             case READ -> compareRead(step, r, after, lane, racing);
             case WRITE -> compareWrite(step, r, after, lane);
             case ACCEPT -> compareAccept(step, r, after, lane);
+            case POPULATE -> {
+                if (lane.outcome == Lane.Outcome.MMIO) {
+                    require(wasMmio(r.access.page(), r.before.way()) || wasMmio(r.access.page(), after.way())
+                            || step.kind() == MmuStep.Kind.MOVE, r.access + " during " + step + " found nothing");
+                    model.wasMmio.set(r.access.page());
+                }
+                return;
+            }
             case FETCH -> throw new IllegalStateException("not made at the same time");
         }
         if (lane.outcome == Lane.Outcome.VE) {
             model.wasMmio.set(r.access.page());
         }
         recent[recentCount++ % RECENT] = r.access;
+    }
+
+    private boolean needsSlot(Racing r) {
+        return deleted != null && rig.isTd() && r.access.operation() == Operation.ACCEPT && deleted.has(r.access.page());
+    }
+
+    /// A slot was deleted under a TD's guest that accepts a page of it. The guest cannot go on until the slot is there again.
+    private void bringBack(MmuStep step, Racing r) {
+        var lane = rig.lanes.get(r.access.vcpu());
+        if (lane.outcome == Lane.Outcome.DONE) {
+            return;
+        }
+        require(lane.outcome == Lane.Outcome.PRIVATE_FAULT, r.access + " during " + step + " ended as " + lane.outcome);
+        int id = step.operand(0);
+        if (model.slots[id] == null) {
+            var again = new MmuModel.Slot(deleted.first(), deleted.pages(), deleted.backing(), model.user, deleted.file(), 0);
+            require(model.create(id, again) == null, "the slot cannot come back");
+            rig.setSlot(id, 0, again.first(), again.pages(), rig.userAddress, rig.file, again.backing());
+        }
+        long status = lane.goOn();
+        require(lane.outcome == Lane.Outcome.DONE && status == 0, r.access + " after " + step + " gave " + lane.outcome + ", 0x"
+                + Long.toHexString(status));
+        accepted(r.access.page(), model.place(r.access.page()), true);
     }
 
     private void compareRead(MmuStep step, Racing r, Place after, Lane lane, List<Racing> racing) {
@@ -479,7 +518,7 @@ final class MmuRun {
         boolean destroyed = MmuChanges.destroys(model, step, after, r.access.page()) || !r.before.equals(after);
         long status = lane.value >>> 32;
         boolean possible = lane.value == 0 || status == OPERAND_BUSY || (status == ALREADY_ACCEPTED && (r.accepted
-                || model.maybeAccepted.get(page)));
+                || r.maybeAccepted || model.maybeAccepted.get(page)));
         coverage.race("TD ACCEPT 0x" + Long.toHexString(status));
         require(lane.outcome == Lane.Outcome.DONE && possible, r.access + " during " + step + " gave " + lane.outcome + ", 0x"
                 + Long.toHexString(lane.value));

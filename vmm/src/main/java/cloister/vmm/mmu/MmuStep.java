@@ -58,8 +58,8 @@ record MmuStep(Kind kind, int[] operands, int schedule, List<Access> meanwhile) 
         CACHE_DISABLE
     }
 
-    /// What a guest does.
-    enum Operation { READ, WRITE, FETCH, ACCEPT }
+    /// What a guest does, and KVM_PRE_FAULT_MEMORY on its vCPU's thread.
+    enum Operation { READ, WRITE, FETCH, ACCEPT, POPULATE }
 
     /// @param vcpu      whose
     /// @param operation what
