@@ -15,9 +15,6 @@ public enum Defect {
     /// KVM_GET_DIRTY_LOG gives the bits away and leaves the pages writable, so that later writes are lost. [LINUX
     /// kvm_arch_mmu_enable_log_dirty_pt_masked]
     LOG_WITHOUT_PROTECTION,
-    /// A hole is punched into a guest_memfd before the pages are unmapped: the frames are free while guests still use them. [LINUX
-    /// kvm_gmem_punch_hole]
-    FRAMES_FREED_BEFORE_ZAP,
     /// A fault maps what a slot has although the slot is going away. [LINUX KVM_MEMSLOT_INVALID]
     INVALID_SLOT_IS_USED,
     /// A fault maps the page that it found although it was invalidated meanwhile. [LINUX mmu_invalidate_retry_gfn]
@@ -27,11 +24,5 @@ public enum Defect {
     /// deletes it waits for the section, the vCPU for the deletion. [LINUX tdx_handle_ept_violation without KVM_MEMSLOT_INVALID]
     TD_VIOLATION_WAITS_FOR_INVALID_SLOT,
     /// The same in KVM_PRE_FAULT_MEMORY. [LINUX kvm_tdp_page_prefault]
-    PREFAULT_WAITS_FOR_INVALID_SLOT,
-    /// TDH.VP.INIT, which takes the TDR exclusively, is called without mmu_lock: a zap at the same time is busy where it must not be.
-    /// [LINUX tdx_td_vcpu_init]
-    VP_INIT_WITHOUT_MMU_LOCK,
-    /// KVM_TDX_INIT_VCPU does not lock the TD's other vCPUs out: TDH.VP.CREATE meets TDH.MR.EXTEND. [LINUX
-    /// tdx_acquire_vm_state_locks]
-    INIT_VCPU_WITHOUT_VM_LOCKS
+    PREFAULT_WAITS_FOR_INVALID_SLOT
 }

@@ -31,9 +31,6 @@ public final class GuestMemFile implements GuestMemfd {
         /// @param isPrivate whether the private mappings are meant, or the shared ones
         void beginGmemInvalidation(List<Binding> bindings, long first, long end, boolean isPrivate);
 
-        /// Whether frames are freed too early, see [cloister.kvm.Defect#FRAMES_FREED_BEFORE_ZAP].
-        boolean freesBeforeZap();
-
         /// The pages may be mapped again.
         void endGmemInvalidation(List<Binding> bindings, long first, long end);
     }
@@ -167,9 +164,6 @@ public final class GuestMemFile implements GuestMemfd {
             return;
         }
         var affected = boundIn(first, end);
-        if (owner.freesBeforeZap()) {
-            table.release(first, end, frames);
-        }
         owner.beginGmemInvalidation(affected, first, end, !initShared);
         if (mappable) {
             process.unmapGuestPages(this, first, end);

@@ -649,10 +649,6 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         lock.unlockExclusive();
     }
 
-    @Override public boolean freesBeforeZap() {
-        return has(Defect.FRAMES_FREED_BEFORE_ZAP);
-    }
-
     @Override public void endGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end) {
         if (!bindings.isEmpty()) {
             lock.lockExclusive();

@@ -1,6 +1,5 @@
 package cloister.kvm.tdx;
 
-import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRegs;
@@ -8,7 +7,6 @@ import cloister.kvm.KvmSregs;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.MpState;
 import cloister.kvm.emulate.GuestGp;
-import cloister.kvm.host.Held;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
 import cloister.kvm.host.UserReturnMsrs;
@@ -72,9 +70,7 @@ final class TdVcpu extends VcpuFile {
 
     @Override protected void tdxCommand(KvmTdxCmd cmd) {
         TdVm.checkCommand(cmd);
-        boolean alone = cmd.data() instanceof KvmTdxCmd.InitVcpu && td.mmu.has(Defect.INIT_VCPU_WITHOUT_VM_LOCKS);
-        Held nothing = () -> { };
-        try (var held = alone ? nothing : td.lockState()) {
+        try (var held = td.lockState()) {
             Vm.require(td.hasHkid() && !td.isRunnable(), Errno.EINVAL, "the TD is not initialised, or final already");
             boolean done = withProcessor(() -> switch (cmd.data()) {
                 case KvmTdxCmd.InitVcpu(long initialRcx) -> {
@@ -147,7 +143,7 @@ final class TdVcpu extends VcpuFile {
         }
         tdcxPa = pages;
         // TDH.VP.INIT may take the TDR exclusively, which paths of the MMU that must not fail take shared.
-        try (var held = td.mmu.has(Defect.VP_INIT_WITHOUT_MMU_LOCK) ? null : vm.mmu.lock().lockExclusive()) {
+        try (var held = vm.mmu.lock().lockExclusive()) {
             status = seam.vpInit(tdvprPa, initialRcx, id());
         }
         if (status != 0) {

@@ -41,10 +41,6 @@ final class ProcessMemoryTest {
 
     /// An owner without slots.
     private static final class NoSlots implements GuestMemFile.Owner {
-        @Override public boolean freesBeforeZap() {
-            return false;
-        }
-
         @Override public void beginGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end, boolean isPrivate) {
             assertThat(bindings).isEmpty();
         }
