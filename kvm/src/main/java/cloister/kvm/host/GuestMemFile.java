@@ -73,6 +73,11 @@ public final class GuestMemFile implements GuestMemfd {
         return mappable;
     }
 
+    /// Whether its pages are shared with the VMM.
+    public boolean isInitShared() {
+        return initShared;
+    }
+
     /// Binds a slot to its pages.
     ///
     /// @return false when another slot has some of them
