@@ -110,7 +110,7 @@ final class Lane implements Runnable {
     /// Makes an access and leaves its outcome and what was read.
     void perform(MmuStep.Access wanted, long at, long newValue) {
         if (wanted.operation() == MmuStep.Operation.POPULATE) {
-            populate(wanted.page());
+            populate(wanted.page(), wanted.populated());
             return;
         }
         user.write(mailbox + AccessGuest.OPERATION, 8, wanted.operation().ordinal());
@@ -134,10 +134,10 @@ final class Lane implements Runnable {
         return user.read(mailbox + AccessGuest.RESULT, 8);
     }
 
-    private void populate(int page) {
+    private void populate(int page, int pages) {
         outcome = Outcome.DONE;
         try {
-            vcpu.preFaultMemory(new GpaRange(MmuRig.REGION_GPA + (page * MmuRig.PAGE), MmuRig.PAGE));
+            vcpu.preFaultMemory(new GpaRange(MmuRig.REGION_GPA + (page * MmuRig.PAGE), pages * MmuRig.PAGE));
         } catch (KvmException e) {
             outcome = switch (e.errno()) {
                 case ENOENT -> Outcome.MMIO;

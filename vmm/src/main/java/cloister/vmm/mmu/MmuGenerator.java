@@ -64,7 +64,7 @@ final class MmuGenerator {
             var slot = model.slots[id];
             boolean goes = slot != null && (!slot.memory().mapped || random.nextInt(4) == 0);
             return slot != null && !goes ? next(model)
-                    : goes ? new MmuStep(Kind.DELETE, new int[] {id}, schedule, type == MmuModel.TD ? accepting(slot) : meanwhile)
+                    : goes ? new MmuStep(Kind.DELETE, new int[] {id}, schedule, inSlot(slot, meanwhile))
                     : new MmuStep(kind, create(id), schedule, meanwhile);
         }
         boolean impossible = (kind == Kind.CACHE_DISABLE && type == MmuModel.TD) || (kind == Kind.ATTRIBUTES && type == MmuModel.ORDINARY
@@ -72,11 +72,16 @@ final class MmuGenerator {
         return new MmuStep(impossible ? Kind.DISCARD : kind, impossible ? range() : operands(kind, model), schedule, meanwhile);
     }
 
-    /// Every vCPU accepts a page of a slot.
-    private List<Access> accepting(MmuModel.Slot slot) {
+    /// While a slot goes, the vCPUs of a TD accept pages of it; others populate it now and then.
+    private List<Access> inSlot(MmuModel.Slot slot, List<Access> otherwise) {
+        if (type != MmuModel.TD && random.nextInt(2) == 0) {
+            return otherwise;
+        }
+        var operation = type == MmuModel.TD && random.nextInt(4) != 0 ? Operation.ACCEPT : Operation.POPULATE;
         var accesses = new ArrayList<Access>();
         for (int i = 0; i < cpus; i++) {
-            accesses.add(new Access(i, Operation.ACCEPT, slot.first() + random.nextInt(slot.pages()), 0));
+            accesses.add(new Access(i, operation, slot.first() + random.nextInt(slot.pages()),
+                    operation == Operation.ACCEPT ? 0 : random.nextInt(4)));
         }
         return accesses;
     }

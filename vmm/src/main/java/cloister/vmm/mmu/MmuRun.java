@@ -72,7 +72,7 @@ final class MmuRun {
             } catch (RuntimeException e) {
                 failure[0] = e;
             }
-            rig.walk.end();
+            rig.walk.restart(0);
             rig.lanes.forEach(Lane::stop);
         });
         for (var lane : rig.lanes) {
@@ -288,7 +288,8 @@ final class MmuRun {
         if (td && isPrivate && !accept(lane, a.page(), place)) {
             return;
         }
-        if (a.operation() == Operation.ACCEPT || a.operation() == Operation.POPULATE || (a.operation() == Operation.FETCH && !canFetch(a, place, isPrivate))) {
+        if (a.operation() == Operation.ACCEPT || a.operation() == Operation.POPULATE
+                || (a.operation() == Operation.FETCH && !canFetch(a, place, isPrivate))) {
             return;
         }
         recent[recentCount++ % RECENT] = a;
@@ -435,11 +436,7 @@ final class MmuRun {
             case WRITE -> compareWrite(step, r, after, lane);
             case ACCEPT -> compareAccept(step, r, after, lane);
             case POPULATE -> {
-                if (lane.outcome == Lane.Outcome.MMIO) {
-                    require(wasMmio(r.access.page(), r.before.way()) || wasMmio(r.access.page(), after.way())
-                            || step.kind() == MmuStep.Kind.MOVE, r.access + " during " + step + " found nothing");
-                    model.wasMmio.set(r.access.page());
-                }
+                comparePopulate(step, r, after, lane);
                 return;
             }
             case FETCH -> throw new IllegalStateException("not made at the same time");
@@ -448,6 +445,19 @@ final class MmuRun {
             model.wasMmio.set(r.access.page());
         }
         recent[recentCount++ % RECENT] = r.access;
+    }
+
+    private void comparePopulate(MmuStep step, Racing r, Place after, Lane lane) {
+        int page = r.access.page();
+        if (lane.outcome == Lane.Outcome.MMIO) {
+            require(wasMmio(page, r.before.way()) || wasMmio(page, after.way()) || step.kind() == MmuStep.Kind.MOVE,
+                    r.access + " during " + step + " found nothing");
+            model.wasMmio.set(page);
+        }
+        // Where the rest of the range is MMIO, or was for a moment, it may have an entry for that.
+        if (rig.isTd()) {
+            model.wasMmio.set(page, Math.min(MmuModel.PAGES, page + r.access.populated()));
+        }
     }
 
     private boolean needsSlot(Racing r) {

@@ -66,6 +66,11 @@ record MmuStep(Kind kind, int[] operands, int schedule, List<Access> meanwhile) 
     /// @param page      where
     /// @param word      where in the page; a guest writes only the word that has its number
     record Access(int vcpu, Operation operation, int page, int word) {
+        /// How many pages POPULATE is for, from its page on: 4 to the power of its word.
+        int populated() {
+            return Math.min(1 << (2 * word), MmuModel.PAGES - page);
+        }
+
         @Override public String toString() {
             return operation + " " + vcpu + " " + page + " " + word;
         }

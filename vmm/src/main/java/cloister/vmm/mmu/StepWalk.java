@@ -11,25 +11,23 @@ import java.util.List;
 final class StepWalk implements SchedulingStrategy, SwitchObserver {
     static final String NO_END = "a step does not end";
     private static final int[] ONE_IN = {1, 2, 4, 12, 40};
-    private static final int MAX_POINTS = 150_000;
-    private static final int WIND_DOWN = 400_000;
+    /// Points without progress that nobody needs who gets anywhere, and points of a step with all its progress.
+    private static final int MAX_IDLE = 60_000;
+    private static final int MAX_POINTS = 3_000_000;
+    private static final int VP_ENTER = 0;
+    private static final int LEAF = 0xffff;
 
     private long state;
     private int oneIn = 1;
     private int points;
-    private boolean ending;
+    private int idle;
 
     /// A step begins.
     void restart(long seed) {
         state = seed;
         oneIn = ONE_IN[(int) Math.floorMod(seed, (long) ONE_IN.length)];
         points = 0;
-    }
-
-    /// No further step comes.
-    void end() {
-        ending = true;
-        points = 0;
+        idle = 0;
     }
 
     /// SplitMix64.
@@ -40,13 +38,17 @@ final class StepWalk implements SchedulingStrategy, SwitchObserver {
         return (int) Long.remainderUnsigned(z ^ (z >>> 31), bound);
     }
 
-    /// Also sees the points of a thread that is alone, about which nobody asks.
+    /// Also sees the points of a thread that is alone, about which nobody asks. Whoever changes an entry of page tables, or makes the TDX
+    /// module do something other than to enter a guest, gets somewhere.
     @Override public void reached(HostThread current, SwitchPoint point, Object owner, long where) {
-        if (current == null || ++points < MAX_POINTS) {
+        if (current == null) {
             return;
         }
-        if (!ending || points > WIND_DOWN) {
+        points++;
+        idle = point == SwitchPoint.SPTE_CHANGE || (point == SwitchPoint.SEAMCALL_EXIT && (where & LEAF) != VP_ENTER) ? 0 : idle + 1;
+        if (idle > MAX_IDLE || points > MAX_POINTS) {
             points = 0;
+            idle = 0;
             throw new MmuFinding(NO_END + ": " + current.name() + " at " + point);
         }
     }
