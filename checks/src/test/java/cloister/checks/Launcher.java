@@ -12,6 +12,9 @@ import java.util.concurrent.TimeUnit;
 final class Launcher {
     static final Path ROOT = Path.of(System.getProperty("cloister.root", "..")).toAbsolutePath().normalize();
 
+    /// The host's registers are compared behind every vCPU. [ADR 35]
+    private static final String CHECKED = "-ea:cloister.kvm.host.HostCpu";
+
     private Launcher() {
     }
 
@@ -46,6 +49,7 @@ final class Launcher {
             try {
                 var builder = new ProcessBuilder(command).redirectInput(input.toFile())
                         .redirectOutput(out.toFile()).redirectError(err.toFile());
+                builder.environment().put("CLOISTER_JAVA_OPTIONS", CHECKED);
                 builder.environment().putAll(environment);
                 var process = builder.start();
                 if (!process.waitFor(10, TimeUnit.MINUTES)) {

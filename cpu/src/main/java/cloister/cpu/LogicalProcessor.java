@@ -26,6 +26,7 @@ import cloister.sim.Persistent;
 import cloister.sim.Scheduler;
 import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
+import cloister.spec.tdx.HostState;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.vmx.Ept;
 import cloister.spec.vmx.VmInstructionError;
@@ -77,10 +78,12 @@ public final class LogicalProcessor implements Persistent {
         this.cpu = new Cpu(memory, scheduler.clock(), entropy, new PageWalker());
         cpu.index = index;
         cpu.cpuid = cpuid;
-        cpu.cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.PG;
-        cpu.cr4 = Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE | Cr4.VMXE;
+        cpu.cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG;
+        cpu.cr4 = Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.FSGSBASE | Cr4.OSXSAVE | Cr4.PKE | Cr4.VMXE;
         cpu.efer = Efer.LME | Efer.LMA | Efer.NXE | Efer.SCE;
         cpu.xcr0 = Cpuid.XCR0_SUPPORTED;
+        cpu.dr6 = HostState.DR6;
+        cpu.dr7 = HostState.DR7;
         this.loop = new RunLoop(cpu, scheduler);
         this.vmx = new VmxOperation(cpu, loop, new VmxOperation.Transitions() {
             @Override public void entered(Vmcs vmcs) {
@@ -329,6 +332,45 @@ public final class LogicalProcessor implements Persistent {
     /// Sets CR2.
     public void cr2(long value) {
         cpu.cr2 = value;
+    }
+
+    /// CR0, CR3 or CR4.
+    public long cr(int number) {
+        return switch (number) {
+            case 0 -> cpu.cr0;
+            case 3 -> cpu.cr3;
+            case 4 -> cpu.cr4;
+            default -> throw new IllegalArgumentException("CR" + number);
+        };
+    }
+
+    /// Sets CR0, CR3 or CR4 as VMX operation lets it be.
+    ///
+    /// @throws HostFault #GP
+    public void cr(int number, long value) {
+        switch (number) {
+            case 0 -> cpu.cr0 = legal(value, VmxCapabilities.CR0_FIXED0, VmxCapabilities.CR0_FIXED1);
+            case 3 -> cpu.cr3 = value;
+            case 4 -> cpu.cr4 = legal(value, VmxCapabilities.CR4_FIXED0, VmxCapabilities.CR4_FIXED1);
+            default -> throw new IllegalArgumentException("CR" + number);
+        }
+    }
+
+    private static long legal(long value, long mustBeOne, long mayBeOne) {
+        if ((value & mustBeOne) != mustBeOne || (value & ~mayBeOne) != 0) {
+            throw new HostFault(ExceptionVector.GP, 0);
+        }
+        return value;
+    }
+
+    /// RDSSP: the shadow-stack pointer.
+    public long ssp() {
+        return cpu.cet.ssp;
+    }
+
+    /// Sets the shadow-stack pointer, as SETSSBSY and RSTORSSP do.
+    public void ssp(long value) {
+        cpu.cet.ssp = value;
     }
 
     /// CR8 of the host: the LP's own TPR, not a guest's.

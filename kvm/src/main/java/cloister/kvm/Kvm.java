@@ -1,6 +1,7 @@
 package cloister.kvm;
 
 import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.HostRegister;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import java.util.List;
@@ -29,6 +30,13 @@ public interface Kvm {
     /// @throws KvmException EINVAL when there is no such processor; EBUSY for the last one, and for the last one of a package while a TD
     ///         has a KeyID [LINUX tdx_offline_cpu]
     void processorOnline(int index, boolean online);
+
+    /// From now on KVM compares what the host has in its registers before each vCPU comes to a processor with what it finds behind it;
+    /// a difference ends the run as an internal error. Where Java's assertions are enabled for KVM it does so from the start.
+    void checkHostState();
+
+    /// Makes KVM lose `register` behind guests, to see it noticed; no part of Linux.
+    void lose(HostRegister register);
 
     /// Counters over all VMs.
     KvmStats stats();

@@ -23,6 +23,8 @@ final class ScriptedModule implements SeamFirmware {
     /// What the TD does at each TDH.VP.ENTER: sets the exit's registers, RAX included.
     final ArrayDeque<Consumer<SeamRegs>> exits = new ArrayDeque<>();
     long tdmrEnd;
+    /// The processor of the last SEAMCALL.
+    LogicalProcessor here;
     boolean quietMetadata = true;
 
     ScriptedModule() {
@@ -53,6 +55,7 @@ final class ScriptedModule implements SeamFirmware {
     }
 
     @Override public void seamcall(LogicalProcessor lp, SeamRegs regs) {
+        here = lp;
         var leaf = SeamcallLeaf.of((int) regs.get(SeamRegs.RAX) & 0xffff);
         boolean metadata = leaf == SeamcallLeaf.SYS_RD || leaf == SeamcallLeaf.MNG_RD || leaf == SeamcallLeaf.VP_RD;
         if (!metadata || !quietMetadata) {

@@ -31,6 +31,8 @@ final class MsrTable {
     }
 
     private static final long ALL = -1L;
+    /// The counters have 48 bits. IA32_PMCx are the same ones, written by the sign-extended lower half.
+    private static final long COUNTER = 0xffff_ffff_ffffL;
     private static final long LOW_32 = 0xffff_ffffL;
     private static final int VARIABLE_MTRRS = 10;
     private static final int MC_BANKS = 4;
@@ -96,7 +98,7 @@ final class MsrTable {
         t.add(new Row(IA32_PRED_CMD, 0, 1, false, MsrTable::writeOnly, (c, v) -> { }));
         t.add(new Row(IA32_FLUSH_CMD, 0, 1, false, MsrTable::writeOnly, (c, v) -> { }));
         t.add(constant(IA32_ARCH_CAPABILITIES, ARCH_CAPABILITIES));
-        t.add(storage(0x1b01, 0, 1)); // IA32_UARCH_MISC_CTL.DOITM
+        t.add(storage(IA32_UARCH_MISC_CTL, 0, 1)); // DOITM
     }
 
     private static void systemCalls(List<Row> t) {
@@ -111,7 +113,7 @@ final class MsrTable {
         t.add(address(IA32_GS_BASE, c -> c.segBase[Cpu.GS], (c, v) -> writeBase(c, Cpu.GS, v)));
         t.add(address(IA32_KERNEL_GS_BASE, c -> c.kernelGsBase, (c, v) -> c.kernelGsBase = v));
         t.add(field(IA32_TSC_AUX, LOW_32, c -> c.tscAux, (c, v) -> c.tscAux = v));
-        t.add(field(0x6e1, LOW_32, c -> c.pkrs & LOW_32, MsrTable::writePkrs)); // IA32_PKRS
+        t.add(field(IA32_PKRS, LOW_32, c -> c.pkrs & LOW_32, MsrTable::writePkrs));
     }
 
     /// [SDM Vol. 4 "Architectural MSRs" 6A0H-6A8H]
@@ -194,7 +196,7 @@ final class MsrTable {
     private static void debug(List<Row> t) {
         t.add(field(IA32_DEBUGCTL, DEBUGCTL, c -> c.debugctl, (c, v) -> c.debugctl = v));
         t.add(new Row(IA32_DS_AREA, 0, ALL, true, null, null));
-        t.add(new Row(0x14ce, 0, 0x7f_000fL, false, c -> 0, (c, v) -> { // IA32_LBR_CTL
+        t.add(new Row(IA32_LBR_CTL, 0, 0x7f_000fL, false, c -> 0, (c, v) -> {
             if ((v & 1) != 0) {
                 throw new ModelLimit("architectural last-branch recording enabled (IA32_LBR_CTL.LBREn)");
             }
@@ -210,17 +212,18 @@ final class MsrTable {
     private static void performance(List<Row> t) {
         t.add(constant(IA32_PERF_CAPABILITIES, 0x303f));
         for (int i = 0; i < GENERAL_COUNTERS; i++) {
-            t.add(storage(0xc1 + i, 0, ALL)); // IA32_PMCx
-            t.add(storage(0x4c1 + i, 0, ALL)); // IA32_A_PMCx
+            int wide = IA32_A_PMC0 + i;
+            t.add(storage(wide, 0, COUNTER));
+            t.add(new Row(IA32_PMC0 + i, 0, ALL, false, c -> c.msrs.read(wide), (c, v) -> c.msrs.store(wide, (int) v & COUNTER)));
             t.add(new Row(0x186 + i, 0, LOW_32, false, c -> 0, (c, v) -> PerformanceCounters.checkEventSelect(v)));
         }
         for (int i = 0; i < PerformanceCounters.FIXED; i++) {
             int counter = i;
             t.add(field(0x309 + i, 0xffff_ffff_ffffL, c -> c.msrs.counters.read(counter), (c, v) -> c.msrs.counters.write(counter, v)));
         }
-        t.add(field(0x38d, 0xbbb, c -> c.msrs.counters.fixedControl(), (c, v) -> c.msrs.counters.fixedControl(v)));
+        t.add(field(IA32_FIXED_CTR_CTRL, 0xbbb, c -> c.msrs.counters.fixedControl(), (c, v) -> c.msrs.counters.fixedControl(v)));
         t.add(constant(0x38e, 0));
-        t.add(field(0x38f, 0x7_0000_00ffL, c -> c.msrs.counters.globalControl(), (c, v) -> c.msrs.counters.globalControl(v)));
+        t.add(field(IA32_PERF_GLOBAL_CTRL, 0x7_0000_00ffL, c -> c.msrs.counters.globalControl(), (c, v) -> c.msrs.counters.globalControl(v)));
         t.add(storage(0x390, 0, ALL));
         t.add(storage(0x391, 0, ALL));
         t.add(constant(0x392, 0));

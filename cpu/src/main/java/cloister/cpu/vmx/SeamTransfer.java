@@ -47,6 +47,7 @@ public final class SeamTransfer {
         v.write(GUEST_PAT, cpu.pat);
         v.write(GUEST_DR7, cpu.dr7);
         v.write(GUEST_DEBUGCTL, cpu.debugctl);
+        v.write(GUEST_PERF_GLOBAL_CTRL, cpu.msrs.perfGlobalControl());
         v.write(GUEST_SYSENTER_CS, cpu.sysenterCs);
         v.write(GUEST_SYSENTER_ESP, cpu.sysenterEsp);
         v.write(GUEST_SYSENTER_EIP, cpu.sysenterEip);
@@ -70,6 +71,7 @@ public final class SeamTransfer {
         cpu.pat = v.read(GUEST_PAT);
         cpu.dr7 = v.read(GUEST_DR7);
         cpu.debugctl = v.read(GUEST_DEBUGCTL);
+        cpu.msrs.perfGlobalControl(v.read(GUEST_PERF_GLOBAL_CTRL));
         cpu.sysenterCs = v.read(GUEST_SYSENTER_CS);
         cpu.sysenterEsp = v.read(GUEST_SYSENTER_ESP);
         cpu.sysenterEip = v.read(GUEST_SYSENTER_EIP);

@@ -22,11 +22,12 @@ public final class VmxCapabilities {
     static final int ENTRY_DEFAULT1 = 0x000011ff;
     static final int ENTRY_TRUE_DEFAULT1 = 0x000011fb;
     static final int ENTRY_ALLOWED1 = 0x007ef3ff;
-    static final long CR0_FIXED0 = 0x8000_0021L;
-    static final long CR0_FIXED1 = 0xffff_ffffL;
-    static final long CR4_FIXED0 = Cr4.VMXE;
+    /// Bits of CR0 and CR4 that must be 1, and those that may be, in VMX operation.
+    public static final long CR0_FIXED0 = 0x8000_0021L;
+    public static final long CR0_FIXED1 = 0xffff_ffffL;
+    public static final long CR4_FIXED0 = Cr4.VMXE;
     /// Bits 0-12, VMXE, and the rest of what CPUID enumerates.
-    static final long CR4_FIXED1 = 0x1fff | Cr4.VMXE | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP
+    public static final long CR4_FIXED1 = 0x1fff | Cr4.VMXE | Cr4.FSGSBASE | Cr4.PCIDE | Cr4.OSXSAVE | Cr4.SMEP | Cr4.SMAP
             | Cr4.PKE | Cr4.CET | Cr4.PKS | Cr4.SMXE;
     /// Revision, region size 2048, write-back, INS/OUTS information, TRUE control MSRs, injection with or without an error code.
     static final long BASIC = Vmcs.REVISION | (0x800L << 32) | (6L << 50) | (1L << 54) | (1L << 55) | (1L << 56);

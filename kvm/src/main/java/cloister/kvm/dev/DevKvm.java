@@ -27,6 +27,7 @@ import cloister.kvm.vcpu.VmList;
 import cloister.kvm.vmx.VmxVm;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.HostRegister;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.vmx.Ept;
@@ -169,6 +170,14 @@ public final class DevKvm implements Kvm, CpuHotplug {
         if (tdx != null) {
             tdx.cpuOnline(cpu);
         }
+    }
+
+    @Override public void checkHostState() {
+        host.cpus().checkHostState();
+    }
+
+    @Override public void lose(HostRegister register) {
+        host.lostRegisters().add(register);
     }
 
     @Override public KvmStats stats() {

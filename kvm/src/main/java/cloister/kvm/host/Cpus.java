@@ -39,10 +39,12 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
     private VirtualClock.Timer tick;
 
     /// All `processors` are online.
-    public Cpus(Scheduler scheduler, List<LogicalProcessor> processors) {
+    ///
+    /// @param lost what processors do not get back behind guests
+    public Cpus(Scheduler scheduler, List<LogicalProcessor> processors, LostRegisters lost) {
         this.scheduler = scheduler;
         for (var lp : processors) {
-            cpus.add(new HostCpu(cpus.size(), lp));
+            cpus.add(new HostCpu(cpus.size(), lp, lost));
         }
         tasks.add(new Task(null));
     }
@@ -50,6 +52,11 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
     /// The processors by index.
     public List<HostCpu> all() {
         return cpus;
+    }
+
+    /// From now on the host's registers are compared before and behind each vCPU.
+    public void checkHostState() {
+        cpus.forEach(HostCpu::checkHostState);
     }
 
     /// The processor with `index`.
@@ -355,7 +362,7 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
     public void returnToUser() {
         var cpu = current().cpu;
         if (cpu != null) {
-            cpu.userReturnMsrs.onUserReturn();
+            cpu.userProgramGoesOn();
         }
     }
 

@@ -19,6 +19,7 @@ public final class Host {
     private final FrameAllocator frames;
     private final ProcessMemory userMemory;
     private final Lockdep lockdep;
+    private final LostRegisters lostRegisters = new LostRegisters();
     private final Cpus cpus;
     private final IdPool vpids = new IdPool(1, 1 << 16);
     private boolean vmxOn;
@@ -29,7 +30,7 @@ public final class Host {
         this.frames = new FrameAllocator(environment.memory(), environment.freeStartPa(), environment.freeEndPa());
         this.userMemory = new ProcessMemory(environment.memory(), frames);
         this.lockdep = new Lockdep(environment.scheduler());
-        this.cpus = new Cpus(environment.scheduler(), environment.processors());
+        this.cpus = new Cpus(environment.scheduler(), environment.processors(), lostRegisters);
     }
 
     /// All platform memory.
@@ -65,6 +66,11 @@ public final class Host {
     /// The processors, and who runs on them.
     public Cpus cpus() {
         return cpus;
+    }
+
+    /// The registers of the host that are not brought back behind guests: none, unless a fault is to be seen.
+    public LostRegisters lostRegisters() {
+        return lostRegisters;
     }
 
     /// Virtual-processor identifiers.

@@ -28,12 +28,17 @@ public final class HostCpu {
     boolean needResched;
     /// When the occupant came, in ticks.
     long since;
+    /// Null when the host's state is not checked.
+    private HostStateCheck hostStateCheck;
 
-    HostCpu(int index, LogicalProcessor lp) {
+    HostCpu(int index, LogicalProcessor lp, LostRegisters lost) {
         this.index = index;
         this.lp = lp;
         this.packageId = packageOf(lp);
-        this.userReturnMsrs = new UserReturnMsrs(lp);
+        this.userReturnMsrs = new UserReturnMsrs(lp, lost);
+        if (HostCpu.class.desiredAssertionStatus()) {
+            checkHostState();
+        }
     }
 
     /// The processor's number, from 0.
@@ -91,6 +96,47 @@ public final class HostCpu {
     /// MSRs that matter to user programs only, and may hold a guest's values until one runs.
     public UserReturnMsrs userReturnMsrs() {
         return userReturnMsrs;
+    }
+
+    // --- the host's state
+
+    /// From now on the host's registers are compared before and behind each vCPU that is here.
+    void checkHostState() {
+        if (hostStateCheck == null) {
+            hostStateCheck = new HostStateCheck(lp);
+        }
+    }
+
+    /// A vCPU is about to put its state on the processor.
+    public void guestComes() {
+        if (hostStateCheck != null) {
+            hostStateCheck.guestComes();
+        }
+    }
+
+    /// An entry ended with an exception.
+    public void guestIsLost() {
+        if (hostStateCheck != null) {
+            hostStateCheck.giveUp();
+        }
+    }
+
+    /// A vCPU has taken its state from the processor.
+    ///
+    /// @param td whether it is a TD's
+    /// @throws IllegalStateException when the check is on and something of the host's is lost
+    public void guestHasLeft(boolean td) {
+        if (hostStateCheck != null) {
+            hostStateCheck.guestHasLeft(td);
+        }
+    }
+
+    /// The processor goes back to a user program.
+    void userProgramGoesOn() {
+        userReturnMsrs.onUserReturn();
+        if (hostStateCheck != null) {
+            hostStateCheck.userProgramGoesOn();
+        }
     }
 
     /// Whether a task may take it: nothing uninterruptible is executed, and it is not given to anybody.

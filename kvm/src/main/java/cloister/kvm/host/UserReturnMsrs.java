@@ -1,44 +1,51 @@
 package cloister.kvm.host;
 
 import cloister.cpu.LogicalProcessor;
-import cloister.spec.x86.Msr;
+import cloister.spec.kvm.HostRegister;
+import cloister.spec.kvm.HostRegister.Return;
+import java.util.Arrays;
 
-/// MSRs of one processor that only user programs depend on. A guest's values stay in them from one VM entry to the next, and the
-/// host's come back when the processor returns to a user program. [LINUX kvm_set_user_return_msr, kvm_on_user_return]
+/// MSRs of one processor that only user programs depend on: the rows of [HostRegister] that come back when one goes on. A guest's
+/// values stay in them from one VM entry to the next. [LINUX kvm_set_user_return_msr, kvm_on_user_return]
+///
+/// [#set] is the only way to change them, so that what is in the register is always known here. Who leaves them to the TDX module puts
+/// beforehand what the module would: it may come back without having entered.
 public final class UserReturnMsrs {
-    /// FMASK, which the kernel's entry code needs and every guest sets.
-    public static final int FMASK = 0;
-    public static final int LSTAR = 1;
-    public static final int CSTAR = 2;
-    public static final int TSC_AUX = 3;
-    public static final int STAR = 4;
+    private static final HostRegister[] ROWS = Arrays.stream(HostRegister.values())
+            .filter(row -> row.returned(false) == Return.AT_USER_RETURN).toArray(HostRegister[]::new);
     /// How many there are.
-    public static final int SLOTS = 5;
-    private static final int[] INDEX = {Msr.IA32_FMASK, Msr.IA32_LSTAR, Msr.IA32_CSTAR, Msr.IA32_TSC_AUX, Msr.IA32_STAR};
+    public static final int SLOTS = ROWS.length;
 
     private final LogicalProcessor lp;
+    private final LostRegisters lost;
     private final long[] host = new long[SLOTS];
     private final long[] current = new long[SLOTS];
     private boolean registered;
 
-    UserReturnMsrs(LogicalProcessor lp) {
+    UserReturnMsrs(LogicalProcessor lp, LostRegisters lost) {
         this.lp = lp;
+        this.lost = lost;
     }
 
     /// The slot of `msr`, or -1. [LINUX kvm_find_user_return_msr]
     public static int slotOf(int msr) {
         for (int i = 0; i < SLOTS; i++) {
-            if (INDEX[i] == msr) {
+            if (ROWS[i].msr() == msr) {
                 return i;
             }
         }
         return -1;
     }
 
+    /// The row of a slot.
+    public static HostRegister row(int slot) {
+        return ROWS[slot];
+    }
+
     /// Takes the host's values from the processor, when KVM is enabled on it. [LINUX kvm_user_return_msr_cpu_online]
     void online() {
         for (int i = 0; i < SLOTS; i++) {
-            host[i] = lp.rdmsr(INDEX[i]);
+            host[i] = lp.rdmsr(ROWS[i].msr());
             current[i] = host[i];
         }
     }
@@ -48,20 +55,20 @@ public final class UserReturnMsrs {
         if (current[slot] == value) {
             return;
         }
-        lp.wrmsr(INDEX[slot], value);
+        lp.wrmsr(ROWS[slot].msr(), value);
         current[slot] = value;
         registered = true;
     }
 
     /// The processor goes back to a user program.
-    public void onUserReturn() {
+    void onUserReturn() {
         if (!registered) {
             return;
         }
         registered = false;
         for (int i = 0; i < SLOTS; i++) {
-            if (current[i] != host[i]) {
-                lp.wrmsr(INDEX[i], host[i]);
+            if (current[i] != host[i] && !lost.has(ROWS[i])) {
+                lp.wrmsr(ROWS[i].msr(), host[i]);
                 current[i] = host[i];
             }
         }

@@ -19,6 +19,7 @@ import cloister.kvm.vcpu.Vm;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.HostRegister;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.tdx.HostState;
 import cloister.spec.tdx.SeamRegs;
@@ -37,7 +38,6 @@ import java.util.Arrays;
 final class TdVcpu extends VcpuFile {
     private static final int UNREADABLE_LEAF = 0x7fff_ff80;
     private static final int MAX_SUBLEAF = 0x7f;
-    private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
 
     final TdVm td;
     /// The registers of TDH.VP.ENTER, kept from exit to entry.
@@ -45,7 +45,7 @@ final class TdVcpu extends VcpuFile {
     long enterStatus;
     private final TdExits exits;
     private final KvmSeam seam;
-    private final HostContext hostContext = new HostContext();
+    private final HostContext hostContext;
     private boolean initialized;
     private long tdvprPa;
     private long[] tdcxPa = {};
@@ -62,6 +62,7 @@ final class TdVcpu extends VcpuFile {
         super(vm, id, ApicPage.own());
         this.td = vm;
         this.seam = vm.seam;
+        this.hostContext = new HostContext(host.lostRegisters());
         this.exits = new TdExits(this);
         mmu.guestAddressBits(Long.numberOfTrailingZeros(vm.mmu.sharedBit()) + 1);
     }
@@ -268,11 +269,12 @@ final class TdVcpu extends VcpuFile {
     /// may come back without having entered, and then has left them alone. [LINUX tdx_prepare_switch_to_guest]
     private void switchToGuest(HostCpu here) {
         hostContext.save(here.lp());
-        var msrs = here.userReturnMsrs();
-        msrs.set(UserReturnMsrs.FMASK, HostState.FMASK);
-        msrs.set(UserReturnMsrs.STAR, 0);
-        msrs.set(UserReturnMsrs.LSTAR, 0);
-        msrs.set(UserReturnMsrs.TSC_AUX, 0);
+        for (int slot = 0; slot < UserReturnMsrs.SLOTS; slot++) {
+            var row = UserReturnMsrs.row(slot);
+            if (row.returned(true) == HostRegister.Return.AT_USER_RETURN) {
+                here.userReturnMsrs().set(slot, row.tdValue());
+            }
+        }
         guestStateLoaded = true;
     }
 
@@ -301,10 +303,9 @@ final class TdVcpu extends VcpuFile {
             switchToGuest(here);
         }
         var lp = here.lp();
+        hostContext.saveDebugctl(lp);
         enterStatus = seam.vpEnter(here, tdvprPa, args.raw());
-        if ((hostContext.debugctl() & ~DEBUGCTL_PRESERVED) != 0) {
-            lp.wrmsr(Msr.IA32_DEBUGCTL, hostContext.debugctl());
-        }
+        hostContext.restoreDebugctl(lp, HostState.DEBUGCTL_KEPT);
         hostContext.restoreExtendedState(lp);
         hostContext.restoreBreakpoints(lp);
     }

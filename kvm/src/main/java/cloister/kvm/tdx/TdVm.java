@@ -14,6 +14,7 @@ import cloister.memory.PhysicalMemory;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.HostRegister;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.tdx.SeamRegs;
@@ -182,12 +183,12 @@ public final class TdVm extends Vm {
         out.supportedXfam = supportedXfam();
         require(out.supportedAttrs != 0 && out.supportedXfam != 0, Errno.EIO, "the module insists on what KVM lacks");
         out.userTdvmcallinfo1R11 = 2;
-        out.cpuid.entries = tdx.cpuidConfig().stream().map(TdVm::configurable).toList();
+        out.cpuid.entries = tdx.cpuidConfig().stream().map(this::configurable).toList();
         out.cpuid.capacity = out.cpuid.entries.size();
     }
 
     private long supportedAttributes() {
-        long value = TdParams.ATTRIBUTE_SEPT_VE_DISABLE;
+        long value = TdParams.ATTRIBUTE_SEPT_VE_DISABLE | (losesCounters() ? TdParams.ATTRIBUTE_PERFMON : 0);
         return (value & tdx.attributesFixed1()) != tdx.attributesFixed1() ? 0 : value & tdx.attributesFixed0();
     }
 
@@ -202,7 +203,7 @@ public final class TdVm extends Vm {
     }
 
     /// What of a configurable leaf KVM lets through: TSX and WAITPKG are not, the guest's address width is.
-    private static CpuidEntry configurable(CpuidEntry e) {
+    private CpuidEntry configurable(CpuidEntry e) {
         if (e.function() == GUEST_PA_LEAF) {
             return new CpuidEntry(e.function(), e.index(), e.flags(), e.eax() | (0xff << 16), e.ebx(), e.ecx(), e.edx());
         }
@@ -215,8 +216,15 @@ public final class TdVm extends Vm {
     private static final int TSX = (1 << 4) | (1 << 11);
     private static final int WAITPKG = 1 << 5;
 
-    private static boolean isUnsupported(CpuidEntry e) {
-        return e.function() == 7 && e.index() == 0 && ((e.ebx() & TSX) != 0 || (e.ecx() & WAITPKG) != 0);
+    private boolean isUnsupported(CpuidEntry e) {
+        boolean waitpkg = (e.ecx() & WAITPKG) != 0 && !host.lostRegisters().has(HostRegister.UMWAIT_CONTROL);
+        return e.function() == 7 && e.index() == 0 && ((e.ebx() & TSX) != 0 || waitpkg);
+    }
+
+    /// Whether TDs are to have performance monitoring, which nobody switches.
+    private boolean losesCounters() {
+        var lost = host.lostRegisters();
+        return lost.has(HostRegister.FIXED_CTR_CTRL) || lost.has(HostRegister.PERF_GLOBAL_CTRL) || lost.has(HostRegister.PMC0);
     }
 
     private void initVm(KvmTdxCmd cmd, KvmTdxCmd.InitVm in) {

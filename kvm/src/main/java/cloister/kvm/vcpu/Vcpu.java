@@ -20,6 +20,7 @@ import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.VmType;
 import cloister.spec.x86.Msr;
 import java.util.BitSet;
 
@@ -154,6 +155,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
 
     @Override public final void schedIn(HostCpu target) {
         boolean moved = cpu != target;
+        target.guestComes();
         vcpuLoad(target, moved);
         cpu = target;
         pi.notificationDestination(target.index());
@@ -161,6 +163,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
 
     @Override public final void schedOut(HostCpu from) {
         vcpuPut(from);
+        from.guestHasLeft(vm.type() == VmType.TDX);
     }
 
     /// Where the vCPU is loaded or was last, or null.
@@ -259,16 +262,22 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         }
         beforeEntry();
         var here = cpus.pin();
+        boolean back = false;
         try {
             mode = Mode.IN_GUEST_MODE;
             if (exitRequested(here)) {
                 requests &= ~(Request.EVENT | Request.OUTSIDE_GUEST_MODE);
+                back = true;
                 return RunState.CHECKING;
             }
             injectEvents(here);
             enter(here);
+            back = true;
             return RunState.EXITED;
         } finally {
+            if (!back) {
+                here.guestIsLost();
+            }
             mode = Mode.OUTSIDE_GUEST_MODE;
             cpus.unpin();
         }

@@ -51,11 +51,9 @@ final class ControlFlowMsrs implements Persistent {
         lp = to;
     }
 
-    /// The host's own are 0.
     void put() {
         for (int i = 0; i < SWITCHED.length; i++) {
             values[i] = lp.rdmsr(SWITCHED[i]);
-            lp.wrmsr(SWITCHED[i], 0);
         }
         lp = null;
     }

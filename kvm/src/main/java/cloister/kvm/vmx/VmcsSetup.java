@@ -5,11 +5,15 @@ import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.kvm.host.Host;
+import cloister.kvm.host.LostRegisters;
 import cloister.kvm.irq.LocalApic;
 import cloister.memory.PhysicalMemory;
+import cloister.spec.kvm.HostRegister;
+import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ApicRegister;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Efer;
 import cloister.spec.x86.Msr;
 
 /// Fills in what of a VMCS does not change. [LINUX init_vmcs, vmx_set_constant_host_state]
@@ -123,10 +127,6 @@ final class VmcsSetup {
     /// The host's own state. Its code addresses are those of a Linux kernel; no instruction is ever fetched there, as the
     /// host is this program.
     static void hostState(LoadedVmcs vmcs) {
-        vmcs.write(HOST_CR0, Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG);
-        vmcs.write(HOST_CR3, 0);
-        vmcs.write(HOST_CR4, Cr4.PAE | Cr4.PGE | Cr4.MCE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.VMXE | Cr4.OSXSAVE
-                | Cr4.FSGSBASE | Cr4.PKE);
         vmcs.write(HOST_CS_SELECTOR, 0x10);
         vmcs.write(HOST_SS_SELECTOR, 0x18);
         vmcs.write(HOST_TR_SELECTOR, 0x40);
@@ -138,12 +138,29 @@ final class VmcsSetup {
     }
 
     /// What differs from processor to processor. [LINUX vmx_vcpu_load_vmcs, vmx_set_constant_host_state]
-    static void hostStateOf(LogicalProcessor lp, LoadedVmcs vmcs) {
-        vmcs.write(HOST_EFER, lp.rdmsr(Msr.IA32_EFER));
-        vmcs.write(HOST_PAT, lp.rdmsr(Msr.IA32_PAT));
-        vmcs.write(HOST_SYSENTER_CS, lp.rdmsr(Msr.IA32_SYSENTER_CS));
-        vmcs.write(HOST_SYSENTER_ESP, lp.rdmsr(Msr.IA32_SYSENTER_ESP));
-        vmcs.write(HOST_SYSENTER_EIP, lp.rdmsr(Msr.IA32_SYSENTER_EIP));
+    static void hostStateOf(LogicalProcessor lp, LoadedVmcs vmcs, LostRegisters lost) {
+        vmcs.write(HOST_CR0, lost.has(HostRegister.CR0) ? lp.cr(0) & ~Cr0.AM : lp.cr(0));
+        long efer = lp.rdmsr(Msr.IA32_EFER);
+        vmcs.write(HOST_EFER, lost.has(HostRegister.EFER) ? efer & ~Efer.SCE : efer);
+        host(lp, vmcs, lost, HostRegister.PAT, HOST_PAT);
+        host(lp, vmcs, lost, HostRegister.SYSENTER_CS, HOST_SYSENTER_CS);
+        host(lp, vmcs, lost, HostRegister.SYSENTER_ESP, HOST_SYSENTER_ESP);
+        host(lp, vmcs, lost, HostRegister.SYSENTER_EIP, HOST_SYSENTER_EIP);
+        host(lp, vmcs, lost, HostRegister.S_CET, HOST_S_CET);
+        host(lp, vmcs, lost, HostRegister.INTERRUPT_SSP_TABLE, HOST_INTERRUPT_SSP_TABLE);
+        vmcs.write(HOST_SSP, lost.has(HostRegister.SSP) ? 0 : lp.ssp());
+    }
+
+    /// What differs from task to task. [LINUX vmx_prepare_switch_to_guest, vmx_vcpu_run]
+    static void hostStateOfTask(LogicalProcessor lp, LoadedVmcs vmcs, LostRegisters lost) {
+        host(lp, vmcs, lost, HostRegister.FS_BASE, HOST_FS_BASE);
+        host(lp, vmcs, lost, HostRegister.GS_BASE, HOST_GS_BASE);
+        vmcs.write(HOST_CR3, lost.has(HostRegister.CR3) ? 0 : lp.cr(3));
+        vmcs.write(HOST_CR4, lost.has(HostRegister.CR4) ? lp.cr(4) & ~Cr4.PKE : lp.cr(4));
+    }
+
+    private static void host(LogicalProcessor lp, LoadedVmcs vmcs, LostRegisters lost, HostRegister row, VmcsField field) {
+        vmcs.write(field, lost.has(row) ? 0 : lp.rdmsr(row.msr()));
     }
 
     /// Lets the guest access the MSRs that VMX or [VmxVcpu] switches, and read the TSC.

@@ -52,7 +52,7 @@ final class VmxVcpu extends VcpuFile {
     /// Interrupts are posted and delivered by the processor, in x2APIC mode its registers are virtualised.
     private final boolean apicv;
     private final FpuState fpu = new FpuState();
-    private final HostContext hostContext = new HostContext();
+    private final HostContext hostContext;
     /// The guest's values of MSRs that only its user programs need, see [UserReturnMsrs].
     private final long[] userReturnMsrs = new long[UserReturnMsrs.SLOTS];
     private final long[] debugRegisters = new long[4];
@@ -78,6 +78,7 @@ final class VmxVcpu extends VcpuFile {
     private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
         super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
         this.apicPagePa = apicPagePa;
+        this.hostContext = new HostContext(host.lostRegisters());
         this.ept = vm.mmu.module().masks().usesEpt();
         this.vpid = vm.allocateVpid();
         this.vmcs = new LoadedVmcs(host);
@@ -125,7 +126,7 @@ final class VmxVcpu extends VcpuFile {
     @Override protected void vcpuLoad(HostCpu target, boolean moved) {
         vmcs.load(target);
         if (moved) {
-            VmcsSetup.hostStateOf(target.lp(), vmcs);
+            VmcsSetup.hostStateOf(target.lp(), vmcs, host.lostRegisters());
             request(Request.TLB_FLUSH);
         }
     }
@@ -142,8 +143,7 @@ final class VmxVcpu extends VcpuFile {
     private void switchToGuest(HostCpu here) {
         var lp = here.lp();
         hostContext.save(lp);
-        vmcs.write(HOST_FS_BASE, hostContext.fsBase()); // the exit brings them back
-        vmcs.write(HOST_GS_BASE, hostContext.gsBase());
+        VmcsSetup.hostStateOfTask(lp, vmcs, host.lostRegisters());
         lp.fpu().copyFrom(fpu);
         lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, kernelGsBase);
         for (int i = 0; i < UserReturnMsrs.SLOTS; i++) {
@@ -195,9 +195,10 @@ final class VmxVcpu extends VcpuFile {
         if (lp.xcr0() != xcr0) {
             lp.xcr0(xcr0);
         }
-        if (xss != 0) {
-            lp.wrmsr(Msr.IA32_XSS, xss); // the host's comes back behind the exit
+        if (xss != hostContext.xss()) {
+            lp.wrmsr(Msr.IA32_XSS, xss);
         }
+        hostContext.saveDebugctl(lp);
         lp.pkru(pkru);
         System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
         entryStatus = vmcs.enter();
@@ -205,6 +206,7 @@ final class VmxVcpu extends VcpuFile {
         gprs[RSP] = lp.vmread(GUEST_RSP);
         cr2 = lp.cr2();
         pkru = lp.pkru();
+        hostContext.restoreDebugctl(lp, 0);
         hostContext.restoreExtendedState(lp);
         if (hostContext.breakpointsActive()) {
             saveDebugRegisters(lp);

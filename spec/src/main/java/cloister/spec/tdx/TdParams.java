@@ -24,6 +24,8 @@ public final class TdParams {
 
     /// TD attribute: an access to a pending page exits instead of raising #VE.
     public static final long ATTRIBUTE_SEPT_VE_DISABLE = 1L << 28;
+    /// ATTRIBUTES bit: the TD has performance monitoring.
+    public static final long ATTRIBUTE_PERFMON = 1L << 63;
 
     private TdParams() {
     }

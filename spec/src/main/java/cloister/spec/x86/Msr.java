@@ -22,6 +22,7 @@ public final class Msr {
     public static final int IA32_SMM_MONITOR_CTL = 0x9b;
     public static final int IA32_MISC_PACKAGE_CTLS = 0xbc;
     public static final int IA32_XAPIC_DISABLE_STATUS = 0xbd;
+    public static final int IA32_PMC0 = 0xc1;
     public static final int MSR_PLATFORM_INFO = 0xce;
     public static final int IA32_CORE_CAPABILITIES = 0xcf;
     public static final int IA32_UMWAIT_CONTROL = 0xe1;
@@ -58,11 +59,14 @@ public final class Msr {
     public static final int IA32_MC0_CTL2 = 0x280;
     public static final int IA32_MTRR_DEF_TYPE = 0x2ff;
     public static final int IA32_PERF_CAPABILITIES = 0x345;
+    public static final int IA32_FIXED_CTR_CTRL = 0x38d;
+    public static final int IA32_PERF_GLOBAL_CTRL = 0x38f;
     public static final int IA32_MC0_CTL = 0x400;
     public static final int IA32_VMX_BASIC = 0x480;
     public static final int IA32_VMX_EPT_VPID_CAP = 0x48c;
     public static final int IA32_VMX_VMFUNC = 0x491;
     public static final int IA32_VMX_EXIT_CTLS2 = 0x493;
+    public static final int IA32_A_PMC0 = 0x4c1;
     public static final int IA32_DS_AREA = 0x600;
     public static final int IA32_U_CET = 0x6a0;
     public static final int IA32_S_CET = 0x6a2;
@@ -72,6 +76,7 @@ public final class Msr {
     public static final int IA32_PL3_SSP = 0x6a7;
     public static final int IA32_INTERRUPT_SSP_TABLE_ADDR = 0x6a8;
     public static final int IA32_TSC_DEADLINE = 0x6e0;
+    public static final int IA32_PKRS = 0x6e1;
     public static final int IA32_X2APIC_FIRST = 0x800;
     public static final int IA32_X2APIC_LAST = 0x8ff;
     public static final int IA32_TME_CAPABILITY = 0x981;
@@ -79,6 +84,8 @@ public final class Msr {
     public static final int IA32_XSS = 0xda0;
     public static final int IA32_SEAMRR_BASE = 0x1400;
     public static final int IA32_SEAMRR_MASK = 0x1401;
+    public static final int IA32_LBR_CTL = 0x14ce;
+    public static final int IA32_UARCH_MISC_CTL = 0x1b01;
     public static final int IA32_EFER = 0xc000_0080;
     public static final int IA32_STAR = 0xc000_0081;
     public static final int IA32_LSTAR = 0xc000_0082;

@@ -8,13 +8,9 @@ import cloister.tdx.port.Processor;
 /// The VMM's state that a TD entry replaces and VMX does not switch: some of it comes back with the TD exit, the rest is
 /// scrubbed to its INIT values. [TDX-ABI "TDH.VP.ENTER"]
 public final class HostContext {
-    private static final long DR6_RESET = 0xffff_0ff0L;
-    private static final long DR7_RESET = 0x400;
     private static final long SSE = 1 << 1;
     private static final int XFAM_PT = 8;
     private static final int XFAM_LBR = 15;
-    /// IA32_DEBUGCTL bits that a TD exit preserves: BTF and the two freeze bits.
-    private static final long DEBUGCTL_PRESERVED = (1 << 1) | (1 << 12) | (1 << 14);
     /// FIXED_CTR0 counts in all rings without interrupts: the instruction count of the single-step defence.
     public static final long MODULE_FIXED_CTR_CTRL = 3;
     public static final long FREEZE_AND_FC0_OVERFLOW = (1L << 32) | (1L << 59);
@@ -96,7 +92,7 @@ public final class HostContext {
         for (int i = 0; i < 4; i++) {
             cpu.debugRegister(i, 0);
         }
-        cpu.debugRegister(6, DR6_RESET);
+        cpu.debugRegister(6, HostState.DR6);
         cpu.wrmsr(Msr.IA32_DS_AREA, dsArea);
         if (tdcs.cpuidFlag(Tdcs.XFD)) {
             cpu.wrmsr(TdMsr.XFD, 0);
@@ -125,7 +121,7 @@ public final class HostContext {
     /// What SEAMRET loads from the SEAM transfer VMCS.
     private void restoreSwitched(boolean perfmon, long xfam) {
         var seam = cpu.seamVmcs();
-        seam.write(VmcsField.GUEST_DEBUGCTL, seam.read(VmcsField.GUEST_DEBUGCTL) & DEBUGCTL_PRESERVED);
+        seam.write(VmcsField.GUEST_DEBUGCTL, seam.read(VmcsField.GUEST_DEBUGCTL) & HostState.DEBUGCTL_KEPT);
         if (perfmon) {
             seam.write(VmcsField.GUEST_PERF_GLOBAL_CTRL, 0);
         }
@@ -135,7 +131,7 @@ public final class HostContext {
         if (((xfam >>> XFAM_LBR) & 1) != 0) {
             seam.write(VmcsField.GUEST_LBR_CTL, 0);
         }
-        seam.write(VmcsField.GUEST_DR7, DR7_RESET);
+        seam.write(VmcsField.GUEST_DR7, HostState.DR7);
     }
 
     private void restoreInstructionCounter() {
