@@ -214,7 +214,8 @@ final class MsrTable {
         for (int i = 0; i < GENERAL_COUNTERS; i++) {
             int wide = IA32_A_PMC0 + i;
             t.add(storage(wide, 0, COUNTER));
-            t.add(new Row(IA32_PMC0 + i, 0, ALL, false, c -> c.msrs.read(wide), (c, v) -> c.msrs.store(wide, (int) v & COUNTER)));
+            t.add(new Row(IA32_PMC0 + i, 0, ALL, false, c -> c.msrs.read(wide),
+                    (c, v) -> c.msrs.store(wide, (int) v & COUNTER)));
             t.add(new Row(0x186 + i, 0, LOW_32, false, c -> 0, (c, v) -> PerformanceCounters.checkEventSelect(v)));
         }
         for (int i = 0; i < PerformanceCounters.FIXED; i++) {
