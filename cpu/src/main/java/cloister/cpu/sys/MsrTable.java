@@ -224,7 +224,8 @@ final class MsrTable {
         }
         t.add(field(IA32_FIXED_CTR_CTRL, 0xbbb, c -> c.msrs.counters.fixedControl(), (c, v) -> c.msrs.counters.fixedControl(v)));
         t.add(constant(0x38e, 0));
-        t.add(field(IA32_PERF_GLOBAL_CTRL, 0x7_0000_00ffL, c -> c.msrs.counters.globalControl(), (c, v) -> c.msrs.counters.globalControl(v)));
+        t.add(field(IA32_PERF_GLOBAL_CTRL, 0x7_0000_00ffL, c -> c.msrs.counters.globalControl(),
+                (c, v) -> c.msrs.counters.globalControl(v)));
         t.add(storage(0x390, 0, ALL));
         t.add(storage(0x391, 0, ALL));
         t.add(constant(0x392, 0));
