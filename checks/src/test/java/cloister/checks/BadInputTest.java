@@ -49,6 +49,13 @@ class BadInputTest {
             run --kernel CUT --vm-type default       | 65 | truncated
             run --kernel KERNEL --initrd BIG         | 65 | initrd of 513 MiB does not fit
             run --kernel KERNEL --initrd TEXT        | 65 | neither a cpio archive
+            run --kernel /dev/zero                   | 65 | is not a bzImage
+            run --kernel /proc/version               | 65 | too short for a bzImage
+            run --kernel KERNEL -m 64 --initrd /dev/zero | 65 | /dev/zero is longer than the 64 MiB
+            run --kernel KERNEL --initrd /dev/urandom| 65 | neither a cpio archive
+            inspect /dev/zero                        | 65 | cannot read /dev/zero
+            profile --symbols /dev/zero              | 65 | cannot use /dev/zero
+            fuzz guest --replay /dev/zero            | 64 | cannot use the file /dev/zero
             run --kernel KERNEL --memory 1           | 64 | memory of 1 MiB is too little for this kernel
             run --kernel KERNEL --memory 0           | 64 | choose 1M or more
             run --kernel ZIMAGE                      | 65 | has loadflags 0x0

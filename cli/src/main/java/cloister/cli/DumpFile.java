@@ -38,7 +38,7 @@ final class DumpFile {
     /// @throws UserError when there is no such dump
     static ModuleSnapshot read(Path file) {
         try {
-            return SnapshotJson.read(Files.readString(file), file.toString());
+            return SnapshotJson.read(InputFile.text(file), file.toString());
         } catch (NoSuchFileException e) {
             throw UserError.badInput("there is no file " + file + ": make one with 'cloister run --dump-on-exit FILE.json'");
         } catch (IOException e) {

@@ -31,7 +31,8 @@ enum ExitCode {
     LEAK(85),
     /// `--exec`: the guest powered off without reporting the command's exit code.
     NO_RESULT(86),
-    /// A trust domain did what it does not survive, such as using memory that it had not accepted; the message says what and where.
+    /// A guest did what it does not survive, such as, in a trust domain, using memory that it had not accepted; the message
+    /// says what and where.
     GUEST_FAULT(87),
     /// `--timeout` ran out.
     TIMEOUT(124),

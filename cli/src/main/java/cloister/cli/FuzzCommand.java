@@ -78,7 +78,7 @@ final class FuzzCommand {
     }
 
     private static int replayGuest(Path file) throws IOException {
-        String broken = GuestFuzz.replay(Files.readAllLines(file));
+        String broken = GuestFuzz.replay(InputFile.lines(file));
         System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
         return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
     }
@@ -99,11 +99,15 @@ final class FuzzCommand {
         Files.write(out, lines);
         System.out.printf(Locale.ROOT, "Seed %d, program %d: %s%nThe program: %s (cloister fuzz guest --replay %s)%n", seed,
                 finding.number(), finding.message(), out, out);
+        if (!finding.alone()) {
+            System.out.printf(Locale.ROOT, "It breaks nothing on a host of its own: cloister fuzz guest --seed %d --programs %d%s%n", seed,
+                    finding.number() + 1, vmType == null ? "" : " --vm-type " + vmType);
+        }
         return DEFECT;
     }
 
     private static int replay(Path file) throws IOException {
-        var lines = Files.readAllLines(file);
+        var lines = InputFile.lines(file);
         if (lines.stream().allMatch(line -> line.isBlank() || line.startsWith("#"))) {
             throw new IllegalArgumentException("it has no call");
         }
@@ -168,7 +172,7 @@ final class FuzzCommand {
     }
 
     private static int replayMmu(Path file, Set<Defect> defects) throws IOException {
-        var broken = MmuFuzz.replay(Files.readAllLines(file), defects);
+        var broken = MmuFuzz.replay(InputFile.lines(file), defects);
         System.out.println(broken == null ? "Nothing is broken." : "Broken: " + broken);
         return broken == null ? ExitCode.SUCCESS.code() : DEFECT;
     }

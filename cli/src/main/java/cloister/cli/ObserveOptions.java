@@ -9,6 +9,7 @@ import cloister.vmm.MachineStats;
 import cloister.vmm.ProfileSink;
 import cloister.vmm.UserError;
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -79,24 +80,24 @@ final class ObserveOptions {
     private TraceBound until;
     private long period;
     private ProfileSink profile;
-    private Consumer<Path> profileEnd;
-    private Path kernel;
+    private Consumer<MemorySegment> profileEnd;
+    private MemorySegment kernel;
     private volatile boolean unwritten;
 
     /// Samples the run as well.
     ///
     /// @param every instructions between two samples
     /// @param sink  takes them
-    /// @param end   called with the kernel's file when all is over
-    void profile(long every, ProfileSink sink, Consumer<Path> end) {
+    /// @param end   called with the kernel's image when all is over
+    void profile(long every, ProfileSink sink, Consumer<MemorySegment> end) {
         period = every;
         profile = sink;
         profileEnd = end;
     }
 
     /// What kernel runs.
-    void kernel(Path file) {
-        kernel = file;
+    void kernel(MemorySegment image) {
+        kernel = image;
     }
 
     /// The option that asks for a dump; null when none does.

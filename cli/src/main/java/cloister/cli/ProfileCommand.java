@@ -5,7 +5,10 @@ import cloister.cli.profile.KernelImage;
 import cloister.cli.profile.Profile;
 import cloister.cli.profile.SymbolTable;
 import cloister.vmm.UserError;
+import java.io.BufferedReader;
 import java.io.IOException;
+import java.io.StringReader;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import picocli.CommandLine.Command;
@@ -51,16 +54,16 @@ final class ProfileCommand extends RunCommand {
     }
 
     private static SymbolTable read(Path file) {
-        try (var text = Files.newBufferedReader(file)) {
-            return SymbolTable.read(text);
+        try {
+            return SymbolTable.read(new BufferedReader(new StringReader(InputFile.text(file))));
         } catch (IOException e) {
             throw UserError.badInput("--symbols: cannot use " + file + " (" + e.getMessage() + "): check the file");
         }
     }
 
-    private static SymbolTable of(Path kernel) {
+    private static SymbolTable of(MemorySegment kernel) {
         try {
-            return KernelImage.symbols(InputFile.map(kernel, "--kernel"));
+            return KernelImage.symbols(kernel);
         } catch (IOException e) {
             System.err.println("cloister: no names for the kernel's functions: " + e.getMessage() + "; use --symbols FILE");
             return SymbolTable.EMPTY;

@@ -31,7 +31,7 @@ import picocli.CommandLine.ParentCommand;
         exitCodeList = {"0:the guest powered off (with --exec: the command's code)", "64:wrong option", "65:broken input file",
             "69:JDK, network or mirror missing", "70:internal error", "74:output could not be written", "80:guest panic",
             "81:triple fault", "82:guest waits for ever", "83:guest reset", "84:feature missing in Cloister",
-            "85:private pages not reclaimed", "86:--exec without result", "87:the trust domain used memory wrongly", "124:time-out",
+            "85:private pages not reclaimed", "86:--exec without result", "87:the guest did what it does not survive", "124:time-out",
             "130:left with Ctrl-A x", "141:nobody reads the output"})
 sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
@@ -68,7 +68,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     @Option(names = "--policy", paramLabel = "NAME=VALUE",
             description = "Another design of KVM than upstream's: zap=kick-and-exclude|retry-forever|retry-n, td-vcpus=processors|module, "
                     + "pre-fault=current-mmu|map-memory-v1, mmio-value=per-vm|global, "
-                    + "mmio-parameter=snapshot|vendor-sets|cleared-for-good.")
+                    + "mmio-parameter=snapshot|vendor-sets|cleared-for-good, memory-type=upstream-7.2|mtrr|proposed-2023.")
     private Map<String, String> policies = Map.of();
 
     @Option(names = "--packages", paramLabel = "N", defaultValue = "1",
@@ -212,19 +212,22 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
         if (kernel == null || (exec != null && initrd == null)) {
             guest = GuestCache.ofUser().guest(offline, new Progress());
         }
-        var image = kernel != null ? kernel : guest.kernel();
+        var file = kernel != null ? kernel : guest.kernel();
+        var image = InputFile.map(file, "--kernel", Math.min(memory, InputFile.LONGEST_KERNEL),
+                start -> MachineConfig.checkKernelStart(start, file.toString()));
         observe.kernel(image);
         List<MemorySegment> ramDisk = List.of();
         if (initrd != null) {
-            var archive = InputFile.mapInitrd(initrd, exec != null);
+            var archive = InputFile.mapInitrd(initrd, exec != null, memory);
             ramDisk = exec == null ? List.of(archive) : List.of(MemorySegment.ofArray(Initramfs.commandFor(exec)), archive);
         } else if (guest != null) {
-            var packed = new Initramfs(InputFile.map(guest.busybox(), "busybox").toArray(ValueLayout.JAVA_BYTE));
+            var packed = new Initramfs(InputFile.map(guest.busybox(), "busybox", memory, start -> { })
+                    .toArray(ValueLayout.JAVA_BYTE));
             ramDisk = List.of(MemorySegment.ofArray((exec == null ? packed : packed.command(exec)).pack()));
         }
         String line = COMMAND_LINE + (append.isBlank() ? "" : " " + append)
                 + (exec != null && initrd != null ? " rdinit=" + Initramfs.COMMAND_INIT : "");
-        return withPolicies(sized()).kernel(InputFile.map(image, "--kernel"), image.toString()).initrd(ramDisk).commandLine(line)
+        return withPolicies(sized()).kernel(image, file.toString()).initrd(ramDisk).commandLine(line)
                 .seed(seed);
     }
 

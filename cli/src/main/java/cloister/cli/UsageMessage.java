@@ -1,9 +1,9 @@
 package cloister.cli;
 
 import java.util.ArrayList;
-import java.util.Locale;
 import java.util.regex.Pattern;
 import picocli.CommandLine;
+import picocli.CommandLine.Model.ArgSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.UnmatchedArgumentException;
 
@@ -12,6 +12,9 @@ final class UsageMessage {
     private static final Pattern NO_NUMBER = Pattern.compile("'(.*)' is not an? (?:int|long|short|Integer|Long)\\b.*");
     private static final Pattern NO_DECIMAL = Pattern.compile("'(.*)' is not a (?:double|float|Double|Float)\\b.*");
     private static final Pattern INVALID = Pattern.compile("(?s)Invalid value for (?:option|positional parameter) (.*?): (.*)");
+    private static final Pattern NO_PAIR = Pattern.compile(
+            "Value for option option '(.*?)' \\((.*?)\\) should be in .* format but was (.*)");
+    private static final Pattern NO_COMMAND = Pattern.compile("Unknown subcommand '(.*)'\\.");
     private static final Pattern ENUM = Pattern.compile("expected one of \\[(.*)] \\(case-insensitive\\) but was '(.*)'");
 
     private UsageMessage() {
@@ -19,9 +22,15 @@ final class UsageMessage {
 
     static String of(ParameterException e) {
         var line = e.getCommandLine();
-        String problem = e instanceof UnmatchedArgumentException unmatched ? unmatched(unmatched, line) : value(e.getMessage());
+        String problem = e instanceof UnmatchedArgumentException unmatched ? unmatched(unmatched, line)
+                : value(e.getMessage(), e.getArgSpec());
         String command = line.getCommandSpec().qualifiedName();
         return problem + (problem.endsWith("?") ? " See '" : "; see '") + command + " --help'";
+    }
+
+    /// The words that an option takes, as the help spells them.
+    private static String words(ArgSpec argument, String otherwise) {
+        return argument == null || argument.completionCandidates() == null ? otherwise : String.join(", ", argument.completionCandidates());
     }
 
     private static String unmatched(UnmatchedArgumentException e, CommandLine line) {
@@ -31,24 +40,36 @@ final class UsageMessage {
             return "there is no option '" + name + "'" + meant(name, new ArrayList<>(line.getCommandSpec().optionsMap().keySet()));
         }
         var commands = line.getSubcommands().keySet();
-        return commands.isEmpty() ? "'" + word + "' is one argument too many"
-                : "there is no command '" + word + "'" + meant(word, new ArrayList<>(commands));
+        if (commands.isEmpty()) {
+            return "'" + word + "' is one argument too many";
+        }
+        var words = new ArrayList<>(commands);
+        words.addAll(line.getCommandSpec().optionsMap().keySet()); // such as 'version' for --version
+        return "there is no command '" + word + "'" + meant(word, words);
     }
 
     private static String meant(String word, ArrayList<String> words) {
         return Spelling.nearest(word, words).map(near -> "; did you mean '" + near + "'?").orElse("");
     }
 
-    private static String value(String message) {
+    private static String value(String message, ArgSpec argument) {
+        var pair = NO_PAIR.matcher(message);
+        if (pair.matches()) {
+            return pair.group(1) + ": '" + pair.group(3) + "' is no " + pair.group(2);
+        }
+        var command = NO_COMMAND.matcher(message);
+        if (command.matches()) {
+            return "there is no command '" + command.group(1) + "'";
+        }
         var invalid = INVALID.matcher(message);
         if (!invalid.matches()) {
             return message;
         }
-        String where = invalid.group(1).replaceFirst("^'(.*?)'.*", "$1");
-        return where + ": " + reason(invalid.group(2));
+        String where = invalid.group(1).replaceFirst("^'(.*?)'.*", "$1").replaceFirst("^at index \\d+ \\((.*)\\)$", "$1");
+        return where + ": " + reason(invalid.group(2), argument);
     }
 
-    private static String reason(String text) {
+    private static String reason(String text, ArgSpec argument) {
         var number = NO_NUMBER.matcher(text);
         if (number.matches()) {
             return "'" + number.group(1) + "' is not a whole number that fits";
@@ -58,6 +79,6 @@ final class UsageMessage {
             return "'" + decimal.group(1) + "' is not a number";
         }
         var word = ENUM.matcher(text);
-        return word.matches() ? "'" + word.group(2) + "' is none of " + word.group(1).toLowerCase(Locale.ROOT) : text;
+        return word.matches() ? "'" + word.group(2) + "' is none of " + words(argument, word.group(1)) : text;
     }
 }

@@ -3,13 +3,16 @@ package cloister.cli;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import cloister.kvm.KvmPolicy;
 import java.util.List;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import picocli.AutoComplete;
 import picocli.CommandLine;
+import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.TypeConversionException;
 
 /// What the command line takes, and how it describes itself.
@@ -77,6 +80,40 @@ class CommandLineTest {
                 "(( $+functions[compopt] )) || compopt() { : }");
         assertThat(lines.getLast()).contains("_bash_complete -o default -F _complete_cloister");
         assertThat(lines).contains("complete -F _complete_cloister -o default cloister cloister.sh cloister.bash");
+    }
+
+    /// A word that an option takes has one spelling: in the help, in completion, in messages.
+    @Test void wordsHaveOneSpelling() {
+        everyCommand(Main.commandLine()).flatMap(command -> Stream.concat(command.getCommandSpec().options().stream(),
+                command.getCommandSpec().positionalParameters().stream())).filter(arg -> arg.typeInfo().isEnum()).forEach(arg ->
+                        assertThat(arg.completionCandidates()).as(arg.paramLabel()).allSatisfy(word -> assertThat(
+                                String.join(" ", arg.description())).matches(text -> text.contains("${COMPLETION-CANDIDATES}")
+                                || Pattern.compile("\\b" + word + "\\b").matcher(text).find())));
+        assertThat(AutoComplete.bash("cloister", Main.commandLine())).contains("\"tdx\" \"default\"").doesNotContain("TDX");
+        for (var type : List.of("tdx", "TDX", "Default")) {
+            assertThat(Main.commandLine().parseArgs("run", "--vm-type", type).errors()).isEmpty();
+        }
+    }
+
+    @Test void theHelpNamesEveryPolicyAndEveryChoice() {
+        String help = Main.commandLine().getSubcommands().get("run").getUsageMessage(CommandLine.Help.Ansi.OFF).replaceAll("\\s+", "");
+        for (var policy : KvmPolicy.values()) {
+            assertThat(help).contains(policy.policyName() + "=" + String.join("|", policy.choices()));
+        }
+    }
+
+    /// Whatever is wrong with a command line is said in a sentence about what was typed.
+    @ParameterizedTest
+    @CsvSource(delimiter = '|', textBlock = """
+            run --policy zap            | --policy: 'zap' is no NAME=VALUE
+            run --vm-type sgx           | --vm-type: 'sgx' is none of tdx, default
+            fuzz mmu --plant X          | --plant: 'X' is none of NONCOHERENT_DMA_ZAPS_MIRROR
+            completion tcsh             | SHELL: 'tcsh' is none of bash, zsh
+            version                     | there is no command 'version'; did you mean '--version'?
+            """)
+    void whatIsWrongIsSaidPlainly(String line, String says) {
+        assertThatThrownBy(() -> Main.commandLine().parseArgs(line.strip().split(" "))).isInstanceOfSatisfying(ParameterException.class,
+                e -> assertThat(UsageMessage.of(e)).startsWith(says));
     }
 
     private static Stream<CommandLine> everyCommand(CommandLine from) {

@@ -56,10 +56,10 @@ public enum KvmPolicy {
         return choices;
     }
 
-    /// The policy with that name, or null.
+    /// The policy with that name, in capitals or not, or null.
     public static KvmPolicy of(String policyName) {
         for (var policy : KvmPolicy.values()) {
-            if (policy.policyName.equals(policyName)) {
+            if (policy.policyName.equalsIgnoreCase(policyName)) {
                 return policy;
             }
         }

@@ -57,6 +57,11 @@ final class BzImage {
     ///
     /// @throws UserError naming what is wrong with it
     BzImage(MemorySegment image, String name) {
+        this(image, name, true);
+    }
+
+    /// @param whole whether that is all of the image, not its beginning
+    private BzImage(MemorySegment image, String name, boolean whole) {
         this.image = image;
         this.name = name;
         byte[] start = new byte[LONGEST_HEADER];
@@ -66,10 +71,19 @@ final class BzImage {
         checkHeader();
         int setupSectors = header.get(SETUP_HEADER) & 0xff;
         protectedModeStart = ((setupSectors == 0 ? DEFAULT_SETUP_SECTORS : setupSectors) + 1L) * SECTOR;
-        checkSizes();
+        if (whole) {
+            checkSizes();
+        }
         if (relocatable()) {
             checkAlignment();
         }
+    }
+
+    /// Checks what the first 64 KiB of an image tell.
+    ///
+    /// @throws UserError naming what is wrong with it
+    static void checkStart(MemorySegment start, String name) {
+        new BzImage(start, name, false);
     }
 
     private void checkKind() {

@@ -1,6 +1,9 @@
 package cloister.vmm;
 
 import cloister.kvm.KvmVcpu;
+import cloister.spec.vmx.ExitReason;
+import cloister.spec.x86.Efer;
+import cloister.spec.x86.Msr;
 import java.util.Locale;
 import java.util.Optional;
 
@@ -9,6 +12,7 @@ final class GuestFaults {
     /// KVM names the vCPU when a guest did it, and a SEAMCALL when that failed.
     private static final String DEAD_BY_VCPU = "the TD is dead: vCPU ";
     static final String CANNOT_BE_ENTERED = "state that cannot be entered again";
+    private static final long INVALID_STATE = ((long) ExitReason.ENTRY_FAILURE | ExitReason.INVALID_GUEST_STATE) & 0xffff_ffffL;
     private static final int SHARED_BIT_NUMBER = 47;
 
     private final Machine machine;
@@ -55,6 +59,21 @@ final class GuestFaults {
     Outcome unrecoverable(KvmVcpu vcpu, String text) {
         return new Outcome.GuestFault(String.format(Locale.ROOT, "vCPU %d put itself or its trust domain into a " + CANNOT_BE_ENTERED
                 + ": RIP 0x%x. KVM: %s", vcpu.id(), witness(vcpu).map(TdWitness::rip).orElse(0L), text));
+    }
+
+    /// VM entry of an ordinary VM failed for what the guest made of its own state. There is one such way: KVM leaves IA32_S_CET to the
+    /// guest, WRMSR takes 64 bits of it in every mode, and VM entry only 32 outside IA-32e mode. [SDM Vol. 3 "Checks on Guest Control
+    /// Registers, Debug Registers, and MSRs"]
+    ///
+    /// @param reason the exit reason of the failed entry
+    Optional<Outcome> unenterable(KvmVcpu vcpu, long reason) {
+        long sCet = vcpu.getMsrs(Msr.IA32_S_CET).getFirst().data();
+        if (reason != INVALID_STATE || sCet >>> Integer.SIZE == 0 || (vcpu.getSregs().efer & Efer.LMA) != 0) {
+            return Optional.empty();
+        }
+        return Optional.of(new Outcome.GuestFault(String.format(Locale.ROOT, "vCPU %d put itself into a " + CANNOT_BE_ENTERED
+                + ": IA32_S_CET is 0x%x outside IA-32e mode, RIP 0x%x. KVM exits with KVM_EXIT_FAIL_ENTRY; QEMU says \"KVM: entry "
+                + "failed, hardware error 0x%x\"", vcpu.id(), sCet, vcpu.getRegs().rip, reason)));
     }
 
     /// What is known of a triple fault.

@@ -3,11 +3,13 @@ package cloister.vmm;
 import cloister.vmm.fuzz.GuestProgram;
 import cloister.vmm.fuzz.GuestProgram.Start;
 import cloister.vmm.fuzz.ProgramGenerator;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.function.LongConsumer;
+import java.util.function.LongSupplier;
 
 /// The fuzzer of guest programs: random programs in trust domains and ordinary VMs, on one host after the other. Whatever a
 /// program does, the run ends with a reason that is the guest's: no exception and no internal error, no hang, no feature that is missing
@@ -17,6 +19,7 @@ public final class GuestFuzz {
     private static final int PROGRAMS_PER_HOST = 2_000;
     /// A program that takes longer hangs.
     private static final long HANG_NANOS = 60_000_000_000L;
+    private static final String HANG = "hangs";
     private static final int SHRINKING_LIMIT = 400;
 
     /// A program that broke something.
@@ -24,7 +27,8 @@ public final class GuestFuzz {
     /// @param number  which program of the run, from 0
     /// @param message what broke, in many lines
     /// @param program the shrunk program, for [#replay]
-    public record Finding(long number, String message, List<String> program) {
+    /// @param alone   whether the program breaks something without those that ran before it on its host; else it is not shrunk
+    public record Finding(long number, String message, List<String> program, boolean alone) {
     }
 
     private final ProgramGenerator.Pools pools = new ProgramGenerator.Pools();
@@ -52,12 +56,18 @@ public final class GuestFuzz {
             var batch = new Batch(done, Math.min(programs - done, PROGRAMS_PER_HOST), vmType);
             batch.run();
             if (batch.broken != null) {
-                return new Finding(batch.number, batch.broken, shrink(program(batch.number, vmType), batch.broken));
+                return finding(batch, program(batch.number, vmType));
             }
             done += batch.count;
             progress.accept(done);
         }
         return null;
+    }
+
+    private static Finding finding(Batch batch, GuestProgram whole) {
+        boolean hangs = batch.broken.startsWith(HANG);
+        boolean alone = hangs || replay(whole) != null;
+        return new Finding(batch.number, batch.broken, (hangs || !alone ? whole : shrunk(whole)).lines(), alone);
     }
 
     /// Runs the program in `lines` on a host of its own.
@@ -69,22 +79,56 @@ public final class GuestFuzz {
     }
 
     private static String replay(GuestProgram program) {
+        long startedNanos = System.nanoTime();
         var host = FuzzedMachine.host();
-        try {
-            String[] broken = new String[1];
-            onHost(host, () -> {
-                var machine = new FuzzedMachine(host);
-                broken[0] = machine.run(program).broken();
-                if (broken[0] == null) { // what the first left behind may break the second
+        String[] broken = new String[1];
+        boolean ended = watched(host, () -> startedNanos, () -> {
+            try {
+                onHost(host, () -> {
+                    var machine = new FuzzedMachine(host);
                     broken[0] = machine.run(program).broken();
+                    if (broken[0] == null) { // what the first left behind may break the second
+                        broken[0] = machine.run(program).broken();
+                    }
+                });
+            } catch (RuntimeException | Error e) {
+                broken[0] = Failures.withStack(e);
+            }
+        });
+        return ended ? broken[0] : hanging();
+    }
+
+    /// Runs `body`, which uses `host`, on a thread of its own, until it ends or has begun nothing new for [#HANG_NANOS]. What hangs cannot
+    /// be ended: the host is left to it.
+    ///
+    /// @param startedNanos when the last program began
+    /// @return whether it ended
+    private static boolean watched(Host host, LongSupplier startedNanos, Runnable body) {
+        var runner = Thread.ofPlatform().daemon().name("guest fuzz").start(body);
+        try {
+            while (!runner.join(Duration.ofSeconds(1))) {
+                if (System.nanoTime() - startedNanos.getAsLong() > HANG_NANOS) {
+                    return false;
                 }
-            });
-            return broken[0];
-        } catch (RuntimeException | Error e) {
-            return Failures.withStack(e);
-        } finally {
-            host.close();
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
+        host.close();
+        return true;
+    }
+
+    /// What hangs, and where.
+    private static String hanging() {
+        var text = new StringBuilder(HANG + " for " + HANG_NANOS / 1_000_000_000 + " s:\n");
+        Thread.getAllStackTraces().forEach((thread, stack) -> {
+            if (thread.getName().equals("fuzz")) {
+                for (var element : stack) {
+                    text.append("  at ").append(element).append('\n');
+                }
+            }
+        });
+        return text.toString();
     }
 
     private static void onHost(Host host, Runnable body) {
@@ -109,10 +153,7 @@ public final class GuestFuzz {
     }
 
     /// Leaves out pieces as long as something breaks.
-    private static List<String> shrink(GuestProgram whole, String message) {
-        if (message.startsWith(HANG)) {
-            return whole.lines();
-        }
+    private static GuestProgram shrunk(GuestProgram whole) {
         var program = whole;
         int tries = 0;
         for (boolean smaller = true; smaller && tries < SHRINKING_LIMIT;) {
@@ -126,10 +167,8 @@ public final class GuestFuzz {
                 }
             }
         }
-        return program.lines();
+        return program;
     }
-
-    private static final String HANG = "hangs";
 
     /// Programs that run on one host.
     private final class Batch {
@@ -150,30 +189,9 @@ public final class GuestFuzz {
             startedNanos = System.nanoTime();
             number = first;
             var host = FuzzedMachine.host();
-            var runner = Thread.ofPlatform().daemon().name("guest fuzz").start(() -> runOn(host));
-            try {
-                while (!runner.join(java.time.Duration.ofSeconds(1))) {
-                    if (System.nanoTime() - startedNanos > HANG_NANOS) {
-                        broken = HANG + " for " + HANG_NANOS / 1_000_000_000 + " s:\n" + stacks(host);
-                        return; // its threads cannot be ended: the host is left to them
-                    }
-                }
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
+            if (!watched(host, () -> startedNanos, () -> runOn(host))) {
+                broken = hanging();
             }
-            host.close();
-        }
-
-        private static String stacks(Host host) {
-            var text = new StringBuilder();
-            Thread.getAllStackTraces().forEach((thread, stack) -> {
-                if (thread.getName().equals("fuzz")) {
-                    for (var element : stack) {
-                        text.append("  at ").append(element).append('\n');
-                    }
-                }
-            });
-            return text.toString();
         }
 
         private void runOn(Host host) {

@@ -11,6 +11,8 @@ import java.lang.foreign.MemorySegment;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /// Everything that decides what a machine is. Same values, same guest: same run, bit for bit.
 ///
@@ -71,6 +73,14 @@ public final class MachineConfig {
         kernel = image;
         kernelName = name;
         return this;
+    }
+
+    /// Checks what the beginning of a bzImage, 64 KiB or all of it, tells of the whole.
+    ///
+    /// @param name how messages call it
+    /// @throws UserError when it is no beginning of one that could be booted
+    public static void checkKernelStart(MemorySegment start, String name) {
+        BzImage.checkStart(start, name);
     }
 
     /// A flat 64-bit program instead of a kernel, such as [TinyGuest]'s: loaded at 1 MiB and entered at its first byte, on
@@ -200,12 +210,12 @@ public final class MachineConfig {
     public MachineConfig policy(String name, String choice) {
         var policy = KvmPolicy.of(name);
         if (policy == null) {
-            throw UserError.usage("there is no policy " + name + "; see 'cloister run --help'");
+            throw UserError.usage("there is no policy '" + name + "': choose of " + Stream.of(KvmPolicy.values())
+                    .map(KvmPolicy::policyName).collect(Collectors.joining(", ")));
         }
-        if (!policy.choices().contains(choice)) {
-            throw UserError.usage("policy " + name + " is one of " + String.join(", ", policy.choices()) + ", not " + choice);
-        }
-        policies.put(policy, choice);
+        String known = policy.choices().stream().filter(choice::equalsIgnoreCase).findFirst().orElseThrow(() -> UserError.usage(
+                "policy " + policy.policyName() + " is one of " + String.join(", ", policy.choices()) + ", not '" + choice + "'"));
+        policies.put(policy, known);
         return this;
     }
 

@@ -7,6 +7,7 @@ final class MissingFeatures {
     private static final List<String> NAMED = List.of(
         "KVM cannot emulate ",
         "KVM cannot deliver vector ",
+        "KVM has no service TDs",
         "general-purpose performance counter enabled",
         "architectural last-branch recording enabled",
         "branch trace store enabled",

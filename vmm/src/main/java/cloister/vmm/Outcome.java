@@ -19,8 +19,8 @@ public sealed interface Outcome {
     record TripleFault(String detail) implements Outcome {
     }
 
-    /// A trust domain did what it does not survive, such as using memory that it had not accepted. `message` is one line: what, where,
-    /// and how KVM and QEMU would say it.
+    /// A guest did what it does not survive, such as, in a trust domain, using memory that it had not accepted. `message` is one
+    /// line: what, where, and how KVM and QEMU would say it.
     record GuestFault(String message) implements Outcome {
     }
 

@@ -20,6 +20,8 @@ final class VcpuThread implements Runnable {
 
     /// How the TDX module's names of such states begin.
     private static final String UNRECOVERABLE = "NON_RECOVERABLE_";
+    /// TDG.SERVTD.RD and TDG.SERVTD.WR end so when the TD that they name is none.
+    private static final String CROSS_TD = "(CROSS_TD_";
 
     private final Machine machine;
     private final KvmVcpu vcpu;
@@ -80,8 +82,16 @@ final class VcpuThread implements Runnable {
         return switch (suberror) {
             case KvmAbi.INTERNAL_ERROR_EMULATION, KvmAbi.INTERNAL_ERROR_DELIVERY_EV -> new Outcome.MissingFeature("KVM " + text + where);
             default -> td && text.contains(UNRECOVERABLE) ? faults.unrecoverable(vcpu, text)
+                    : td && text.contains(CROSS_TD) ? new Outcome.MissingFeature("KVM has no service TDs, and the guest acts as one: "
+                            + text + where)
                     : new Outcome.InternalError("KVM " + text + where);
         };
+    }
+
+    private Outcome entryFailed(long reason, int processor) {
+        return (td ? Optional.<Outcome>empty() : faults.unenterable(vcpu, reason)).orElseGet(() -> new Outcome.InternalError(
+                String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
+                        RegisterDump.of(vcpu))));
     }
 
     private void handle(KvmExit exit) {
@@ -97,9 +107,7 @@ final class VcpuThread implements Runnable {
                 machine.end(new Outcome.TripleFault(faults.tripleFault(vcpu, td, machine.spoke())));
             }
             case KvmExit.InternalError(int suberror, String text) -> machine.end(kvmGaveUp(suberror, text));
-            case KvmExit.FailEntry(long reason, int processor) -> machine.end(new Outcome.InternalError(
-                    String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
-                            RegisterDump.of(vcpu))));
+            case KvmExit.FailEntry(long reason, int processor) -> machine.end(entryFailed(reason, processor));
             case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxGetTdVmCallInfo info -> {

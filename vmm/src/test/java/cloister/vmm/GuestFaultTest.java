@@ -2,13 +2,16 @@ package cloister.vmm;
 
 import static cloister.isa.Operands.AL;
 import static cloister.isa.Operands.CR3;
+import static cloister.isa.Operands.EAX;
 import static cloister.isa.Operands.EBX;
+import static cloister.isa.Operands.EDX;
 import static cloister.isa.Operands.R10;
 import static cloister.isa.Operands.R12;
 import static cloister.isa.Operands.R13;
 import static cloister.isa.Operands.R15D;
 import static cloister.isa.Operands.RAX;
 import static cloister.isa.Operands.RBX;
+import static cloister.isa.Operands.RCX;
 import static cloister.isa.Operands.dwordAt;
 import static cloister.isa.Operands.mem;
 import static org.assertj.core.api.Assertions.assertThat;
@@ -17,6 +20,7 @@ import cloister.devices.AcpiPm;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
+import cloister.spec.tdx.TdcallLeaf;
 import java.util.function.LongConsumer;
 import org.junit.jupiter.api.Test;
 
@@ -111,6 +115,16 @@ final class GuestFaultTest {
         window(0xfec00000L | SHARED);
         touch(WINDOW + 0x10);
         assertThat(run(new MachineConfig().policy("mmio-value", "global")).toString()).contains("EPT misconfiguration");
+    }
+
+    /// TDG.SERVTD.RD with a binding handle, which differs from the TD's UUID, that has a binding's number and names no TD: the TDX module
+    /// leaves what follows to KVM, which knows no service TDs.
+    @Test void aServiceTdOfNobody() {
+        var next = code.label();
+        code.xor(EBX, EBX).label(next).mov(RCX, RBX).mov(EAX, TdcallLeaf.SERVTD_RD.number()).xor(EDX, EDX).tdcall();
+        code.inc(RBX).jmp(next);
+        assertThat(run()).isInstanceOfSatisfying(Outcome.MissingFeature.class,
+                lacking -> assertThat(lacking.toString()).contains("KVM has no service TDs", "CROSS_TD_TRAP"));
     }
 
     @Test void memoryThatIsNotThere() {

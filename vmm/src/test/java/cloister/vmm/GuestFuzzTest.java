@@ -15,7 +15,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /// Nothing that a guest does breaks the platform or ends in an internal error. Programs that once did are kept as files.
 class GuestFuzzTest {
-    private static final long PROGRAMS = 2_000;
+    private static final long PROGRAMS = 10_000;
     private static final Path REGRESSIONS = Path.of("src/test/resources/cloister/vmm/programs");
 
     @ParameterizedTest

@@ -10,6 +10,7 @@ import java.util.OptionalLong;
 
 /// Names of addresses: which function an address is in.
 public final class SymbolTable {
+    private static final int SHOWN = 40;
     /// A table that knows nothing.
     public static final SymbolTable EMPTY = new SymbolTable(List.of());
 
@@ -41,18 +42,24 @@ public final class SymbolTable {
         for (String line = text.readLine(); line != null; line = text.readLine()) {
             String[] words = line.strip().split("\\s+");
             if (words.length < 3 || words[1].length() != 1) {
-                throw new IOException("'" + line + "' is no line of a System.map or of kallsyms");
+                throw new IOException("'" + start(line) + "' is no line of a System.map or of kallsyms");
             }
             try {
                 symbols.add(new Symbol(Long.parseUnsignedLong(words[0], 16), words[1].charAt(0), words[2]));
             } catch (NumberFormatException e) {
-                throw new IOException("'" + line + "' has no address", e);
+                throw new IOException("'" + start(line) + "' has no address", e);
             }
         }
         if (!symbols.isEmpty() && symbols.stream().allMatch(s -> s.address == 0)) {
             throw new IOException("every address is 0: read kallsyms as root");
         }
         return new SymbolTable(symbols);
+    }
+
+    /// What a message shows of a line, which may be anything.
+    private static String start(String line) {
+        String printable = line.replaceAll("\\P{Print}", "?");
+        return printable.length() <= SHOWN ? printable : printable.substring(0, SHOWN) + "...";
     }
 
     /// Number of functions.

@@ -4,6 +4,8 @@ import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceKind;
 import java.util.Arrays;
 import java.util.Locale;
+import java.util.Set;
+import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
 /// One word of `--trace`: a kind, or a kind and a name such as `seamcall:MEM.PAGE.AUG`. A star at the end of the name stands for the rest.
@@ -12,6 +14,9 @@ import java.util.stream.Collectors;
 /// @param name   the name in capitals, without TDH. or TDG.; empty for all
 /// @param prefix whether the name is only a beginning
 public record TraceFilter(TraceKind kind, String name, boolean prefix) {
+    /// What has no name is told by its number.
+    private static final Pattern UNNAMED = Pattern.compile("(?:SEAMCALL |TDCALL |0X)?[0-9A-F]*[0-9][0-9A-F]*\\*?");
+
     /// @throws IllegalArgumentException with a message for people when `text` is none
     public static TraceFilter of(String text) {
         int colon = text.indexOf(':');
@@ -27,7 +32,16 @@ public record TraceFilter(TraceKind kind, String name, boolean prefix) {
         if (name.isEmpty()) {
             throw new IllegalArgumentException("'" + text + "' names nothing after the colon: leave the colon out for all");
         }
-        return new TraceFilter(found, prefix ? name.substring(0, name.length() - 1) : name, prefix);
+        var filter = new TraceFilter(found, prefix ? name.substring(0, name.length() - 1) : name, prefix);
+        var names = found.names();
+        if (!names.isEmpty() && !UNNAMED.matcher(name).matches() && names.stream().noneMatch(filter::isNamed)) {
+            throw new IllegalArgumentException("there is no " + found.label() + " '" + name + "': choose of " + these(names));
+        }
+        return filter;
+    }
+
+    private static String these(Set<String> names) {
+        return names.stream().map(TraceFilter::bare).filter(n -> !UNNAMED.matcher(n).matches()).sorted().collect(Collectors.joining(", "));
     }
 
     private static String bare(String name) {
@@ -45,10 +59,11 @@ public record TraceFilter(TraceKind kind, String name, boolean prefix) {
         if (!kindMatches || (kind == TraceKind.SEPT && !event.name().startsWith("TDH.MEM."))) {
             return false;
         }
-        if (name.isEmpty()) {
-            return true;
-        }
-        String bare = bare(event.name());
+        return isNamed(event.name());
+    }
+
+    private boolean isNamed(String full) {
+        String bare = bare(full);
         return prefix ? bare.regionMatches(true, 0, name, 0, name.length()) : bare.equalsIgnoreCase(name);
     }
 

@@ -71,9 +71,20 @@ class TraceFormatsTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"nothing", "seamcalls", "seamcall:", ":X", ""})
+    @ValueSource(strings = {"nothing", "seamcalls", "seamcall:", ":X", "", "seamcall:MEM.PAGE.AUGH", "sept:MNG.INIT",
+        "vmcall:MAPGPA", "exits:EPT", "tdcall:Q*", "lock:grab"})
     void wordsThatAreNoFilterAreRefused(String text) {
         assertThatThrownBy(() -> TraceFilter.of(text)).isInstanceOf(IllegalArgumentException.class);
+    }
+
+    /// Whatever can be traced can be named, and so can what has only a number.
+    @Test void everyEventsNameIsAFilter() {
+        for (var event : TracedRun.EVENTS) {
+            var kind = event.kind();
+            assertThat(TraceFilter.of(kind.label() + ":" + event.name()).matches(event)).as(kind + ":" + event.name()).isTrue();
+        }
+        assertThat(TraceFilter.of("vmcall:0x1234").name()).isEqualTo("0X1234");
+        assertThat(TraceFilter.of("exits:35").name()).isEqualTo("35");
     }
 
     @ParameterizedTest
