@@ -146,7 +146,7 @@ final class BuiltTd implements AutoCloseable {
     /// @return the sub-function that it asks for
     long enter() {
         out.clear();
-        long status = seam.vpEnter(host.cpus().get(0), tdvpr, out);
+        long status = KvmSeam.vpEnter(host.cpus().get(0), tdvpr, out);
         if ((int) status != ExitReason.TDCALL) {
             throw new IllegalStateException(String.format(Locale.ROOT, "TDH.VP.ENTER: 0x%x, qualification 0x%x, GPA 0x%x", status,
                     out.get(SeamRegs.RCX), out.get(SeamRegs.R8)));

@@ -46,6 +46,10 @@ public sealed interface KvmExit {
     record InternalError(int suberror, String text) implements KvmExit {
     }
 
+    /// KVM_EXIT_EXCEPTION: an exception of a TD that the TDX module left to the host.
+    record Exception(int vector, int errorCode) implements KvmExit {
+    }
+
     /// KVM_EXIT_FAIL_ENTRY.
     record FailEntry(long hardwareReason, int processor) implements KvmExit {
     }

@@ -42,6 +42,7 @@ final class StateTest {
             Vcpu.vm wiring
             Vcpu.host wiring
             Vcpu.cpus wiring
+            Vcpu.scheduler wiring
             Vcpu.cpuidResult scratch
             Vcpu.mutex free while every host thread is at the top of its loop
             Vcpu.cpu the host's: any processor will do
@@ -60,6 +61,7 @@ final class StateTest {
             VmxVcpu.hostContext the host's
             VmxVcpu.guestStateOn null: reading the state brings all of it here
             VmxVcpu.entryStatus looked at behind an entry only
+            VmxVcpu.exitReason looked at behind an entry only
             TdVcpu.td wiring
             TdVcpu.seam wiring
             TdVcpu.hostContext the host's

@@ -11,6 +11,8 @@ public final class HostThread {
     final Thread thread;
     State state = State.RUNNABLE;
     boolean wakeUpPending;
+    /// Between [Scheduler#beginUninterruptible] and its end.
+    boolean uninterruptible;
     volatile boolean hasBaton;
 
     HostThread(int id, String name, Runnable body) {

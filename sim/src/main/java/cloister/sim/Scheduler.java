@@ -154,12 +154,30 @@ public final class Scheduler {
             observer.reached(current, point, owner, where);
         }
         var self = current;
+        if (self != null && self.uninterruptible && point.isHostKernels()) {
+            throw new IllegalStateException(point + " in a region that the host kernel must not be interrupted in, about " + owner);
+        }
         if (self == null || runnable.size() == 1) {
             return;
         }
         var next = strategy.atSwitchPoint(self, point, owner, where, runnableView);
         if (next != self) {
             handOver(self, next);
+        }
+    }
+
+    /// Until [#endUninterruptible] the current host thread must reach no switch point of the host kernel's own: only the processor and
+    /// its firmware, which it has entered, may let others run.
+    @Noinstr public void beginUninterruptible() {
+        if (current != null) {
+            current.uninterruptible = true;
+        }
+    }
+
+    /// Ends what [#beginUninterruptible] began.
+    @Noinstr public void endUninterruptible() {
+        if (current != null) {
+            current.uninterruptible = false;
         }
     }
 

@@ -30,6 +30,14 @@ public enum SwitchPoint {
     /// Host software gives way, because it waits for somebody who does not wake it; about nothing, or about whoever is in the way.
     YIELD;
 
+    /// Whether code of the host kernel gets here, and neither the processor nor its firmware.
+    public boolean isHostKernels() {
+        return switch (this) {
+            case SPTE_CHANGE, IPI, LOCK, LOCK_WAIT, UNLOCK, YIELD -> true;
+            case SEAMCALL_ENTRY, SEAMCALL_EXIT, TRY_LOCK, VM_ENTRY, VM_EXIT, ATOMIC, GUEST_SLICE -> false;
+        };
+    }
+
     /// Whether a fair strategy lets the next host thread run here: who reaches such a point needs others to go on.
     public boolean givesWay() {
         return this == GUEST_SLICE || this == YIELD;

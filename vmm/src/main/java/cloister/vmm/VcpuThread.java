@@ -107,6 +107,8 @@ final class VcpuThread implements Runnable {
                 machine.end(new Outcome.TripleFault(faults.tripleFault(vcpu, td, machine.spoke())));
             }
             case KvmExit.InternalError(int suberror, String text) -> machine.end(kvmGaveUp(suberror, text));
+            case KvmExit.Exception(int vector, int errorCode) -> machine.end(new Outcome.InternalError(
+                    String.format(Locale.ROOT, "exception %d of vCPU %d reached the host\n%s", vector, vcpu.id(), RegisterDump.of(vcpu))));
             case KvmExit.FailEntry(long reason, int processor) -> machine.end(entryFailed(reason, processor));
             case KvmExit.TdxGetQuote quote -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;
             case KvmExit.TdxSetupEventNotify notify -> vcpu.kvmRun().ret = Tdvmcall.STATUS_SUBFUNC_UNSUPPORTED;

@@ -2,6 +2,7 @@ package cloister.kvm.host;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.vmx.VmxStatus;
+import cloister.sim.Noinstr;
 import java.util.ArrayDeque;
 
 /// A logical processor as the host kernel knows it: who runs on it, what other processors ask of it.
@@ -28,6 +29,8 @@ public final class HostCpu {
     boolean needResched;
     /// When the occupant came, in ticks.
     long since;
+    private long nmis;
+    private long machineChecks;
     /// Null when the host's state is not checked.
     private HostStateCheck hostStateCheck;
 
@@ -47,7 +50,7 @@ public final class HostCpu {
     }
 
     /// The processor itself. Only who holds it may use it.
-    public LogicalProcessor lp() {
+    @Noinstr public LogicalProcessor lp() {
         return lp;
     }
 
@@ -96,6 +99,29 @@ public final class HostCpu {
     /// MSRs that matter to user programs only, and may hold a guest's values until one runs.
     public UserReturnMsrs userReturnMsrs() {
         return userReturnMsrs;
+    }
+
+    // --- NMIs and machine checks of the host
+
+    /// The host's handler of an NMI that ended a guest's stay, and with it the blocking of others. [LINUX vmx_handle_nmi]
+    @Noinstr public void handleNmi() {
+        lp.takeNmi();
+        nmis++;
+    }
+
+    /// The host's handler of a machine check in a guest. [LINUX kvm_machine_check]
+    public void handleMachineCheck() {
+        machineChecks++;
+    }
+
+    /// How many NMIs guests' exits have brought.
+    public long nmis() {
+        return nmis;
+    }
+
+    /// How many machine checks guests have met.
+    public long machineChecks() {
+        return machineChecks;
     }
 
     // --- the host's state

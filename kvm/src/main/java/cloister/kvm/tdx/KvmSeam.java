@@ -8,6 +8,7 @@ import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
 import cloister.kvm.vcpu.SeamCounters;
 import cloister.memory.PhysicalMemory;
+import cloister.sim.Noinstr;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.SeamcallLeaf;
 import cloister.spec.tdx.TdxStatus;
@@ -21,6 +22,7 @@ import java.util.ArrayDeque;
 public final class KvmSeam {
     /// SEAMCALL itself failed: there is no module. (TDX_SEAMCALL_VMFAILINVALID)
     public static final long VMFAILINVALID = 0x8000_ff00_ffff_0000L;
+    private static final int VP_ENTER = SeamcallLeaf.VP_ENTER.number();
     private static final long SW_ERROR = 0x8000_ff00_0000_0000L;
     private static final int ENTROPY_RETRIES = 10;
     private static final long VERSION_1 = 1L << 16;
@@ -41,7 +43,7 @@ public final class KvmSeam {
     }
 
     /// The SEAMCALL instruction faulted or found no module.
-    public static boolean isSoftwareError(long status) {
+    @Noinstr public static boolean isSoftwareError(long status) {
         return (status & SW_ERROR) == SW_ERROR;
     }
 
@@ -56,7 +58,7 @@ public final class KvmSeam {
         return status;
     }
 
-    private static long execute(HostCpu cpu, SeamRegs regs) {
+    @Noinstr private static long execute(HostCpu cpu, SeamRegs regs) {
         return cpu.lp().seamcall(regs) == VmxStatus.SUCCEED ? regs.get(RAX) : VMFAILINVALID;
     }
 
@@ -298,12 +300,15 @@ public final class KvmSeam {
     }
 
     /// TDH.VP.ENTER: runs a TD vCPU. `args` are its argument and result registers; RCX is set here.
-    public long vpEnter(HostCpu cpu, long tdvprPa, SeamRegs args) {
+    @Noinstr public static long vpEnter(HostCpu cpu, long tdvprPa, SeamRegs args) {
         args.set(RCX, tdvprPa);
-        args.set(RAX, SeamcallLeaf.VP_ENTER.number());
-        long status = execute(cpu, args);
-        counters.count(SeamcallLeaf.VP_ENTER.number(), SeamcallLeaf.VP_ENTER.specificationName(), isBusy(status));
-        return status;
+        args.set(RAX, VP_ENTER);
+        return execute(cpu, args);
+    }
+
+    /// Counts a TDH.VP.ENTER, behind the region in which it was executed.
+    public void countEntry(long status) {
+        counters.count(VP_ENTER, SeamcallLeaf.VP_ENTER.specificationName(), isBusy(status));
     }
 
     // --- physical memory

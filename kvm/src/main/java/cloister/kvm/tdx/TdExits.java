@@ -8,6 +8,7 @@ import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
+import cloister.sim.Noinstr;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
@@ -35,13 +36,14 @@ final class TdExits implements Persistent {
     private static final long EPT_PROTECTION = ExitQualification.EPT_READABLE | ExitQualification.EPT_WRITABLE
             | ExitQualification.EPT_EXECUTABLE;
     private static final int PAGE = 0x1000;
+    private static final int NO_REASON = -1;
 
     private final TdVcpu vcpu;
     private final TdVm td;
     private final VpEnterRegs args;
     private final KvmRun run;
-    /// The exit reason, or -1.
-    private int reason = -1;
+    /// The exit reason with its flags, or [#NO_REASON].
+    private int reason = NO_REASON;
     /// A HLT by TDVMCALL was the last exit; its argument says whether interrupts are blocked.
     private boolean halted;
     /// What the VMM's answer is for, or null.
@@ -90,15 +92,32 @@ final class TdExits implements Persistent {
         };
     }
 
+    /// Takes the exit reason from the status of TDH.VP.ENTER.
+    @Noinstr void decode(long status) {
+        reason = exitReason(status);
+    }
+
+    /// Whether an NMI ended the guest's stay.
+    @Noinstr boolean isNmi() {
+        return reason == ExitReason.EXCEPTION_OR_NMI && Interruption.type(args.interruptionInfo()) == Interruption.NMI;
+    }
+
+    /// Whether a machine check did.
+    boolean isMachineCheck() {
+        return reason == ExitReason.EXCEPTION_OR_NMI && Interruption.vector(args.interruptionInfo()) == ExceptionVector.MC;
+    }
+
     KvmExit handle() {
         long status = vcpu.enterStatus;
-        reason = exitReason(status);
         halted = false;
         if (status == ExitReason.EPT_MISCONFIGURATION) {
             td.bug("TDH.VP.ENTER reported an EPT misconfiguration");
             td.requireAlive();
         }
-        if (reason < 0) {
+        if (KvmSeam.isSoftwareError(status)) {
+            td.bug("SEAMCALL of TDH.VP.ENTER failed: 0x" + Long.toHexString(status));
+        }
+        if (reason == NO_REASON) {
             return unexpected(status);
         }
         if ((reason & ExitReason.ENTRY_FAILURE) != 0) {
@@ -118,17 +137,17 @@ final class TdExits implements Persistent {
         };
     }
 
-    /// The exit reason in the status of TDH.VP.ENTER, or -1 when there is none. [LINUX tdx_to_vmx_exit_reason]
-    private static int exitReason(long status) {
+    /// The exit reason in the status of TDH.VP.ENTER, or [#NO_REASON]. [LINUX tdx_to_vmx_exit_reason]
+    @Noinstr private static int exitReason(long status) {
         if (KvmSeam.isSoftwareError(status)) {
-            return -1;
+            return NO_REASON;
         }
         boolean hasReason = TdxStatus.SUCCESS.matches(status) || TdxStatus.NON_RECOVERABLE_VCPU.matches(status)
                 || TdxStatus.NON_RECOVERABLE_TD.matches(status)
                 || TdxStatus.NON_RECOVERABLE_TD_NON_ACCESSIBLE.matches(status)
                 || TdxStatus.NON_RECOVERABLE_TD_WRONG_APIC_MODE.matches(status);
         int reason = (int) status;
-        return hasReason && reason != ExitReason.EPT_MISCONFIGURATION ? reason : -1;
+        return hasReason && reason != ExitReason.EPT_MISCONFIGURATION ? reason : NO_REASON;
     }
 
     private KvmExit unexpected(long status) {
@@ -139,14 +158,10 @@ final class TdExits implements Persistent {
     }
 
     private KvmExit exceptionOrNmi() {
-        int info = args.interruptionInfo();
-        if (Interruption.type(info) == Interruption.NMI) {
-            vcpu.cpus.here().lp().takeNmi();
-            return null;
+        if (isNmi() || isMachineCheck()) {
+            return null; // handled before others could run on the processor
         }
-        return Interruption.vector(info) == ExceptionVector.MC ? null
-                : new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
-                        "exception " + Interruption.vector(info) + " of a TD reached the host");
+        return new KvmExit.Exception(Interruption.vector(args.interruptionInfo()), 0);
     }
 
     // --- memory [LINUX tdx_handle_ept_violation]

@@ -16,6 +16,7 @@ import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
+import cloister.sim.Noinstr;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.Errno;
@@ -293,6 +294,20 @@ final class TdVcpu extends VcpuFile {
         }
     }
 
+    /// From here to the end the guest's state may be in the processor. [LINUX tdx_vcpu_enter_exit]
+    @Noinstr private void enterExit(HostCpu here) {
+        scheduler.beginUninterruptible();
+        try {
+            enterStatus = KvmSeam.vpEnter(here, tdvprPa, args.raw());
+            exits.decode(enterStatus);
+            if (exits.isNmi()) {
+                here.handleNmi();
+            }
+        } finally {
+            scheduler.endUninterruptible();
+        }
+    }
+
     /// [LINUX tdx_vcpu_run]
     @Override protected void enter(HostCpu here) {
         entered = !td.sept.zapPending();
@@ -304,7 +319,11 @@ final class TdVcpu extends VcpuFile {
         }
         var lp = here.lp();
         hostContext.saveDebugctl(lp);
-        enterStatus = seam.vpEnter(here, tdvprPa, args.raw());
+        enterExit(here);
+        if (exits.isMachineCheck()) {
+            here.handleMachineCheck();
+        }
+        seam.countEntry(enterStatus);
         hostContext.restoreDebugctl(lp, HostState.DEBUGCTL_KEPT);
         hostContext.restoreExtendedState(lp);
         hostContext.restoreBreakpoints(lp);

@@ -2,6 +2,7 @@ package cloister.kvm.tdx;
 
 import static cloister.spec.tdx.SeamRegs.*;
 
+import cloister.sim.Noinstr;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.tdx.SeamRegs;
@@ -12,7 +13,7 @@ import java.util.stream.IntStream;
 final class VpEnterRegs implements Persistent {
     private final SeamRegs regs = new SeamRegs();
 
-    SeamRegs raw() {
+    @Noinstr SeamRegs raw() {
         return regs;
     }
 
@@ -30,7 +31,7 @@ final class VpEnterRegs implements Persistent {
         return regs.get(R8);
     }
 
-    int interruptionInfo() {
+    @Noinstr int interruptionInfo() {
         return (int) regs.get(R9);
     }
 

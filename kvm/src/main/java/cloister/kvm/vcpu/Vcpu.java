@@ -17,6 +17,7 @@ import cloister.kvm.mmu.GuestMtrrs;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.HostThread;
 import cloister.sim.Persistent;
+import cloister.sim.Scheduler;
 import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
@@ -38,6 +39,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
     public final Vm vm;
     public final Host host;
     public final Cpus cpus;
+    protected final Scheduler scheduler;
     public final LocalApic apic;
     public final GuestCpuid cpuid = new GuestCpuid();
     public final GuestMsrs msrs;
@@ -72,6 +74,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         this.id = id;
         this.host = vm.host;
         this.cpus = host.cpus();
+        this.scheduler = host.scheduler();
         this.mmu = new VcpuMmu(vm.mmu, this);
         this.mutex = vm.vcpuMutex(id);
         this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR);

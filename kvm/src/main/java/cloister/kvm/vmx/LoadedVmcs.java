@@ -5,6 +5,7 @@ import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.host.Cpus;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
+import cloister.sim.Noinstr;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.vmx.VmcsField;
@@ -98,7 +99,7 @@ final class LoadedVmcs implements Persistent {
     }
 
     /// VMLAUNCH or VMRESUME.
-    VmxStatus enter() {
+    @Noinstr VmxStatus enter() {
         var status = launched ? lp.vmresume() : lp.vmlaunch();
         launched |= status == VmxStatus.SUCCEED;
         return status;

@@ -182,8 +182,7 @@ final class VmxExits implements Persistent {
         vcpu.injection.recoverNmiMask();
         int info = vmcs.readInt(EXIT_INTERRUPTION_INFO);
         if (Interruption.type(info) == Interruption.NMI) {
-            vmcs.lp().takeNmi();
-            return null;
+            return null; // handled before others could run on the processor
         }
         if (Interruption.vector(info) == ExceptionVector.MC) {
             return null;

@@ -18,12 +18,15 @@ import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
 import cloister.kvm.vcpu.VcpuFile;
 import cloister.kvm.vcpu.Vm;
+import cloister.sim.Noinstr;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.Ept;
+import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.GuestActivity;
+import cloister.spec.vmx.Interruption;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Efer;
@@ -37,6 +40,7 @@ import java.util.BitSet;
 final class VmxVcpu extends VcpuFile {
     static final int RSP = 4;
     private static final int GPRS = 16;
+    private static final int NO_EXIT = -1;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     final long[] gprs = new long[GPRS];
@@ -68,6 +72,8 @@ final class VmxVcpu extends VcpuFile {
     private HostCpu guestStateOn;
 
     private VmxStatus entryStatus;
+    /// The full exit reason of the last stay, or [#NO_EXIT].
+    private int exitReason = NO_EXIT;
     /// Whether the VMX-preemption timer ends the next stay in the guest before its first instruction.
     private boolean exitsAtOnce;
 
@@ -181,6 +187,33 @@ final class VmxVcpu extends VcpuFile {
 
     // --- run loop
 
+    /// From here to the end the guest's state may be in the processor. [LINUX vmx_vcpu_enter_exit]
+    @Noinstr private void enterExit(HostCpu here) {
+        scheduler.beginUninterruptible();
+        try {
+            entryStatus = vmcs.enter();
+            exitReason = entryStatus == VmxStatus.SUCCEED ? (int) here.lp().vmread(EXIT_REASON) : NO_EXIT;
+            if (exitReason == ExitReason.EXCEPTION_OR_NMI && interruptionType(here) == Interruption.NMI) {
+                here.handleNmi();
+            }
+        } finally {
+            scheduler.endUninterruptible();
+        }
+    }
+
+    @Noinstr private static int interruptionType(HostCpu here) {
+        return Interruption.type((int) here.lp().vmread(EXIT_INTERRUPTION_INFO));
+    }
+
+    /// What interrupts of the host would disturb, before others run on the processor. [LINUX vmx_handle_exit_irqoff]
+    private void handleMachineCheck(HostCpu here) {
+        boolean inGuest = exitReason == ExitReason.EXCEPTION_OR_NMI
+                && Interruption.vector((int) here.lp().vmread(EXIT_INTERRUPTION_INFO)) == ExceptionVector.MC;
+        if (inGuest || ExitReason.basic(exitReason) == ExitReason.MACHINE_CHECK_DURING_ENTRY) {
+            here.handleMachineCheck();
+        }
+    }
+
     @Override protected void enter(HostCpu here) {
         if (needsEmulation()) {
             return;
@@ -201,7 +234,8 @@ final class VmxVcpu extends VcpuFile {
         hostContext.saveDebugctl(lp);
         lp.pkru(pkru);
         System.arraycopy(gprs, 0, lp.gprs(), 0, GPRS);
-        entryStatus = vmcs.enter();
+        enterExit(here);
+        handleMachineCheck(here);
         System.arraycopy(lp.gprs(), 0, gprs, 0, GPRS);
         gprs[RSP] = lp.vmread(GUEST_RSP);
         cr2 = lp.cr2();
