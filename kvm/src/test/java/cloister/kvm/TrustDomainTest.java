@@ -524,7 +524,7 @@ final class TrustDomainTest {
             firstTdvpr[0] = firstTdvpr[0] == 0 ? tdvpr : firstTdvpr[0];
             if (tdvpr == firstTdvpr[0]) {
                 while (!secondIsDone[0] && !lp.interruptPending()) {
-                    host.scheduler().switchPoint(SwitchPoint.YIELD);
+                    host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE);
                 }
                 if (!secondIsDone[0]) {
                     regs.set(SeamRegs.RAX, 1);
@@ -554,7 +554,7 @@ final class TrustDomainTest {
         module.failOnce(SeamcallLeaf.MEM_RANGE_BLOCK, BUSY | 146);
         module.exits.add(regs -> {
             while (!host.processors().getFirst().interruptPending()) {
-                host.scheduler().switchPoint(SwitchPoint.YIELD);
+                host.scheduler().switchPoint(SwitchPoint.GUEST_SLICE);
             }
             regs.set(0, 1); // the kick ends the TD's run as an external interrupt
         });
