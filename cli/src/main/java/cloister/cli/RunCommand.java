@@ -116,7 +116,9 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     @Override public Integer call() throws FetchFailure {
         verbose = main.verbose();
         try {
-            checkOptions();
+            checkValues();
+            checkFile(kernel, "--kernel");
+            checkFile(initrd, "--initrd");
             return run();
         } catch (UserError e) {
             System.err.println("cloister: " + e.getMessage() + ".");
@@ -129,11 +131,11 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
         return observe;
     }
 
-    /// Everything that can be known to be wrong before a guest is fetched.
-    private void checkOptions() {
+    /// Everything but files that can be known to be wrong before a guest is fetched.
+    ///
+    /// @throws UserError when an option is wrong
+    final void checkValues() {
         withPolicies(sized()).checkSizes();
-        checkFile(kernel, "--kernel");
-        checkFile(initrd, "--initrd");
         if (vmType == VmType.DEFAULT && observe.dumpOption() != null) {
             throw UserError.usage(observe.dumpOption()
                     + " shows the TDX module, which does nothing for an ordinary VM: leave out --vm-type default");
