@@ -44,7 +44,7 @@ final class BenchVm implements AutoCloseable {
         this.bytes = bytes;
         long memory = (bytes + (bytes >> 5) + (256 * MIB)) & -MIB;
         platform = new Platform(new PlatformOptions(1, memory, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
-        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(), platform.freeStartPa(),
+        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(), platform.freeStartPa(),
                 platform.freeEndPa()));
         vm = kvm.createVm(td ? VmType.TDX : VmType.DEFAULT);
         user = kvm.userMemory().map(bytes + PAGE);

@@ -38,7 +38,7 @@ final class BuiltTd implements AutoCloseable {
     /// The platform with its module up; no TD yet.
     BuiltTd() {
         platform = new Platform(new PlatformOptions(1, PLATFORM_MEMORY, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
-        host = new Host(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
+        host = new Host(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(),
                 platform.freeStartPa(), platform.freeEndPa()));
         host.enableVirtualization();
         system = new TdxSystem(host);

@@ -32,10 +32,10 @@ class WallsTest {
         Files.writeString(source, """
                 package cloister.kvm.host;
                 import cloister.cpu.LogicalProcessor;
-                import cloister.memory.PhysicalMemory;
+                import cloister.memory.HostMemory;
                 import cloister.spec.vmx.VmcsField;
                 final class Burglar {
-                    Object climb(LogicalProcessor lp, PhysicalMemory memory) {
+                    Object climb(LogicalProcessor lp, HostMemory memory) {
                         %s
                     }
                 }
@@ -64,8 +64,9 @@ class WallsTest {
 
     @ParameterizedTest
     @ValueSource(strings = {
-        "return memory.window(cloister.memory.plain.PlainAccess.SILICON);",
-        "return memory.readPlain(cloister.memory.plain.PlainAccess.SILICON, 0, 8);",
+        "return new cloister.memory.PhysicalMemory(4096, 1).window(cloister.memory.plain.PlainAccess.SILICON);",
+        "return lp.memory(cloister.cpu.firmware.FirmwareAccess.SEAM);",
+        "lp.installSeam(cloister.cpu.firmware.FirmwareAccess.SEAM, null); return 0;",
         "return lp.enter(cloister.cpu.firmware.FirmwareAccess.SEAM, null, true);",
         "return lp.seamTransferVmcs(cloister.cpu.firmware.FirmwareAccess.SEAM);",
         "return lp.currentVmcs(cloister.cpu.firmware.FirmwareAccess.SEAM);"})
@@ -74,7 +75,8 @@ class WallsTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {"return memory.window();", "return memory.readPlain(0, 8);", "return lp.currentVmcs();",
+    @ValueSource(strings = {"return memory.window();", "return memory.readPlain(0, 8);", "return lp.currentVmcs();", "return lp.memory();",
+        "memory.takeOwnership(0, 4096, 0); return 0;", "memory.forgetKey(33); return 0;", "return memory.ownerOfLine(0);",
         "return lp.seamTransferVmcs();", "return lp.enter(new cloister.cpu.vmx.Vmcs(0), true);", "lp.observer(null); return 0;",
         "return new cloister.tdx.TdxModule(null, null);", "return cloister.platform.Platform.TSC_HZ;"})
     void noDoorWasLeftOpen(String statement) throws IOException {

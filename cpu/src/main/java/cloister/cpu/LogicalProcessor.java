@@ -35,6 +35,7 @@ import cloister.spec.x86.Cr0;
 import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.PageFaultCode;
 import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
@@ -48,7 +49,6 @@ import java.util.Objects;
 public final class LogicalProcessor implements Persistent {
     private static final long NO_VMCS = -1;
     private static final long REVISION_MASK = 0xffff_ffffL;
-    private static final long MAX_PHYSICAL = 1L << 52;
 
     private final Cpu cpu;
     private final Scheduler scheduler;
@@ -113,7 +113,10 @@ public final class LogicalProcessor implements Persistent {
     }
 
     /// The memory that this LP sees.
-    public PhysicalMemory memory() {
+    ///
+    /// @param access only firmware has it
+    public PhysicalMemory memory(FirmwareAccess access) {
+        Objects.requireNonNull(access);
         return cpu.memory;
     }
 
@@ -309,8 +312,13 @@ public final class LogicalProcessor implements Persistent {
     }
 
     private boolean validRegion(long hpa) {
-        return (hpa & (PhysicalMemory.FRAME_SIZE - 1)) == 0 && hpa >= 0 && hpa < MAX_PHYSICAL
+        return (hpa & (PhysicalMemory.FRAME_SIZE - 1)) == 0 && isHosts(hpa)
                 && cpu.memory.contains(PhysicalMemory.pa(hpa), PhysicalMemory.FRAME_SIZE);
+    }
+
+    /// Whether software outside of SEAM mode can use `hpa`: its KeyID exists and is not private. [TDX-CPU "Private KeyID"]
+    private boolean isHosts(long hpa) {
+        return hpa >>> Cpuid.PHYSICAL_ADDRESS_BITS == 0 && !cpu.memory.isPrivate(hpa);
     }
 
     private boolean hasRevision(long hpa) {
@@ -519,7 +527,12 @@ public final class LogicalProcessor implements Persistent {
     // --- memory
 
     /// MOVDIR64B to `lines` lines one after the other, all in one frame.
+    ///
+    /// @throws HostFault #PF for a reserved bit when the KeyID of `hpa` is private to the TDX module
     public void movdir64b(long hpa, byte[] source, int offset, int lines) {
+        if (!isHosts(hpa)) {
+            throw new HostFault(ExceptionVector.PF, PageFaultCode.P | PageFaultCode.W | PageFaultCode.RSVD);
+        }
         cpu.memory.movdir64b(hpa, source, offset, lines);
     }
 
@@ -536,7 +549,10 @@ public final class LogicalProcessor implements Persistent {
     // --- SEAM
 
     /// Installs the module that SEAMCALL enters.
-    public void installSeam(SeamFirmware firmware) {
+    ///
+    /// @param access only firmware has it
+    public void installSeam(FirmwareAccess access, SeamFirmware firmware) {
+        Objects.requireNonNull(access);
         seam = firmware;
     }
 
@@ -639,7 +655,10 @@ public final class LogicalProcessor implements Persistent {
 
     /// Tells `sampler` where the guest is at the first slice end after every `period` instructions that it retires,
     /// 1 or more. The run is the same.
-    public void sample(long period, GuestSampler sampler) {
+    ///
+    /// @param access only firmware has it
+    public void sample(FirmwareAccess access, long period, GuestSampler sampler) {
+        Objects.requireNonNull(access);
         loop.sample(period, sampler);
     }
 

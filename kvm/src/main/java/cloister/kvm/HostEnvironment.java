@@ -1,7 +1,7 @@
 package cloister.kvm;
 
 import cloister.cpu.LogicalProcessor;
-import cloister.memory.PhysicalMemory;
+import cloister.memory.HostMemory;
 import cloister.sim.Scheduler;
 import java.util.List;
 
@@ -12,6 +12,6 @@ import java.util.List;
 /// @param scheduler the scheduler of host threads, with the clock
 /// @param freeStartPa first byte of the memory that the host may hand out, page-aligned
 /// @param freeEndPa end of that memory
-public record HostEnvironment(List<LogicalProcessor> processors, PhysicalMemory memory, Scheduler scheduler, long freeStartPa,
+public record HostEnvironment(List<LogicalProcessor> processors, HostMemory memory, Scheduler scheduler, long freeStartPa,
                               long freeEndPa) {
 }

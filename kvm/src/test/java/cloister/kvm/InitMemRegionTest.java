@@ -3,6 +3,7 @@ package cloister.kvm;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.KvmTdxCmd.MemRegion;
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.SwitchPoint;
@@ -36,7 +37,7 @@ final class InitMemRegionTest {
     private long user;
 
     @BeforeEach void aTdWithOneVcpu() {
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         kvm = DevKvm.open(host.environment());
         vm = kvm.createVm(VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);

@@ -3,6 +3,7 @@ package cloister.kvm;
 import static cloister.isa.Operands.*;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
@@ -204,7 +205,7 @@ final class StateTest {
     private static List<Reader> trustDomain() {
         try (var host = new TestHost(1)) {
             var module = new ScriptedModule();
-            host.processors().forEach(lp -> lp.installSeam(module));
+            host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
             var kvm = DevKvm.open(host.environment());
             var vm = kvm.createVm(VmType.TDX);
             vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);

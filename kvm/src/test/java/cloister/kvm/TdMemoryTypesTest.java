@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.RoundRobin;
 import cloister.spec.kvm.CpuidEntry;
@@ -33,7 +34,7 @@ final class TdMemoryTypesTest {
     private final KvmVm vm = kvm.createVm(VmType.TDX);
 
     private Kvm open() {
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         return DevKvm.open(host.environment());
     }
 
@@ -125,7 +126,7 @@ final class TdMemoryTypesTest {
     @Test void withoutSelfSnoopThereIsNoTdx() {
         host.close();
         host = new TestHost(1, new RoundRobin(), false);
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         kvm = DevKvm.open(host.environment());
         assertThat(kvm.checkExtension(KvmCap.VM_TYPES) & (1L << VmType.TDX.number())).isZero();
         assertThatThrownBy(() -> kvm.createVm(VmType.TDX)).hasMessageContaining("self-snoop");

@@ -3,6 +3,7 @@ package cloister.kvm;
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.sys.Cpuid;
 import cloister.cpu.vmx.VmcsRegions;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.RoundRobin;
@@ -50,7 +51,7 @@ public final class TestHost implements AutoCloseable {
 
     /// What KVM gets of it.
     public HostEnvironment environment() {
-        return new HostEnvironment(processors, memory, scheduler, 1L << 20, MEMORY);
+        return new HostEnvironment(processors, new HostMemory(memory), scheduler, 1L << 20, MEMORY);
     }
 
     @Override public void close() {

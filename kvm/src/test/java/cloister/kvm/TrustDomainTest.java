@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.dev.DevKvm;
 import cloister.sim.RandomWalk;
 import cloister.sim.SwitchPoint;
@@ -61,7 +62,7 @@ final class TrustDomainTest {
 
     private void open() {
         host.processors().forEach(lp -> {
-            lp.installSeam(module);
+            lp.installSeam(FirmwareAccess.SEAM, module);
             for (int msr : new int[] {Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_FMASK, Msr.IA32_TSC_AUX, Msr.IA32_KERNEL_GS_BASE}) {
                 lp.wrmsr(msr, HOST_MSR);
             }
@@ -707,7 +708,7 @@ final class TrustDomainTest {
     @Test void thereAreNoTdsWithoutMmioCaching() {
         host.close();
         host = new TestHost(1);
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         module.calls.clear();
         var without = DevKvm.open(host.environment(), new KvmParameters(false, "snapshot"));
         assertThat(without.checkExtension(KvmCap.VM_TYPES) & (1L << VmType.TDX.number())).isZero();
@@ -723,7 +724,7 @@ final class TrustDomainTest {
         for (var rule : KvmPolicy.MMIO_PARAMETER.choices()) {
             host.close();
             host = new TestHost(1);
-            host.processors().forEach(lp -> lp.installSeam(module));
+            host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
             int[] registers = new int[4];
             host.processors().getFirst().cpuid(0x8000_0008, 0, registers);
             assertThat(registers[0] & 0xff).as("MAXPHYADDR").isEqualTo(52);

@@ -16,6 +16,7 @@ public final class AtomicWords {
     private final PhysicalMemory memory;
     private final Scheduler scheduler;
     private final SwitchPoint kind;
+    private final long limitHpa;
 
     /// Operations without switch points, for those that take them elsewhere.
     public AtomicWords(PhysicalMemory memory) {
@@ -24,13 +25,27 @@ public final class AtomicWords {
 
     /// Operations with a switch point of `kind` before each.
     public AtomicWords(PhysicalMemory memory, Scheduler scheduler, SwitchPoint kind) {
+        this(memory, scheduler, kind, Long.MAX_VALUE);
+    }
+
+    /// @param limitHpa the first address, KeyID included, that the user of the operations cannot use
+    AtomicWords(PhysicalMemory memory, Scheduler scheduler, SwitchPoint kind, long limitHpa) {
         this.memory = memory;
         this.scheduler = scheduler;
         this.kind = kind;
+        this.limitHpa = limitHpa;
+    }
+
+    /// @throws IllegalArgumentException when `hpa` is at or beyond `limitHpa`
+    static void check(long hpa, long limitHpa) {
+        if (Long.compareUnsigned(hpa, limitHpa) >= 0) {
+            throw new IllegalArgumentException("KeyID " + PhysicalMemory.keyId(hpa) + " is private to the TDX module, or no KeyID");
+        }
     }
 
     /// The word, as READ_ONCE: no switch point, because whoever changes it has one.
     public long read(long hpa, int bytes) {
+        check(hpa, limitHpa);
         return memory.read(hpa, bytes);
     }
 
@@ -100,6 +115,7 @@ public final class AtomicWords {
     }
 
     private void point(long hpa) {
+        check(hpa, limitHpa);
         if (scheduler != null) {
             scheduler.switchPoint(kind, memory, PhysicalMemory.pa(hpa));
         }

@@ -144,6 +144,11 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
         return firstPrivateKeyId;
     }
 
+    /// Whether the KeyID of `hpa` is private to the TDX module: only SEAM mode can use such an address.
+    public boolean isPrivate(long hpa) {
+        return keyId(hpa) >= firstPrivateKeyId;
+    }
+
     /// The KeyID in bits 51:46 of `hpa`.
     public static int keyId(long hpa) {
         return (int) (hpa >>> KEY_ID_SHIFT) & ((1 << KEY_ID_BITS) - 1);

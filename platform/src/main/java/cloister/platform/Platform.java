@@ -6,7 +6,9 @@ import cloister.cpu.MixedType;
 import cloister.cpu.PlatformObserver;
 import cloister.cpu.firmware.FirmwareAccess;
 import cloister.cpu.sys.Cpuid;
+import cloister.cpu.sys.GuestSampler;
 import cloister.cpu.vmx.VmcsRegions;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.Persistent;
@@ -37,6 +39,7 @@ public final class Platform implements AutoCloseable, Persistent {
     private static final long PHYSICAL_LIMIT = 1L << (Cpuid.PHYSICAL_ADDRESS_BITS - PhysicalMemory.KEY_ID_BITS);
 
     private final PhysicalMemory memory;
+    private final HostMemory hostMemory;
     private final VirtualClock clock;
     private final Scheduler scheduler;
     private final Entropy entropy;
@@ -49,6 +52,7 @@ public final class Platform implements AutoCloseable, Persistent {
     public Platform(PlatformOptions options) {
         long size = (options.memoryBytes() + PhysicalMemory.FRAME_SIZE - 1) & -PhysicalMemory.FRAME_SIZE;
         memory = new PhysicalMemory(size, FIRST_PRIVATE_KEY_ID);
+        hostMemory = new HostMemory(memory);
         clock = new VirtualClock(TSC_HZ);
         scheduler = new Scheduler(clock, options.strategy(), options.pace());
         entropy = new Entropy(options.seed());
@@ -73,7 +77,7 @@ public final class Platform implements AutoCloseable, Persistent {
             lp.presetMsr(FirmwareAccess.SEAM, Msr.IA32_SEAMRR_BASE, seamBase | SEAMRR_CONFIGURED);
             lp.presetMsr(FirmwareAccess.SEAM, Msr.IA32_SEAMRR_MASK, (PHYSICAL_LIMIT - SEAM_RANGE) | SEAMRR_ENABLED_LOCKED);
             var port = new SeamProcessor(lp, scheduler, entropy.stream("seam lp" + lp.index()), seal);
-            lp.installSeam((caller, regs) -> module.seamcall(port, regs));
+            lp.installSeam(FirmwareAccess.SEAM, (caller, regs) -> module.seamcall(port, regs));
         }
         return module;
     }
@@ -114,6 +118,11 @@ public final class Platform implements AutoCloseable, Persistent {
         return memory;
     }
 
+    /// The physical memory as host software sees it.
+    public HostMemory hostMemory() {
+        return hostMemory;
+    }
+
     /// The only time.
     public VirtualClock clock() {
         return clock;
@@ -151,6 +160,11 @@ public final class Platform implements AutoCloseable, Persistent {
     /// Sets the observer of all logical processors; null for none.
     public void observer(PlatformObserver observer) {
         processors.forEach(lp -> lp.observer(FirmwareAccess.SEAM, observer));
+    }
+
+    /// Tells `sampler` where the guest on each processor is, as [LogicalProcessor#sample] does.
+    public void sample(long period, GuestSampler sampler) {
+        processors.forEach(lp -> lp.sample(FirmwareAccess.SEAM, period, sampler));
     }
 
     /// Releases the memory.

@@ -158,7 +158,7 @@ final class SeamProcessor implements Processor {
     }
 
     @Override public int programKey(int keyId) {
-        lp.memory().forgetKey(keyId);
+        lp.memory(FirmwareAccess.SEAM).forgetKey(keyId);
         return 0;
     }
 

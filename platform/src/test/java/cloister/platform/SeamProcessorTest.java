@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.cpu.HostFault;
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Op;
@@ -200,7 +201,7 @@ class SeamProcessorTest {
         build(a -> a.op(Op.CPUID));
         lp.dr(7, 0x455);
         long cr8 = lp.cr8();
-        lp.installSeam((caller, regs) -> {
+        lp.installSeam(FirmwareAccess.SEAM, (caller, regs) -> {
             run();
             regs.set(SeamRegs.RAX, 0x77);
         });

@@ -29,7 +29,7 @@ final class Host implements AutoCloseable {
                 config.pace, true));
         recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
-        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(),
+        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(),
                 platform.freeStartPa(), platform.freeEndPa()), config.kvmParameters());
     }
 
@@ -47,6 +47,10 @@ final class Host implements AutoCloseable {
         return new Host(config, 1, hostBytes);
     }
 
+    Platform platform() {
+        return platform;
+    }
+
     Scheduler scheduler() {
         return platform.scheduler();
     }
@@ -61,10 +65,8 @@ final class Host implements AutoCloseable {
 
     /// Tells `sink` where guests are, by the number of the vCPU that runs there.
     void sample(long period, ProfileSink sink) {
-        for (var lp : platform.processors()) {
-            lp.sample(period, (rip, cpl, lstar, instructions)
-                    -> sink.sampled(recorder.vcpu(), rip, cpl != 0, lstar, instructions));
-        }
+        platform.sample(period, (rip, cpl, lstar, instructions)
+                -> sink.sampled(recorder.vcpu(), rip, cpl != 0, lstar, instructions));
     }
 
     StateListing state() {

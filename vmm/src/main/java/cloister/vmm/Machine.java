@@ -167,6 +167,10 @@ public final class Machine implements AutoCloseable {
         return outcome;
     }
 
+    KvmVm vm() {
+        return vm;
+    }
+
     /// The first vCPU, to be prepared before it runs.
     KvmVcpu firstVcpu() {
         return vcpus.getFirst();

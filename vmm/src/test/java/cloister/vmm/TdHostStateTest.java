@@ -65,7 +65,7 @@ final class TdHostStateTest {
         for (long[] msr : msrs) {
             lp.wrmsr((int) msr[0], msr[1]);
         }
-        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(), platform.freeStartPa(),
+        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(), platform.freeStartPa(),
                 platform.freeEndPa()));
         kvm.checkHostState();
     }

@@ -155,7 +155,7 @@ public final class ControlRegisters {
         boolean keep = pcids && (value & CR3_NO_FLUSH) != 0;
         long cr3 = pcids ? value & ~CR3_NO_FLUSH : value;
         if (Segments.longMode(cpu)) {
-            if ((cr3 & ~(CR3_ADDRESS | 0xfff)) != 0) {
+            if ((cr3 & ~(CR3_ADDRESS | 0xfff)) != 0 || PageWalker.privateKey(cpu, cr3)) {
                 throw cpu.gp(0);
             }
         } else {
@@ -207,7 +207,7 @@ public final class ControlRegisters {
         long[] loaded = new long[4];
         for (int i = 0; i < 4; i++) {
             loaded[i] = cpu.vmx.readEntry(cpu, (cr3 & 0xffff_ffe0L) + i * 8, -1, 8);
-            if ((loaded[i] & 1) != 0 && (loaded[i] & PDPTE_RESERVED) != 0) {
+            if ((loaded[i] & 1) != 0 && ((loaded[i] & PDPTE_RESERVED) != 0 || PageWalker.privateKey(cpu, loaded[i]))) {
                 throw cpu.gp(0);
             }
         }

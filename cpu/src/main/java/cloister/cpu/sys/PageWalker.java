@@ -145,8 +145,9 @@ public final class PageWalker implements Walker {
         };
     }
 
-    private static boolean privateKey(Cpu cpu, long entry) {
-        return PhysicalMemory.keyId(entry & ADDRESS) >= cpu.memory.firstPrivateKeyId() && !cpu.vmx.secondLevelActive();
+    /// Whether the address in `entry`, or in CR3, is a platform address that only SEAM mode can use.
+    static boolean privateKey(Cpu cpu, long entry) {
+        return cpu.memory.isPrivate(entry & ADDRESS) && !cpu.vmx.secondLevelActive();
     }
 
     private void descend32(Cpu cpu, long linear, int access, int right) {

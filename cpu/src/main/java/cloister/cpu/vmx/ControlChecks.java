@@ -16,7 +16,7 @@ import cloister.spec.x86.Efer;
 import cloister.spec.x86.ExceptionVector;
 
 /// The checks of VM entry that fail the instruction: VMX controls, then the host-state area. [SDM Vol. 3 "Checks on VMX Controls
-/// and Host-State Area"]
+/// and Host-State Area"] Addresses with a private KeyID are out of bounds for a VMCS of the host's. [TDX-CPU "Private KeyID"]
 final class ControlChecks {
     private static final long FRAME_OFFSET = 0xfff;
     private static final long PHYSICAL = 0x000f_ffff_ffff_ffffL;
@@ -51,7 +51,12 @@ final class ControlChecks {
     }
 
     private boolean aligned(VmcsField field, long offset) {
-        return (v.read(field) & (offset | ~PHYSICAL)) == 0;
+        return (v.read(field) & offset) == 0 && usable(cpu, v, v.read(field));
+    }
+
+    /// Whether `hpa` is a platform address that who made VMCS `v` can use: the TDX module all, others those without a private KeyID.
+    static boolean usable(Cpu cpu, Vmcs v, long hpa) {
+        return (hpa & ~PHYSICAL) == 0 && (v.read(GUEST_TD_HKID) != 0 || !cpu.memory.isPrivate(hpa));
     }
 
     private boolean frame(VmcsField field) {
@@ -123,10 +128,11 @@ final class ControlChecks {
                 && (!proc2(Controls.PROC2_TSC_SCALING) || v.read(TSC_MULTIPLIER) != 0);
     }
 
-    private static boolean eptp(long eptp) {
+    private boolean eptp(long eptp) {
         int type = (int) eptp & 7;
         int levels = Ept.levels(eptp);
-        return (type == Ept.TYPE_UC || type == Ept.TYPE_WB) && (levels == 4 || levels == 5) && (eptp & (0xf80 | ~PHYSICAL)) == 0;
+        return (type == Ept.TYPE_UC || type == Ept.TYPE_WB) && (levels == 4 || levels == 5) && (eptp & 0xf80) == 0
+                && usable(cpu, v, eptp);
     }
 
     private boolean exitControls() {
@@ -137,7 +143,7 @@ final class ControlChecks {
 
     private boolean msrArea(VmcsField count, VmcsField address) {
         return v.read(count) == 0
-                || (aligned(address, 0xf) && ((v.read(address) + 16 * v.read(count) - 1) & ~PHYSICAL) == 0);
+                || (aligned(address, 0xf) && usable(cpu, v, v.read(address) + 16 * v.read(count) - 1));
     }
 
     private boolean entryControls() {
@@ -187,7 +193,7 @@ final class ControlChecks {
         long cr4 = v.read(HOST_CR4);
         if ((cr0 & VmxCapabilities.CR0_FIXED0) != VmxCapabilities.CR0_FIXED0 || (cr0 & ~VmxCapabilities.CR0_FIXED1) != 0
                 || (cr4 & VmxCapabilities.CR4_FIXED0) != VmxCapabilities.CR4_FIXED0 || (cr4 & ~VmxCapabilities.CR4_FIXED1) != 0
-                || (v.read(HOST_CR3) & ~PHYSICAL) != 0) {
+                || !usable(cpu, v, v.read(HOST_CR3))) {
             return false;
         }
         if (!v.has(VM_EXIT_CONTROLS, Controls.EXIT_HOST_ADDRESS_SPACE_SIZE) || (cr4 & Cr4.PAE) == 0

@@ -155,7 +155,7 @@ final class EptWalker {
                 throw violation(gpa, linear, access, needed, stage, NO_PERMISSION, entry);
             }
             boolean leaf = level == 1 || ((entry & Ept.LARGE) != 0 && level <= 3);
-            if (misconfigured(entry, level, leaf)) {
+            if (misconfigured(entry, level, leaf) || (!secure && cpu.memory.isPrivate(entry & Ept.ADDRESS))) {
                 throw misconfiguration(gpa);
             }
             allowed &= (int) entry;
@@ -194,7 +194,7 @@ final class EptWalker {
         return wanted == entry || cpu.compareAndSetPhysical(at, 8, entry, wanted) ? wanted : CHANGED;
     }
 
-    /// [SDM Vol. 3 "EPT Misconfigurations"]
+    /// [SDM Vol. 3 "EPT Misconfigurations"] Besides, no entry of the host's may have a private KeyID.
     private static boolean misconfigured(long entry, int level, boolean leaf) {
         if ((entry & (Ept.READ | Ept.WRITE)) == Ept.WRITE) {
             return true;

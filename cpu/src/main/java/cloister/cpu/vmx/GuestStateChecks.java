@@ -2,6 +2,7 @@ package cloister.cpu.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
+import cloister.cpu.core.Cpu;
 import cloister.cpu.sys.Msrs;
 import cloister.spec.vmx.Controls;
 import cloister.spec.vmx.ExitQualification;
@@ -30,14 +31,16 @@ final class GuestStateChecks {
     private static final long PAE_PDPTE_RESERVED = 0xfff0_0000_0000_01e6L;
 
     private final Vmcs v;
+    private final Cpu cpu;
     private final boolean unrestricted;
     private final boolean ia32e;
     private final boolean v86;
     private final long cr0;
     private final long cr4;
 
-    GuestStateChecks(Vmcs vmcs) {
+    GuestStateChecks(Vmcs vmcs, Cpu cpu) {
         this.v = vmcs;
+        this.cpu = cpu;
         this.unrestricted = v.has(SECONDARY_PROC_BASED_CONTROLS, Controls.PROC2_UNRESTRICTED_GUEST)
                 && v.has(PROC_BASED_CONTROLS, Controls.PROC_SECONDARY_CONTROLS);
         this.ia32e = v.has(VM_ENTRY_CONTROLS, Controls.ENTRY_IA32E_MODE_GUEST);
@@ -68,7 +71,7 @@ final class GuestStateChecks {
                 && (!pg || (cr0 & Cr0.PE) != 0) && ControlChecks.cet(cr0, cr4)
                 && (cr4 & VmxCapabilities.CR4_FIXED0) == VmxCapabilities.CR4_FIXED0 && (cr4 & ~VmxCapabilities.CR4_FIXED1) == 0
                 && (ia32e ? pg && pae : (cr4 & Cr4.PCIDE) == 0)
-                && (v.read(GUEST_CR3) & ~PHYSICAL) == 0
+                && (ept() ? (v.read(GUEST_CR3) & ~PHYSICAL) == 0 : ControlChecks.usable(cpu, v, v.read(GUEST_CR3)))
                 && (!entry(Controls.ENTRY_LOAD_DEBUG_CONTROLS) || v.read(GUEST_DR7) >>> 32 == 0);
     }
 
@@ -307,17 +310,28 @@ final class GuestStateChecks {
     /// [SDM Vol. 3 "Checks on Guest Page-Directory-Pointer-Table Entries"]
     private int pdptes() {
         boolean pae = (cr0 & Cr0.PG) != 0 && (cr4 & Cr4.PAE) != 0 && !ia32e;
-        boolean ept = v.has(SECONDARY_PROC_BASED_CONTROLS, Controls.PROC2_ENABLE_EPT)
-                && v.has(PROC_BASED_CONTROLS, Controls.PROC_SECONDARY_CONTROLS);
-        if (!pae || !ept) {
+        if (!pae) {
             return PASSED;
         }
-        return pdpte(GUEST_PDPTE0) && pdpte(GUEST_PDPTE1) && pdpte(GUEST_PDPTE2) && pdpte(GUEST_PDPTE3)
-                ? PASSED : ExitQualification.ENTRY_FAILURE_PDPTE;
+        if (ept()) {
+            return pdpte(v.read(GUEST_PDPTE0)) && pdpte(v.read(GUEST_PDPTE1)) && pdpte(v.read(GUEST_PDPTE2))
+                    && pdpte(v.read(GUEST_PDPTE3)) ? PASSED : ExitQualification.ENTRY_FAILURE_PDPTE;
+        }
+        for (int i = 0; i < 4; i++) {
+            long entry = cpu.readPhysical((v.read(GUEST_CR3) & 0xffff_ffe0L) + (8L * i), 8);
+            if (!pdpte(entry) || ((entry & 1) != 0 && cpu.memory.isPrivate(entry))) {
+                return ExitQualification.ENTRY_FAILURE_PDPTE;
+            }
+        }
+        return PASSED;
     }
 
-    private boolean pdpte(VmcsField field) {
-        long entry = v.read(field);
+    private static boolean pdpte(long entry) {
         return (entry & 1) == 0 || (entry & PAE_PDPTE_RESERVED) == 0;
+    }
+
+    private boolean ept() {
+        return v.has(SECONDARY_PROC_BASED_CONTROLS, Controls.PROC2_ENABLE_EPT)
+                && v.has(PROC_BASED_CONTROLS, Controls.PROC_SECONDARY_CONTROLS);
     }
 }

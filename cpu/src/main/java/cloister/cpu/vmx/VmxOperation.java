@@ -53,7 +53,7 @@ public final class VmxOperation {
         if (!checks.hostState()) {
             return fail(vmcs, VmInstructionError.ENTRY_INVALID_HOST_STATE);
         }
-        int failure = new GuestStateChecks(vmcs).check();
+        int failure = new GuestStateChecks(vmcs, cpu).check();
         if (failure != GuestStateChecks.PASSED) {
             return entryFailure(vmcs, ExitReason.INVALID_GUEST_STATE, failure);
         }

@@ -1,6 +1,7 @@
 package cloister.kvm.host;
 
 import cloister.kvm.KvmException;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
 import java.util.HashSet;
@@ -13,7 +14,7 @@ public final class FrameAllocator {
     /// What [#allocateBlock] gives.
     public static final long BLOCK_SIZE = 2L << 20;
     private static final long HUGE_SIZE = 1L << 30;
-    private final PhysicalMemory memory;
+    private final HostMemory memory;
     private final Set<Long> quarantined = new HashSet<>();
     private final long start;
     private final long end;
@@ -25,7 +26,7 @@ public final class FrameAllocator {
 
     /// @param startPa first byte of the range, page-aligned
     /// @param endPa   end of the range, page-aligned
-    public FrameAllocator(PhysicalMemory memory, long startPa, long endPa) {
+    public FrameAllocator(HostMemory memory, long startPa, long endPa) {
         if (startPa % PhysicalMemory.FRAME_SIZE != 0 || endPa % PhysicalMemory.FRAME_SIZE != 0 || endPa > memory.size()) {
             throw new IllegalArgumentException("bad frame range");
         }

@@ -2,7 +2,7 @@ package cloister.kvm.host;
 
 import cloister.kvm.HostEnvironment;
 import cloister.kvm.KvmException;
-import cloister.memory.PhysicalMemory;
+import cloister.memory.HostMemory;
 import cloister.sim.Scheduler;
 import cloister.sim.VirtualClock;
 import cloister.spec.kvm.Errno;
@@ -34,7 +34,7 @@ public final class Host {
     }
 
     /// All platform memory.
-    public PhysicalMemory memory() {
+    public HostMemory memory() {
         return environment.memory();
     }
 

@@ -4,6 +4,7 @@ import cloister.kvm.GuestMemfd;
 import cloister.kvm.KvmException;
 import cloister.kvm.SharedFile;
 import cloister.kvm.UserMemory;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
 import java.util.ArrayList;
@@ -25,7 +26,7 @@ public final class ProcessMemory implements UserMemory {
     private static final long PAGE = PhysicalMemory.FRAME_SIZE;
     private static final long GIB = 1L << 30;
 
-    private final PhysicalMemory memory;
+    private final HostMemory memory;
     private final FrameAllocator frames;
     private final TreeMap<Long, Mapping> mappings = new TreeMap<>();
     private final List<InvalidationListener> listeners = new ArrayList<>();
@@ -33,7 +34,7 @@ public final class ProcessMemory implements UserMemory {
     private Mapping last;
 
     /// An empty address space.
-    public ProcessMemory(PhysicalMemory memory, FrameAllocator frames) {
+    public ProcessMemory(HostMemory memory, FrameAllocator frames) {
         this.memory = memory;
         this.frames = frames;
     }

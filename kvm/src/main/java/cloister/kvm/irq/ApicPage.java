@@ -1,6 +1,6 @@
 package cloister.kvm.irq;
 
-import cloister.memory.PhysicalMemory;
+import cloister.memory.HostMemory;
 
 /// The 64 words of a local APIC's register file: in a platform frame, where the processor virtualises them as the virtual-APIC
 /// page, or KVM's own.
@@ -28,7 +28,7 @@ public interface ApicPage {
     }
 
     /// Registers in the frame at `pa`.
-    static ApicPage at(PhysicalMemory memory, long pa) {
+    static ApicPage at(HostMemory memory, long pa) {
         return new ApicPage() {
             @Override public int read(int offset) {
                 return (int) memory.read(pa + offset, 4);

@@ -1,6 +1,6 @@
 package cloister.kvm.irq;
 
-import cloister.memory.PhysicalMemory;
+import cloister.memory.HostMemory;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.vmx.PostedInterrupts;
@@ -8,11 +8,11 @@ import java.util.stream.IntStream;
 
 /// A posted-interrupt descriptor in platform memory. [SDM Vol. 3 "Posted-Interrupt Processing"]
 public final class PostedInterruptDescriptor implements Persistent {
-    private final PhysicalMemory memory;
+    private final HostMemory memory;
     private final long pa;
 
     /// @param pa 64-byte aligned
-    public PostedInterruptDescriptor(PhysicalMemory memory, long pa, int notificationVector) {
+    public PostedInterruptDescriptor(HostMemory memory, long pa, int notificationVector) {
         this.memory = memory;
         this.pa = pa;
         memory.write(pa + PostedInterrupts.CONTROL, 8, (long) notificationVector << 16);

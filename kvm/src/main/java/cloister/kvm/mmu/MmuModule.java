@@ -3,7 +3,7 @@ package cloister.kvm.mmu;
 import cloister.kvm.host.FrameAllocator;
 import cloister.kvm.host.Lockdep;
 import cloister.kvm.host.ProcessMemory;
-import cloister.memory.PhysicalMemory;
+import cloister.memory.HostMemory;
 import cloister.sim.Scheduler;
 
 /// What the MMUs of all VMs share.
@@ -15,6 +15,6 @@ import cloister.sim.Scheduler;
 /// @param lockdep    the order of the host's locks
 /// @param masks      the bits of entries
 /// @param parameters of the module
-public record MmuModule(PhysicalMemory memory, FrameAllocator frames, ProcessMemory userMemory, Scheduler scheduler, Lockdep lockdep,
+public record MmuModule(HostMemory memory, FrameAllocator frames, ProcessMemory userMemory, Scheduler scheduler, Lockdep lockdep,
                         SpteMasks masks, MmuParameters parameters) {
 }

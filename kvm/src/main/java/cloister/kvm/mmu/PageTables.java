@@ -2,6 +2,7 @@ package cloister.kvm.mmu;
 
 import cloister.kvm.host.FrameAllocator;
 import cloister.memory.AtomicWords;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
@@ -19,7 +20,7 @@ final class PageTables {
     private static final int GROUP_SHIFT = 10;
     private static final int GROUP_MASK = (1 << GROUP_SHIFT) - 1;
 
-    private final PhysicalMemory memory;
+    private final HostMemory memory;
     private final FrameAllocator frames;
     private final AtomicWords words;
     private final MmuPage[][] byFrame;
@@ -30,10 +31,10 @@ final class PageTables {
     private int walks;
     private long pages;
 
-    PageTables(PhysicalMemory memory, FrameAllocator frames, Scheduler scheduler) {
+    PageTables(HostMemory memory, FrameAllocator frames, Scheduler scheduler) {
         this.memory = memory;
         this.frames = frames;
-        this.words = new AtomicWords(memory, scheduler, SwitchPoint.SPTE_CHANGE);
+        this.words = memory.atomics(scheduler, SwitchPoint.SPTE_CHANGE);
         this.byFrame = new MmuPage[(int) (memory.size() >>> (PhysicalMemory.FRAME_SHIFT + GROUP_SHIFT)) + 1][];
         var words = ByteBuffer.wrap(empty).order(ByteOrder.LITTLE_ENDIAN).asLongBuffer();
         for (int i = 0; i < ENTRIES; i++) {

@@ -7,6 +7,7 @@ import cloister.cpu.LogicalProcessor;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.LostRegisters;
 import cloister.kvm.irq.LocalApic;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.HostRegister;
 import cloister.spec.vmx.VmcsField;
@@ -104,7 +105,7 @@ final class VmcsSetup {
 
     /// In x2APIC mode the guest reads registers, and writes TPR, EOI and SELF_IPI, without exits. The timer's count and the
     /// 64-bit ICR are KVM's. [LINUX vmx_update_msr_bitmap_x2apic]
-    static void x2apicMode(PhysicalMemory memory, LoadedVmcs vmcs, long bitmapPa, boolean on) {
+    static void x2apicMode(HostMemory memory, LoadedVmcs vmcs, long bitmapPa, boolean on) {
         int controls = vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS);
         vmcs.write(SECONDARY_PROC_BASED_CONTROLS,
                 on ? controls | PROC2_VIRTUALIZE_X2APIC_MODE : controls & ~PROC2_VIRTUALIZE_X2APIC_MODE);
@@ -164,7 +165,7 @@ final class VmcsSetup {
     }
 
     /// Lets the guest access the MSRs that VMX or [VmxVcpu] switches, and read the TSC.
-    static void msrBitmap(PhysicalMemory memory, long bitmapPa) {
+    static void msrBitmap(HostMemory memory, long bitmapPa) {
         memory.fill(bitmapPa, PhysicalMemory.FRAME_SIZE, (byte) 0xff);
         for (int msr : new int[] {Msr.IA32_FS_BASE, Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_SYSENTER_CS,
                 Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP}) {
@@ -178,7 +179,7 @@ final class VmcsSetup {
     ///
     /// @param enforcement  shadow stacks or indirect-branch tracking
     /// @param shadowStacks shadow stacks
-    static void controlFlowMsrs(PhysicalMemory memory, long bitmapPa, boolean enforcement, boolean shadowStacks) {
+    static void controlFlowMsrs(HostMemory memory, long bitmapPa, boolean enforcement, boolean shadowStacks) {
         for (int half = 0; half <= 2048; half += 2048) {
             access(memory, bitmapPa, Msr.IA32_U_CET, half, enforcement);
             access(memory, bitmapPa, Msr.IA32_S_CET, half, enforcement);
@@ -188,13 +189,13 @@ final class VmcsSetup {
         }
     }
 
-    private static void pass(PhysicalMemory memory, long bitmapPa, int msr, int half) {
+    private static void pass(HostMemory memory, long bitmapPa, int msr, int half) {
         access(memory, bitmapPa, msr, half, true);
     }
 
     /// The bit of `msr` in the read (0) or write (2048) half of the bitmap: clear when the guest may access it. [SDM Vol. 3 "MSR-Bitmap
     /// Address"]
-    private static void access(PhysicalMemory memory, long bitmapPa, int msr, int half, boolean allowed) {
+    private static void access(HostMemory memory, long bitmapPa, int msr, int half, boolean allowed) {
         long at = bitmapPa + half + (msr < 0 ? 1024 : 0) + ((msr & 0x1fff) >> 3);
         long bit = 1L << (msr & 7);
         memory.write(at, 1, allowed ? memory.read(at, 1) & ~bit : memory.read(at, 1) | bit);

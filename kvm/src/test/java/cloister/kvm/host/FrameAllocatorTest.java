@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.kvm.KvmException;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -19,7 +20,7 @@ final class FrameAllocatorTest {
     private static final long FRAME = PhysicalMemory.FRAME_SIZE;
     private static final long BLOCK = FrameAllocator.BLOCK_SIZE;
     private final PhysicalMemory memory = new PhysicalMemory(16 * MIB, 32);
-    private final FrameAllocator frames = new FrameAllocator(memory, MIB, 16 * MIB);
+    private final FrameAllocator frames = new FrameAllocator(new HostMemory(memory), MIB, 16 * MIB);
 
     @AfterEach void close() {
         memory.close();

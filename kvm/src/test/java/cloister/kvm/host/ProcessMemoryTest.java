@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.kvm.GuestMemfd;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import java.util.ArrayList;
 import java.util.List;
@@ -15,8 +16,8 @@ final class ProcessMemoryTest {
     private static final long PAGE = 0x1000;
     private static final long MIB = 1L << 20;
     private final PhysicalMemory memory = new PhysicalMemory(64 * MIB, 32);
-    private final FrameAllocator frames = new FrameAllocator(memory, MIB, 64 * MIB);
-    private final ProcessMemory user = new ProcessMemory(memory, frames);
+    private final FrameAllocator frames = new FrameAllocator(new HostMemory(memory), MIB, 64 * MIB);
+    private final ProcessMemory user = new ProcessMemory(new HostMemory(memory), frames);
 
     @AfterEach void release() {
         memory.close();

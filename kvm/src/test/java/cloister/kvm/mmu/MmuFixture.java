@@ -4,6 +4,7 @@ import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.FrameAllocator;
 import cloister.kvm.host.Lockdep;
 import cloister.kvm.host.ProcessMemory;
+import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler;
@@ -58,16 +59,16 @@ class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     private MmuFixture(long bytes, MmuParameters parameters, boolean privateMemory, SchedulingStrategy strategy, boolean accessedDirty,
             int maxPhyAddr, boolean ept) {
         memory = new PhysicalMemory(bytes, 32);
-        frames = new FrameAllocator(memory, MIB, bytes);
+        frames = new FrameAllocator(new HostMemory(memory), MIB, bytes);
         scheduler = new Scheduler(new VirtualClock(1000), strategy, Scheduler.IdlePace.SKIP);
-        user = new ProcessMemory(memory, frames);
+        user = new ProcessMemory(new HostMemory(memory), frames);
         masks = new SpteMasks(maxPhyAddr, true);
         if (ept) {
             masks.useEpt(accessedDirty);
         } else {
             masks.usePaging();
         }
-        module = new MmuModule(memory, frames, user, scheduler, new Lockdep(scheduler), masks, parameters);
+        module = new MmuModule(new HostMemory(memory), frames, user, scheduler, new Lockdep(scheduler), masks, parameters);
         mmu = new Mmu(module, this, "test", privateMemory);
         vcpu = privateMemory ? null : newVcpu();
     }

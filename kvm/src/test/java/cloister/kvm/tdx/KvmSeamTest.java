@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.SeamFirmware;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.TestHost;
 import cloister.kvm.host.Host;
 import cloister.kvm.vcpu.SeamCounters;
@@ -32,7 +33,7 @@ final class KvmSeamTest {
     @Test void memoryLeavesTakeAddressLevelAndPages() {
         try (var host = new TestHost(1)) {
             var last = new Last();
-            host.processors().getFirst().installSeam(last);
+            host.processors().getFirst().installSeam(FirmwareAccess.SEAM, last);
             var kernel = new Host(host.environment());
             kernel.enableVirtualization();
             var seam = new KvmSeam(kernel, new SeamCounters());

@@ -73,7 +73,7 @@ final class MmuRig implements AutoCloseable {
         this.start = start;
         platform = new Platform(new PlatformOptions(machine.operand(2), MEMORY, 1, walk, Scheduler.IdlePace.SKIP));
         platform.scheduler().observer(walk);
-        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(), platform.freeStartPa(),
+        kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(), platform.freeStartPa(),
                 platform.freeEndPa()));
         user = kvm.userMemory();
         vm = kvm.createVm(type == MmuModel.TD ? VmType.TDX : VmType.DEFAULT);
