@@ -50,7 +50,8 @@ final class WallTest {
     /// An unknown leaf is an error; those beyond it are none of 1.5.06's.
     private static final int LEAVES = 200;
     /// They end something, run it, or take a size.
-    private static final List<String> NOT_ABOUT_ADDRESSES = List.of("close", "createVm", "run", "map", "mapHuge", "createFile", "createGuestMemfd");
+    private static final List<String> NOT_ABOUT_ADDRESSES = List.of("close", "createVm", "run", "map", "mapHuge", "createFile",
+            "createGuestMemfd");
 
     private Machine machine;
     private Host host;
@@ -86,7 +87,7 @@ final class WallTest {
         var td = machine.inspect().tds().getFirst();
         keyId = (int) td.tdr().value("HKID");
         secretPa = pageOf(td.secureEpt());
-        assertThat(host.platform().memory().read(PhysicalMemory.hpa(secretPa, keyId), 8)).as("the secret is where we look").isEqualTo(SECRET);
+        assertThat(host.platform().memory().read(PhysicalMemory.hpa(secretPa, keyId), 8)).as("the secret").isEqualTo(SECRET);
     }
 
     @AfterEach void end() {
@@ -170,7 +171,8 @@ final class WallTest {
 
     @Test void noCallOfTheHypervisorShowsIt() {
         inHost(() -> {
-            for (var target : List.of(host.kvm(), machine.vm(), machine.firstVcpu(), machine.firstVcpu().kvmRun(), host.kvm().userMemory())) {
+            var vcpu = machine.firstVcpu();
+            for (var target : List.of(host.kvm(), machine.vm(), vcpu, vcpu.kvmRun(), host.kvm().userMemory())) {
                 for (var face : List.of(cloister.kvm.Kvm.class, KvmVm.class, KvmVcpu.class, KvmRun.class, UserMemory.class)) {
                     if (face.isInstance(target)) {
                         Arrays.stream(face.getMethods()).filter(method -> !NOT_ABOUT_ADDRESSES.contains(method.getName()))
