@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.kvm.dev.DevKvm;
@@ -72,7 +73,7 @@ final class HostStateTest {
 
     private Kvm open() {
         host.processors().forEach(lp -> {
-            lp.installSeam(module);
+            lp.installSeam(FirmwareAccess.SEAM, module);
             fill(lp);
         });
         var kvm = DevKvm.open(host.environment());

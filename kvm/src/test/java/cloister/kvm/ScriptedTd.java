@@ -1,6 +1,7 @@
 package cloister.kvm;
 
 import cloister.cpu.LogicalProcessor;
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.dev.DevKvm;
 import cloister.spec.kvm.CpuidEntry;
 import cloister.spec.kvm.KvmAbi;
@@ -24,7 +25,7 @@ final class ScriptedTd implements AutoCloseable {
     /// @param exitHypercalls the hypercalls that go to the VMM
     ScriptedTd(int cpus, long exitHypercalls) {
         host = new TestHost(cpus);
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         kvm = DevKvm.open(host.environment());
         kvm.checkHostState();
         vm = kvm.createVm(VmType.TDX);
