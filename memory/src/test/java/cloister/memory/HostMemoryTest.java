@@ -32,7 +32,7 @@ class HostMemoryTest {
     @Test void addressesWithAPrivateKeyIdCannotBeUsed() {
         memory.fill(PhysicalMemory.hpa(PA, FIRST_PRIVATE), PhysicalMemory.LINE_SIZE, (byte) 0);
         memory.write(PhysicalMemory.hpa(PA, FIRST_PRIVATE), 8, 0x1234);
-        for (long hpa : new long[] {PhysicalMemory.hpa(PA, FIRST_PRIVATE), PhysicalMemory.hpa(PA, 63), -1L << 52 | PA}) {
+        for (long hpa : new long[] {PhysicalMemory.hpa(PA, FIRST_PRIVATE), PhysicalMemory.hpa(PA, 63), (-1L << 52) | PA}) {
             assertThat(uses(hpa)).allSatisfy(use -> assertThatThrownBy(use).isInstanceOf(IllegalArgumentException.class));
         }
         assertThat(memory.read(PhysicalMemory.hpa(PA, FIRST_PRIVATE), 8)).isEqualTo(0x1234);
