@@ -7,6 +7,7 @@ module cloister.cpu {
     exports cloister.cpu;
     exports cloister.cpu.firmware to cloister.platform;
     exports cloister.cpu.core to cloister.silicon;
+    exports cloister.cpu.emulation;
     exports cloister.cpu.fpu;
     exports cloister.cpu.vmx;
     exports cloister.cpu.sys;

@@ -43,7 +43,8 @@ public sealed interface KvmExit {
     ///
     /// @param suberror [cloister.spec.kvm.KvmAbi] INTERNAL_ERROR_ number
     /// @param text     what happened, with the instruction where known
-    record InternalError(int suberror, String text) implements KvmExit {
+    /// @param data     `kvm_run.internal.data`, whose length is `ndata`
+    record InternalError(int suberror, String text, long... data) implements KvmExit {
     }
 
     /// KVM_EXIT_EXCEPTION: an exception of a TD that the TDX module left to the host.

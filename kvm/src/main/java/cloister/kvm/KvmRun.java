@@ -35,6 +35,22 @@ public final class KvmRun implements Persistent {
         exit = newExit;
     }
 
+    /// The item of `size` bytes (1 to 8) at `at` of [#data], zero-extended.
+    public long item(int at, int size) {
+        long value = 0;
+        for (int i = 0; i < size; i++) {
+            value |= (data[at + i] & 0xffL) << (8 * i);
+        }
+        return value;
+    }
+
+    /// Stores the low `size` bytes (1 to 8) of `value` at `at` of [#data].
+    public void item(int at, int size, long value) {
+        for (int i = 0; i < size; i++) {
+            data[at + i] = (byte) (value >>> (8 * i));
+        }
+    }
+
     @Override public String stateName() {
         return "run";
     }

@@ -98,13 +98,15 @@ final class StateTest {
             VmxExits.gprs wiring
             VmxExits.paging wiring
             VmxVm.type constant
-            MmioEmulator.machine wiring
-            MmioEmulator.decoder scratch
-            MmioEmulator.code scratch
-            MmioEmulator.failure scratch
-            MmioEmulator.fetchFaulted scratch
-            OperandMemory.machine wiring
-            PortStrings.machine wiring
+            InstructionEmulator.machine wiring
+            InstructionEmulator.processor loaded for each instruction
+            PendingAccesses.machine wiring
+            PendingAccesses.processor wiring
+            PendingAccesses.answered the length of the answers
+            PendingAccesses.portItemCount the end of the port items
+            PendingAccesses.portItemsUsed their beginning
+            PendingAccesses.left the beginning of the writes
+            PendingAccesses.writes their end
             MemSlots.mmu wiring
             Mmu.activeInvalidations zero while every host thread is at the top of its loop
             Mmu.invalidationsInProgress zero while every host thread is at the top of its loop

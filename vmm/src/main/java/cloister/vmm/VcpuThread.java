@@ -106,7 +106,7 @@ final class VcpuThread implements Runnable {
                 trace("SHUTDOWN", "triple fault");
                 machine.end(new Outcome.TripleFault(faults.tripleFault(vcpu, td, machine.spoke())));
             }
-            case KvmExit.InternalError(int suberror, String text) -> machine.end(kvmGaveUp(suberror, text));
+            case KvmExit.InternalError(int suberror, String text, var _) -> machine.end(kvmGaveUp(suberror, text));
             case KvmExit.Exception(int vector, int errorCode) -> machine.end(new Outcome.InternalError(
                     String.format(Locale.ROOT, "exception %d of vCPU %d reached the host\n%s", vector, vcpu.id(), RegisterDump.of(vcpu))));
             case KvmExit.FailEntry(long reason, int processor) -> machine.end(entryFailed(reason, processor));
@@ -131,31 +131,31 @@ final class VcpuThread implements Runnable {
     }
 
     private void io(KvmExit.Io io) {
-        byte[] data = vcpu.kvmRun().data;
+        var run = vcpu.kvmRun();
         for (int i = 0; i < io.count(); i++) {
             int at = i * io.size();
             if (io.out()) {
-                board.ports.write(io.port(), io.size(), (int) load(data, at, io.size()));
+                board.ports.write(io.port(), io.size(), (int) run.item(at, io.size()));
             } else {
-                store(data, at, io.size(), board.ports.read(io.port(), io.size()));
+                run.item(at, io.size(), board.ports.read(io.port(), io.size()));
             }
         }
         if (traced) {
             trace("IO", String.format(Locale.ROOT, "%s 0x%x size %d count %d value 0x%x", io.out() ? "out" : "in",
-                    io.port(), io.size(), io.count(), load(data, 0, io.size())));
+                    io.port(), io.size(), io.count(), run.item(0, io.size())));
         }
     }
 
     private void mmio(KvmExit.Mmio mmio) {
-        byte[] data = vcpu.kvmRun().data;
+        var run = vcpu.kvmRun();
         if (mmio.write()) {
-            board.mmio.write(mmio.gpa(), mmio.length(), load(data, 0, mmio.length()));
+            board.mmio.write(mmio.gpa(), mmio.length(), run.item(0, mmio.length()));
         } else {
-            store(data, 0, mmio.length(), board.mmio.read(mmio.gpa(), mmio.length()));
+            run.item(0, mmio.length(), board.mmio.read(mmio.gpa(), mmio.length()));
         }
         if (traced) {
             trace("MMIO", String.format(Locale.ROOT, "%s 0x%x length %d value 0x%x", mmio.write() ? "write" : "read",
-                    mmio.gpa(), mmio.length(), load(data, 0, mmio.length())));
+                    mmio.gpa(), mmio.length(), run.item(0, mmio.length())));
         }
     }
 
@@ -204,19 +204,5 @@ final class VcpuThread implements Runnable {
         String message = text.toString().replaceAll("[^\\x20-\\x7e]", " ").strip();
         return String.format(Locale.ROOT, "fatal error 0x%x reported by the TD%s", registers[12], message.isEmpty() ? ""
                 : ": " + message);
-    }
-
-    private static long load(byte[] data, int at, int size) {
-        long value = 0;
-        for (int i = 0; i < size; i++) {
-            value |= (data[at + i] & 0xffL) << (8 * i);
-        }
-        return value;
-    }
-
-    private static void store(byte[] data, int at, int size, long value) {
-        for (int i = 0; i < size; i++) {
-            data[at + i] = (byte) (value >>> (8 * i));
-        }
     }
 }

@@ -135,6 +135,8 @@ public final class Cpu {
     boolean repeat;
     /// The current instruction is executed by [Interpreter#step].
     boolean alone;
+    /// Elements of a repeated string instruction after which it returns with RIP on itself.
+    public int stringLimit = StringInstructions.CHUNK;
 
     public final PhysicalMemory memory;
     public final VirtualClock clock;
@@ -142,7 +144,7 @@ public final class Cpu {
     public final Tlb tlb;
     /// Data breakpoints; the run loop lets them follow DR0 to DR3 and DR7.
     public final Watchpoints watchpoints;
-    final JumpCache jumps = new JumpCache();
+    final JumpCache jumps;
     final CodeCache code;
     final Fetch fetch = new Fetch(this);
     public Walker walker;
@@ -177,8 +179,20 @@ public final class Cpu {
 
     /// @param code shared by processors of which one runs at a time
     public Cpu(PhysicalMemory memory, VirtualClock clock, Entropy entropy, Walker walker, CodeCache code) {
-        this.code = code;
+        this(memory, clock, entropy, walker, code, new JumpCache());
         code.add(this);
+        memory.addOwnerListener(tlb::ownerChanged);
+    }
+
+    /// Registers and semantics without memory: `walker` gives every page a [FrameHook], and instructions come decoded, by
+    /// [Interpreter#execute(Cpu, Instruction)].
+    public Cpu(VirtualClock clock, Walker walker) {
+        this(null, clock, null, walker, null, JumpCache.empty());
+    }
+
+    private Cpu(PhysicalMemory memory, VirtualClock clock, Entropy entropy, Walker walker, CodeCache code, JumpCache jumps) {
+        this.jumps = jumps;
+        this.code = code;
         this.memory = memory;
         this.clock = clock;
         this.entropy = entropy;
@@ -187,7 +201,6 @@ public final class Cpu {
         this.watchpoints = tlb.watchpoints;
         Flags.set(r, 0);
         this.msrs = new Msrs(this);
-        memory.addOwnerListener(tlb::ownerChanged);
     }
 
     // Bus locks

@@ -913,6 +913,11 @@ public final class Interpreter {
         return insn;
     }
 
+    /// Executes `insn`, which software has fetched and decoded: what [#step] does without a fetch.
+    public static void execute(Cpu cpu, Instruction insn) {
+        execute(cpu, insn, Semantics.handler(insn.op));
+    }
+
     // Rare cases of micro-ops
 
     private static long slowLoad(Cpu cpu, long linear, int size, int pc, long base, long budget) {

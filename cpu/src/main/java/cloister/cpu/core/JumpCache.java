@@ -13,17 +13,30 @@ final class JumpCache {
     private static final int CONTEXT_BITS = 12;
     private static final int EPOCHS = 1 << (31 - CONTEXT_BITS);
 
-    final long[] words = new long[2 * ENTRIES];
-    private final long[] pageTags = new long[PAGES];
-    private final long[] pageKeys = new long[PAGES];
-    private final CodePage[] pages = new CodePage[PAGES];
+    final long[] words;
+    private final long[] pageTags;
+    private final long[] pageKeys;
+    private final CodePage[] pages;
     /// What entries must carry to be valid: context, and how often everything was forgotten.
     long key;
     private int epoch;
 
     JumpCache() {
+        this(ENTRIES, PAGES);
+    }
+
+    private JumpCache(int entries, int linearPages) {
+        words = new long[2 * entries];
+        pageTags = new long[linearPages];
+        pageKeys = new long[linearPages];
+        pages = new CodePage[linearPages];
         Arrays.fill(words, -1L); // a key of ones is none
         Arrays.fill(pageKeys, -1L);
+    }
+
+    /// That of a processor that decodes nothing.
+    static JumpCache empty() {
+        return new JumpCache(0, 0);
     }
 
     static int index(long linear) {

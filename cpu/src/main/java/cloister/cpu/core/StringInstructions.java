@@ -8,11 +8,11 @@ import java.lang.foreign.MemorySegment;
 
 /// MOVS, STOS, LODS, CMPS, SCAS, with and without REP.
 ///
-/// A repeated instruction does at most [#CHUNK] elements, or what lies in one page, before it returns with RIP on itself: so
+/// A repeated instruction does at most [Cpu#stringLimit] elements, or what lies in one page, before it returns with RIP on itself: so
 /// interrupts get in between, as on a processor, and a fault finds RCX, RSI and RDI exact. It retires when it is done.
 /// [SDM Vol. 2 "REP/REPE/REPZ/REPNE/REPNZ"]
 final class StringInstructions {
-    private static final int CHUNK = 4096;
+    static final int CHUNK = 4096;
     /// Elements that weigh as much as one instruction in the budget of a slice.
     private static final int ELEMENTS_PER_TICK = 16;
     private static final int PAGE = (int) PhysicalMemory.FRAME_SIZE;
@@ -34,7 +34,7 @@ final class StringInstructions {
         boolean compares = insn.op == Op.CMPS || insn.op == Op.SCAS;
         boolean until = insn.has(Instruction.PREFIX_REPNE);
         // Single-stepping traps after every iteration.
-        int limit = cpu.systemFlag(Flags.TF) ? 1 : count < 0 ? CHUNK : (int) Math.min(count, CHUNK);
+        int limit = cpu.systemFlag(Flags.TF) ? 1 : count < 0 ? cpu.stringLimit : (int) Math.min(count, cpu.stringLimit);
         int done = 0;
         while (done < limit) {
             int bulk = compares || insn.op == Op.LODS || cpu.systemFlag(Flags.DF) ? 0 : bulk(cpu, insn, limit - done);

@@ -74,7 +74,7 @@ public final class Tlb {
     Tlb(Cpu cpu) {
         this.cpu = cpu;
         this.memory = cpu.memory;
-        this.window = memory.window(PlainAccess.SILICON);
+        this.window = memory == null ? null : memory.window(PlainAccess.SILICON);
         this.shadow = new ShadowTlb(cpu, this);
         flushAll();
     }
@@ -275,6 +275,8 @@ public final class Tlb {
         watchpoints.access(linear, size, false);
         int inPage = PAGE - ((int) linear & (PAGE - 1));
         if (inPage < size) {
+            entry(linear, Walker.READ, right); // no page is read before both can be
+            entry(linear + inPage, Walker.READ, right);
             long low = readBytes(linear, inPage, right);
             return low | (readBytes(linear + inPage, size - inPage, right) << (8 * inPage));
         }
@@ -284,6 +286,9 @@ public final class Tlb {
 
     private long readBytes(long linear, int count, int right) {
         int entry = entry(linear, Walker.READ, right);
+        if (hooks[entry] != null) {
+            return hooks[entry].readPart(cpu, linear, frames[entry] | (linear & ~PAGE_MASK), count);
+        }
         long value = 0;
         for (int i = 0; i < count; i++) {
             value |= readEntry(entry, linear + i, 1) << (8 * i);
@@ -375,6 +380,10 @@ public final class Tlb {
 
     private void writeBytes(long linear, int count, long value, int right) {
         int entry = entry(linear, Walker.WRITE, right);
+        if (hooks[entry] != null) {
+            hooks[entry].writePart(cpu, linear, frames[entry] | (linear & ~PAGE_MASK), count, value);
+            return;
+        }
         for (int i = 0; i < count; i++) {
             writeEntry(entry, linear + i, 1, (value >>> (8 * i)) & 0xff);
         }

@@ -10,7 +10,7 @@ import cloister.spec.x86.Rflags;
 ///
 /// In VMX non-root operation every task switch exits. Faults up to the commit point belong to the old task, later ones to the
 /// new one, whose selectors are then all loaded and whose EIP is [Cpu#rip].
-final class TaskSwitch {
+public final class TaskSwitch {
     static final int CALL = 0;
     static final int IRET = 1;
     static final int JMP = 2;
@@ -62,6 +62,18 @@ final class TaskSwitch {
         Layout layout = enter(cpu, selector, GATE, ext, returnRip, flags);
         if (hasErrorCode) {
             cpu.push(errorCode & 0xffff_ffffL, layout.size);
+        }
+    }
+
+    /// For software that carries out the task switch of a VM exit.
+    ///
+    /// @param source    as the exit qualification has it
+    /// @param event     whether a hardware event causes it
+    /// @param errorCode what the event leaves on the new task's stack, or -1
+    public static void emulate(Cpu cpu, int selector, int source, boolean event, long errorCode) {
+        Layout layout = enter(cpu, selector, source, event ? 1 : 0, cpu.nextRip, cpu.rflags());
+        if (errorCode >= 0) {
+            cpu.push(errorCode, layout.size);
         }
     }
 

@@ -1,47 +1,34 @@
 package cloister.kvm.emulate;
 
-import cloister.isa.CodeMode;
+import cloister.cpu.emulation.EmulatedProcessor;
+import cloister.cpu.emulation.MemoryAndPorts.Access;
+import cloister.cpu.emulation.MemoryAndPorts.Right;
+import cloister.cpu.emulation.SystemOperations;
+import cloister.kvm.KvmRun;
 
 /// What the emulator sees of a vCPU: registers, memory and the local APIC's page. [LINUX struct x86_emulate_ops]
-public interface EmulatedMachine {
-    /// What an access does.
-    enum Access {
-        READ, WRITE, FETCH
-    }
+public interface EmulatedMachine extends SystemOperations {
+    /// Loads all registers but those of [#loadFpu].
+    void load(EmulatedProcessor processor);
 
-    /// General register `number` (0 to 15).
-    long gpr(int number);
+    /// Takes the registers back that instructions change, except for those that [SystemOperations] have changed.
+    void store(EmulatedProcessor processor);
 
-    /// Sets it.
-    void gpr(int number, long value);
-
-    /// The address of the instruction, relative to CS.
-    long rip();
-
-    /// Goes on `length` bytes behind the instruction.
-    void advance(int length);
-
-    /// RFLAGS.
-    long rflags();
-
-    /// Sets them.
-    void rflags(long value);
-
-    /// The current privilege level.
-    int cpl();
-
-    /// The operand and address size of the code.
-    CodeMode codeMode();
-
-    /// The linear address of `bytes` bytes at `offset` in segment `number` (encoding order).
+    /// Takes over that an instruction is done: the blocking of interrupts that it has ended or begun, and the trap of single-stepping.
     ///
-    /// @throws GuestException #GP or #SS when they are not canonical or beyond the segment, or the segment does not allow the access
-    long linear(int number, long offset, int bytes, Access access);
+    /// @param traps whether RFLAGS.TF was set when it began
+    void retired(EmulatedProcessor processor, boolean traps);
+
+    /// Loads the x87, MMX and SSE registers.
+    void loadFpu(EmulatedProcessor processor);
+
+    /// Takes them back.
+    void storeFpu(EmulatedProcessor processor);
 
     /// The guest-physical address of `linear`, by the guest's page tables with their permissions; sets their accessed and dirty flags.
     ///
-    /// @throws GuestException #PF
-    long translate(long linear, Access access);
+    /// @return a negative number for a page fault, its low 32 bits the error code
+    long translate(EmulatedProcessor processor, long linear, Access access, Right right);
 
     /// Whether `gpa` can be read as memory.
     boolean isMemory(long gpa);
@@ -64,9 +51,19 @@ public interface EmulatedMachine {
     /// Writes it.
     void writeApic(int offset, int value);
 
-    /// Where data of MMIO exits goes: little-endian, from index 0.
-    byte[] exitData();
+    /// Where data of exits goes.
+    KvmRun run();
 
-    /// Makes the guest take `exception` instead of the instruction.
-    void raise(GuestException exception);
+    /// IA32_U_CET or IA32_S_CET.
+    long controlFlow(boolean user);
+
+    /// Makes the guest take an exception instead of the instruction.
+    ///
+    /// @param address the linear address of a page fault, the bits for DR6 of a debug exception
+    void raise(int vector, int errorCode, long address);
+
+    /// The data of an exit with KVM_INTERNAL_ERROR_EMULATION.
+    ///
+    /// @param code the bytes of the instruction as far as they could be had
+    long[] failureData(byte[] code);
 }

@@ -5,7 +5,6 @@ import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRun;
 import cloister.kvm.emulate.GuestGp;
-import cloister.kvm.emulate.ItemBytes;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.Noinstr;
@@ -78,13 +77,13 @@ final class TdExits implements Persistent {
         pending = null;
         return switch (exit) {
             case PendingTdExit.Read(int size) -> {
-                args.result(ItemBytes.load(run.data, size));
+                args.result(run.item(0, size));
                 yield null;
             }
             case PendingTdExit.MapGpa(long nextGpa, long endGpa) -> mapDone(nextGpa, endGpa);
             case PendingTdExit.CallInfo() -> {
-                args.result(ItemBytes.load(run.data, 0, 8));
-                args.results(ItemBytes.load(run.data, 8, 8), ItemBytes.load(run.data, 16, 8), ItemBytes.load(run.data, 24, 8),
+                args.result(run.item(0, 8));
+                args.results(run.item(8, 8), run.item(16, 8), run.item(24, 8),
                         args.fourth());
                 yield finish(run.ret);
             }
@@ -313,7 +312,7 @@ final class TdExits implements Persistent {
         }
         int bytes = (int) size;
         if (write == 1) {
-            ItemBytes.store(run.data, bytes, args.fourth());
+            run.item(0, bytes, args.fourth());
         } else {
             pending = new PendingTdExit.Read(bytes);
         }
@@ -330,7 +329,7 @@ final class TdExits implements Persistent {
         }
         int bytes = (int) size;
         if (write == 1) {
-            ItemBytes.store(run.data, bytes, args.fourth());
+            run.item(0, bytes, args.fourth());
         } else {
             pending = new PendingTdExit.Read(bytes);
         }

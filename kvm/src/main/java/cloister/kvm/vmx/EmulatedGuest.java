@@ -2,28 +2,27 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
-import cloister.isa.CodeMode;
+import cloister.cpu.emulation.EmulatedProcessor;
+import cloister.cpu.emulation.MemoryAndPorts.Access;
+import cloister.cpu.emulation.MemoryAndPorts.Right;
+import cloister.kvm.KvmRun;
 import cloister.kvm.emulate.EmulatedMachine;
-import cloister.kvm.emulate.GuestException;
+import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.mmu.GuestWalk;
+import cloister.spec.vmx.GuestActivity;
 import cloister.spec.vmx.VmcsField;
 import cloister.spec.x86.ApicRegister;
-import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Cr0;
 import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Msr;
+import cloister.spec.x86.Rflags;
+import java.util.OptionalLong;
 
 /// A vCPU of an ordinary VM as the instruction emulator sees it.
 final class EmulatedGuest implements EmulatedMachine {
-    private static final long LOW = 0xffff_ffffL;
-    private static final int SS = 2;
-    private static final int FS = 4;
-    private static final int READ_WRITE = 1 << 1;
-    private static final int EXPAND_DOWN = 1 << 2;
-    private static final int CODE = 1 << 3;
-    private static final int UNUSABLE = 1 << 16;
-    private static final int DEFAULT_SIZE_32 = 1 << 14;
     private static final long PAGE_ADDRESS = 0x000f_ffff_ffff_f000L;
+    private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
-    private final GuestException exception = new GuestException();
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
 
@@ -32,103 +31,84 @@ final class EmulatedGuest implements EmulatedMachine {
         this.vmcs = vcpu.vmcs;
     }
 
-    @Override public long gpr(int number) {
-        return vcpu.gprs[number];
-    }
+    // --- registers
 
-    @Override public void gpr(int number, long value) {
-        vcpu.gprs[number] = value;
-        if (number == VmxVcpu.RSP) {
-            vmcs.write(GUEST_RSP, value);
+    @Override public void load(EmulatedProcessor p) {
+        p.loadGeneral(vcpu.gprs);
+        p.load(vmcs.read(GUEST_RIP), vmcs.read(GUEST_RFLAGS));
+        for (int i = 0; i < EmulatedProcessor.SEGMENTS; i++) {
+            p.segment(i, vmcs.readInt(VmcsField.ofSegment(GUEST_ES_SELECTOR, i)), vmcs.read(VmcsField.ofSegment(GUEST_ES_BASE, i)),
+                    vmcs.readInt(VmcsField.ofSegment(GUEST_ES_LIMIT, i)), vmcs.readInt(VmcsField.ofSegment(GUEST_ES_ACCESS_RIGHTS, i)));
         }
+        p.descriptorTables(vmcs.read(GUEST_GDTR_BASE), vmcs.readInt(GUEST_GDTR_LIMIT), vmcs.read(GUEST_IDTR_BASE),
+                vmcs.readInt(GUEST_IDTR_LIMIT));
+        p.fastCalls(msr(Msr.IA32_STAR), msr(Msr.IA32_LSTAR), msr(Msr.IA32_FMASK), vmcs.read(GUEST_SYSENTER_CS),
+                vmcs.read(GUEST_SYSENTER_ESP), vmcs.read(GUEST_SYSENTER_EIP));
+        p.extendedControl(vcpu.xcr0(), vcpu.xss());
+        long cr0 = vcpu.cr.cr0();
+        p.control(cr0, vcpu.cr2(), vcpu.cr.cr3(), vcpu.cr.cr4(), vcpu.apic.tpr() >> 4, vcpu.cr.efer(),
+                (cr0 & Cr0.PE) == 0 ? 0 : vcpu.cpl());
     }
 
-    @Override public long rip() {
-        return vmcs.read(GUEST_RIP);
+    private long msr(int index) {
+        return vcpu.readHardware(index);
     }
 
-    @Override public void advance(int length) {
-        vcpu.advance(length);
-    }
-
-    @Override public long rflags() {
-        return vmcs.read(GUEST_RFLAGS);
-    }
-
-    @Override public void rflags(long value) {
-        vmcs.write(GUEST_RFLAGS, value);
-    }
-
-    @Override public CodeMode codeMode() {
-        if (vcpu.is64Bit()) {
-            return CodeMode.BITS64;
+    @Override public void store(EmulatedProcessor p) {
+        p.storeGeneral(vcpu.gprs);
+        vmcs.write(GUEST_RSP, vcpu.gprs[VmxVcpu.RSP]);
+        vmcs.write(GUEST_RIP, p.rip());
+        long flags = vmcs.read(GUEST_RFLAGS);
+        vmcs.write(GUEST_RFLAGS, p.rflags());
+        if ((p.rflags() & ~flags & Rflags.IF) != 0) {
+            vcpu.mayTakeEvents();
         }
-        return (vmcs.readInt(GUEST_CS_ACCESS_RIGHTS) & DEFAULT_SIZE_32) != 0 ? CodeMode.BITS32 : CodeMode.BITS16;
-    }
-
-    @Override public int cpl() {
-        return vcpu.cpl();
-    }
-
-    @Override public long linear(int number, long offset, int bytes, Access access) {
-        if (vcpu.is64Bit()) {
-            long linear = offset + (number < FS ? 0 : vmcs.read(VmcsField.ofSegment(GUEST_ES_BASE, number)));
-            if (!canonical(linear) || !canonical(linear + bytes - 1)) {
-                throw refused(number);
+        for (int i = 0; i < EmulatedProcessor.SEGMENTS; i++) {
+            if (p.changed(i)) {
+                vcpu.segment(i, p.selector(i), p.base(i), p.limit(i), p.rights(i));
             }
-            return linear;
         }
-        if (!allows(number, offset & LOW, bytes, access)) {
-            throw refused(number);
-        }
-        return (offset + vmcs.read(VmcsField.ofSegment(GUEST_ES_BASE, number))) & LOW;
+        vmcs.write(GUEST_GDTR_BASE, p.gdtBase());
+        vmcs.write(GUEST_GDTR_LIMIT, p.gdtLimit());
+        vmcs.write(GUEST_IDTR_BASE, p.idtBase());
+        vmcs.write(GUEST_IDTR_LIMIT, p.idtLimit());
+        vcpu.cr2(p.cr2());
     }
 
-    private boolean canonical(long linear) {
-        int unused = (vcpu.cr.cr4() & Cr4.LA57) != 0 ? 64 - 57 : 64 - 48;
-        return linear << unused >> unused == linear;
-    }
-
-    private GuestException refused(int number) {
-        return exception.of(number == SS ? ExceptionVector.SS : ExceptionVector.GP, 0);
-    }
-
-    /// [SDM Vol. 3 "Limit Checking", "Type Checking"]
-    private boolean allows(int number, long offset, int bytes, Access access) {
-        int rights = vmcs.readInt(VmcsField.ofSegment(GUEST_ES_ACCESS_RIGHTS, number));
-        boolean code = (rights & CODE) != 0;
-        if ((rights & UNUSABLE) != 0 || (access == Access.WRITE && (code || (rights & READ_WRITE) == 0))
-                || (access == Access.READ && code && (rights & READ_WRITE) == 0)) {
-            return false;
+    @Override public void retired(EmulatedProcessor p, boolean traps) {
+        int blocking = vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE);
+        if ((blocking & NO_INTERRUPTS) != 0 || p.shadow() != 0) {
+            vmcs.write(GUEST_INTERRUPTIBILITY_STATE, (blocking & ~NO_INTERRUPTS) | p.shadow());
         }
-        long limit = vmcs.read(VmcsField.ofSegment(GUEST_ES_LIMIT, number)) & LOW;
-        long last = offset + bytes - 1;
-        if (!code && (rights & EXPAND_DOWN) != 0) {
-            return offset > limit && last <= ((rights & DEFAULT_SIZE_32) != 0 ? LOW : 0xffff);
+        if (traps) {
+            vcpu.trapped(GuestActivity.PENDING_BS);
         }
-        return last <= limit;
     }
 
-    @Override public long translate(long linear, Access access) {
-        int kind = (vcpu.cpl() == 3 ? GuestWalk.USER : 0) | switch (access) {
+    @Override public void loadFpu(EmulatedProcessor p) {
+        p.fpu().copyFrom(vcpu.fpu());
+    }
+
+    @Override public void storeFpu(EmulatedProcessor p) {
+        vcpu.fpu().copyFrom(p.fpu());
+    }
+
+    @Override public long controlFlow(boolean user) {
+        return vcpu.readHardware(user ? Msr.IA32_U_CET : Msr.IA32_S_CET);
+    }
+
+    // --- memory
+
+    @Override public long translate(EmulatedProcessor p, long linear, Access access, Right right) {
+        int kind = (right == Right.USER ? GuestWalk.USER : 0) | switch (access) {
             case READ -> 0;
             case WRITE -> GuestWalk.WRITE;
             case FETCH -> GuestWalk.FETCH;
         };
-        long result = GuestWalk.translate(vcpu.vm.memory, vcpu.mmu, linear, kind, new GuestWalk.Registers(vcpu.cr.cr0(), vcpu.cr.cr3(),
-                vcpu.cr.cr4(), vcpu.cr.efer(), rflags()));
-        if (GuestWalk.isFault(result)) {
-            throw exception.pageFault(GuestWalk.errorCode(result), linear);
-        }
-        return result;
-    }
-
-    @Override public void raise(GuestException raised) {
-        if (raised.vector() == ExceptionVector.PF) {
-            vcpu.queuePageFault(raised.errorCode(), raised.address());
-        } else {
-            vcpu.queueException(raised.vector(), raised.errorCode());
-        }
+        long flags = right == Right.SUPERVISOR_WITH_AC ? Rflags.AC : 0;
+        long result = GuestWalk.translate(vcpu.vm.memory, vcpu.mmu, linear, kind,
+                new GuestWalk.Registers(p.cr0(), p.cr3(), p.cr4(), p.efer(), flags));
+        return GuestWalk.isFault(result) ? Long.MIN_VALUE | GuestWalk.errorCode(result) : result;
     }
 
     @Override public boolean isMemory(long gpa) {
@@ -153,12 +133,12 @@ final class EmulatedGuest implements EmulatedMachine {
     @Override public void writeMemory(long gpa, int bytes, long value) {
         if (Integer.bitCount(bytes) == 1) {
             vcpu.vm.memory.write(vcpu.mmu, gpa, bytes, value);
+        } else {
+            for (int i = 0; i < bytes; i++) {
+                vcpu.vm.memory.write(vcpu.mmu, gpa + i, 1, value >>> (8 * i));
+            }
+        }
         vcpu.mmu.trackWrite(gpa, bytes);
-            return;
-        }
-        for (int i = 0; i < bytes; i++) {
-            vcpu.vm.memory.write(vcpu.mmu, gpa + i, 1, value >>> (8 * i));
-        }
     }
 
     @Override public boolean isApic(long gpa) {
@@ -175,7 +155,74 @@ final class EmulatedGuest implements EmulatedMachine {
         vcpu.apic.writeMmio(offset, value);
     }
 
-    @Override public byte[] exitData() {
-        return vcpu.run.data;
+    @Override public KvmRun run() {
+        return vcpu.run;
+    }
+
+    // --- what KVM does for the instruction
+
+    @Override public boolean writeControl(int register, long value) {
+        return vcpu.writeControl(register, value);
+    }
+
+    @Override public boolean writeExtendedControl(int register, long value) {
+        return vcpu.writeXcr(register, value);
+    }
+
+    @Override public OptionalLong readMsr(int index) {
+        try {
+            return OptionalLong.of(vcpu.msrs.read(index));
+        } catch (GuestGp refused) {
+            return OptionalLong.empty();
+        }
+    }
+
+    @Override public boolean writeMsr(int index, long value) {
+        try {
+            vcpu.msrs.write(index, value, false);
+            return true;
+        } catch (GuestGp refused) {
+            return false;
+        }
+    }
+
+    @Override public long debugRegister(int number) {
+        return vcpu.debugRegister(number);
+    }
+
+    @Override public void debugRegister(int number, long value) {
+        vcpu.debugRegister(number, value);
+    }
+
+    @Override public void cpuid(int leaf, int subleaf, int[] out) {
+        vcpu.queryCpuid(leaf, subleaf, out);
+    }
+
+    @Override public long tsc() {
+        return vcpu.tsc();
+    }
+
+    @Override public void halt() {
+        vcpu.halt();
+    }
+
+    @Override public void unmaskNmis() {
+        vcpu.injection.unmaskNmis();
+    }
+
+    @Override public void invalidatePage(long linear) {
+        vcpu.flushAddress(linear);
+    }
+
+    @Override public void raise(int vector, int errorCode, long address) {
+        switch (vector) {
+            case ExceptionVector.PF -> vcpu.queuePageFault(errorCode, address);
+            case ExceptionVector.DB -> vcpu.queueDebug(address);
+            default -> vcpu.queueException(vector, errorCode);
+        }
+    }
+
+    @Override public long[] failureData(byte[] code) {
+        return FailureData.emulation(vmcs, code);
     }
 }

@@ -224,6 +224,11 @@ final class EventInjection {
         }
     }
 
+    /// An IRET that KVM has carried out.
+    void unmaskNmis() {
+        maskNmis(false);
+    }
+
     /// An IRET that ended the masking of NMIs met an EPT violation.
     void remaskNmis() {
         if (!Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) {

@@ -2,10 +2,10 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
+import cloister.cpu.emulation.EmulatedProcessor;
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.EmulatedMachine;
-import cloister.kvm.emulate.GuestException;
-import cloister.kvm.emulate.MmioEmulator;
+import cloister.kvm.emulate.InstructionEmulator;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.spec.x86.Cr4;
@@ -19,7 +19,6 @@ final class PagingExits {
     private static final int INVALIDATE_ADDRESS = 0;
     private static final int INVALIDATE_PCID = 1;
     private static final int INVALIDATE_ALL_BUT_GLOBAL = 3;
-    private static final int DESCRIPTOR_BYTES = 16;
     private static final int USER_LEVEL = 3;
     // VM-exit instruction information of INVPCID [SDM Vol. 3 "VM-Exit Instruction-Information Field"]
     private static final int NO_INDEX = 1 << 22;
@@ -29,9 +28,9 @@ final class PagingExits {
     private final LoadedVmcs vmcs;
     private final VmxExits exits;
     private final EmulatedMachine machine;
-    private final MmioEmulator emulator;
+    private final InstructionEmulator emulator;
 
-    PagingExits(VmxVcpu vcpu, VmxExits exits, EmulatedMachine machine, MmioEmulator emulator) {
+    PagingExits(VmxVcpu vcpu, VmxExits exits, EmulatedMachine machine, InstructionEmulator emulator) {
         this.machine = machine;
         this.emulator = emulator;
         this.vcpu = vcpu;
@@ -63,7 +62,7 @@ final class PagingExits {
     /// A write to a table: it is emulated, or, where that cannot be, the table is not shadowed for a while and the processor tries again.
     /// [LINUX kvm_mmu_write_protect_fault]
     private KvmExit writeToTable(long gpa) {
-        boolean emulates = !vcpu.events.needsReinjection() && emulator.knowsInstruction();
+        boolean emulates = !vcpu.events.needsReinjection() && emulator.atPageTableWrite();
         return !emulates && !vcpu.mmu.wroteOwnTable() && vcpu.mmu.unprotect(gpa) ? null : exits.emulate(gpa);
     }
 
@@ -72,16 +71,18 @@ final class PagingExits {
     KvmExit invpcid() {
         int info = vmcs.readInt(EXIT_INSTRUCTION_INFO);
         long type = vcpu.gprs[info >>> 28];
-        long pcid;
-        long address;
-        try {
-            long linear = machine.linear((info >>> 15) & 7, offset(info), DESCRIPTOR_BYTES, EmulatedMachine.Access.READ);
-            pcid = read(linear);
-            address = read(linear + 8);
-        } catch (GuestException exception) {
-            machine.raise(exception);
-            return null;
+        int segment = (info >>> 15) & 7;
+        long offset = offset(info);
+        var processor = emulator.processor();
+        machine.load(processor);
+        if (!processor.readOperand(segment, offset, Long.BYTES)) {
+            return refused(processor);
         }
+        long pcid = processor.operand();
+        if (!processor.readOperand(segment, offset + Long.BYTES, Long.BYTES)) {
+            return refused(processor);
+        }
+        long address = processor.operand();
         boolean pcids = (vcpu.cr.cr4() & Cr4.PCIDE) != 0;
         int shift = vcpu.cr.linearShift();
         boolean bad = pcid >>> 12 != 0 || Long.compareUnsigned(type, INVALIDATE_ALL_BUT_GLOBAL) > 0
@@ -111,12 +112,8 @@ final class PagingExits {
         return number == VmxVcpu.RSP ? vmcs.read(GUEST_RSP) : vcpu.gprs[number];
     }
 
-    private long read(long linear) throws GuestException {
-        long value = 0;
-        for (int i = 0; i < 8; i++) {
-            long gpa = machine.translate(linear + i, EmulatedMachine.Access.READ);
-            value |= (machine.isMemory(gpa) ? machine.readMemory(gpa, 1) : 0xff) << (8 * i);
-        }
-        return value;
+    private KvmExit refused(EmulatedProcessor processor) {
+        machine.raise(processor.faultVector(), processor.faultErrorCode(), processor.faultAddress());
+        return null;
     }
 }

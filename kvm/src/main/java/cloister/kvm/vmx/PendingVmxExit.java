@@ -14,11 +14,7 @@ sealed interface PendingVmxExit {
     record Hypercall() implements PendingVmxExit {
     }
 
-    /// INS or OUTS: [cloister.kvm.emulate.PortStrings] knows the rest.
-    record PortString() implements PendingVmxExit {
-    }
-
-    /// An emulated instruction that reads or writes MMIO: [cloister.kvm.emulate.MmioEmulator] knows the rest.
-    record Mmio() implements PendingVmxExit {
+    /// An emulated instruction: [cloister.kvm.emulate.InstructionEmulator] knows the rest.
+    record Emulation() implements PendingVmxExit {
     }
 }

@@ -5,9 +5,8 @@ import static cloister.spec.vmx.VmcsField.*;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.emulate.GuestGp;
-import cloister.kvm.emulate.ItemBytes;
-import cloister.kvm.emulate.MmioEmulator;
-import cloister.kvm.emulate.PortStrings;
+import cloister.kvm.emulate.InstructionEmulator;
+import cloister.kvm.emulate.InstructionEmulator.Scope;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
 import cloister.sim.Persistent;
@@ -34,26 +33,23 @@ final class VmxExits implements Persistent {
     private static final int PAGE_SHIFT = 12;
     private static final PendingVmxExit HYPERCALL = new PendingVmxExit.Hypercall();
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
-    private static final PendingVmxExit MMIO = new PendingVmxExit.Mmio();
-    private static final PendingVmxExit PORT_STRING = new PendingVmxExit.PortString();
+    private static final PendingVmxExit EMULATION = new PendingVmxExit.Emulation();
 
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
     private final long[] gprs;
-    private final MmioEmulator emulator;
+    private final InstructionEmulator emulator;
     private final PagingExits paging;
     /// What the VMM's answer is for, or null.
     private PendingVmxExit pending;
-    private final PortStrings strings;
 
     VmxExits(VmxVcpu vcpu) {
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
         this.gprs = vcpu.gprs;
         var machine = new EmulatedGuest(vcpu);
-        this.emulator = new MmioEmulator(machine);
+        this.emulator = new InstructionEmulator(machine, vcpu.vm.host.clock());
         this.paging = new PagingExits(vcpu, this, machine, emulator);
-        this.strings = new PortStrings(machine);
     }
 
     boolean isPending() {
@@ -68,14 +64,13 @@ final class VmxExits implements Persistent {
         pending = null;
         return switch (exit) {
             case PendingVmxExit.PortRead(int size) -> {
-                long mask = size == 4 ? LOW : (1L << (8 * size)) - 1;
-                gprs[RAX] = ItemBytes.merge(gprs[RAX], ItemBytes.load(vcpu.run.data, size), mask);
+                long kept = size == 4 ? 0 : gprs[RAX] & -(1L << (8 * size));
+                gprs[RAX] = kept | vcpu.run.item(0, size);
                 yield skip();
             }
             case PendingVmxExit.PortWrite() -> skip();
             case PendingVmxExit.Hypercall() -> answer(vcpu.run.ret);
-            case PendingVmxExit.PortString() -> afterStringItem(strings.answered());
-            case PendingVmxExit.Mmio() -> afterEmulation(emulator.answered());
+            case PendingVmxExit.Emulation() -> afterEmulation(emulator.answered());
         };
     }
 
@@ -89,7 +84,7 @@ final class VmxExits implements Persistent {
         }
         vcpu.injection.complete();
         if (Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO)) && !mayBreakOffDelivery(reason)) {
-            return undeliverable("VM exit " + ExitReason.name(reason));
+            return undeliverable("VM exit " + ExitReason.name(reason), -1);
         }
         return dispatch(reason);
     }
@@ -104,10 +99,10 @@ final class VmxExits implements Persistent {
     }
 
     /// [LINUX kvm_prepare_event_vectoring_exit]
-    private KvmExit undeliverable(String because) {
+    private KvmExit undeliverable(String because, long gpa) {
         return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_DELIVERY_EV, "cannot deliver vector "
                 + Interruption.vector(vmcs.readInt(IDT_VECTORING_INFO)) + ": " + because + ", RIP 0x"
-                + Long.toHexString(vmcs.read(GUEST_RIP)));
+                + Long.toHexString(vmcs.read(GUEST_RIP)), FailureData.delivery(vmcs, gpa, vcpu.cpu().index()));
     }
 
     private KvmExit dispatch(int reason) {
@@ -158,7 +153,7 @@ final class VmxExits implements Persistent {
                             + Long.toHexString(vmcs.read(GUEST_RIP)));
             default -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
                     "VM exit " + ExitReason.name(reason) + " is not handled, RIP 0x"
-                            + Long.toHexString(vmcs.read(GUEST_RIP)));
+                            + Long.toHexString(vmcs.read(GUEST_RIP)), FailureData.unexpected(vmcs, vcpu.cpu().index()));
         };
     }
 
@@ -196,7 +191,7 @@ final class VmxExits implements Persistent {
 
     private KvmExit cpuid() {
         int[] r = vcpu.cpuidResult;
-        vcpu.cpuid.query((int) gprs[RAX], (int) gprs[RCX], vcpu.cr.cr4(), vcpu.xcr0(), vcpu.xss(), vcpu.apic.isEnabled(), r);
+        vcpu.queryCpuid((int) gprs[RAX], (int) gprs[RCX], r);
         gprs[RAX] = r[0] & LOW;
         gprs[RBX] = r[1] & LOW;
         gprs[RCX] = r[2] & LOW;
@@ -227,15 +222,7 @@ final class VmxExits implements Persistent {
     }
 
     private KvmExit xsetbv() {
-        long value = (gprs[RAX] & LOW) | (gprs[RDX] << 32);
-        boolean allowed = vcpu.cpl() == 0 && (int) gprs[RCX] == 0 && (value & 1) != 0
-                && (value & ~vcpu.cpuid.supportedXcr0()) == 0 && (value & 6) != 4;
-        if (!allowed) {
-            vcpu.queueGp();
-            return null;
-        }
-        vcpu.xcr0(value);
-        return skip();
+        return finish(vcpu.cpl() == 0 && vcpu.writeXcr((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32)));
     }
 
     // --- hypercalls [LINUX ____kvm_emulate_hypercall]
@@ -294,19 +281,7 @@ final class VmxExits implements Persistent {
     }
 
     private KvmExit moveToControlRegister(int register, long value) {
-        return switch (register) {
-            case 0 -> finish(vcpu.cr.writeCr0(value));
-            case 3 -> finish(vcpu.cr.writeCr3(value));
-            case 4 -> finish(vcpu.cr.writeCr4(value));
-            case 8 -> {
-                if ((value & ~0xfL) != 0) {
-                    yield finish(false);
-                }
-                vcpu.apic.tpr((int) value << 4);
-                yield skip();
-            }
-            default -> finish(false);
-        };
+        return finish(vcpu.writeControl(register, value));
     }
 
     private KvmExit finish(boolean allowed) {
@@ -335,14 +310,14 @@ final class VmxExits implements Persistent {
 
     KvmExit emulate(long gpa) {
         if (Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) { // [LINUX kvm_check_emulate_during_vectoring]
-            return undeliverable("MMIO at 0x" + Long.toHexString(gpa));
+            return undeliverable("MMIO at 0x" + Long.toHexString(gpa), gpa);
         }
-        return afterEmulation(emulator.emulate(gpa));
+        return afterEmulation(emulator.emulate(Scope.UPSTREAM));
     }
 
     private KvmExit afterEmulation(KvmExit exit) {
-        if (exit instanceof KvmExit.Mmio && emulator.isPending()) {
-            pending = MMIO;
+        if (exit != null && emulator.isPending()) {
+            pending = EMULATION;
         }
         return exit;
     }
@@ -371,38 +346,15 @@ final class VmxExits implements Persistent {
         int port = ExitQualification.ioPort(qualification);
         boolean in = (qualification & ExitQualification.IO_IN) != 0;
         if ((qualification & ExitQualification.IO_STRING) != 0) {
-            return stringIo(in, size, port, (qualification & ExitQualification.IO_REP) != 0);
+            return afterEmulation(emulator.emulate(Scope.UPSTREAM));
         }
         if (in) {
             pending = new PendingVmxExit.PortRead(size);
         } else {
-            ItemBytes.store(vcpu.run.data, size, gprs[RAX]);
+            vcpu.run.item(0, size, gprs[RAX]);
             pending = PORT_WRITE;
         }
         return new KvmExit.Io(!in, size, port, 1);
-    }
-
-    private KvmExit stringIo(boolean in, int size, int port, boolean rep) {
-        int info = vmcs.readInt(EXIT_INSTRUCTION_INFO);
-        int segment = in ? 0 : (info >> 15) & 7; // INS has no override
-        return afterStringItem(strings.start(new PortStrings.Request(in, size, port, rep, segment, addressMask(),
-                vmcs.readInt(EXIT_INSTRUCTION_LENGTH))));
-    }
-
-    private KvmExit afterStringItem(KvmExit exit) {
-        if (exit != null && strings.isPending()) {
-            pending = PORT_STRING;
-        }
-        return exit;
-    }
-
-    /// The address size of the string instruction, from the VM-exit instruction information, bits 9:7.
-    private long addressMask() {
-        return switch ((vmcs.readInt(EXIT_INSTRUCTION_INFO) >> 7) & 7) {
-            case 0 -> 0xffffL;
-            case 1 -> LOW;
-            default -> -1L;
-        };
     }
 
     @Override public String stateName() {
@@ -412,6 +364,5 @@ final class VmxExits implements Persistent {
     @Override public void describe(StateSink to) {
         to.text("pending", pending);
         to.part(emulator);
-        to.part(strings);
     }
 }

@@ -391,6 +391,21 @@ final class VmxVcpu extends VcpuFile {
         raise(ExceptionVector.PF, true, errorCode, true, linear);
     }
 
+    /// Queues a debug exception for which DR6 gets `conditions`.
+    void queueDebug(long conditions) {
+        raise(ExceptionVector.DB, false, 0, true, conditions);
+    }
+
+    /// The guest may be ready for events for which it was not. [LINUX KVM_REQ_EVENT]
+    void mayTakeEvents() {
+        request(Request.EVENT);
+    }
+
+    /// A trap follows the instruction that KVM has carried out.
+    void trapped(long conditions) {
+        vmcs.write(GUEST_PENDING_DEBUG_EXCEPTIONS, vmcs.read(GUEST_PENDING_DEBUG_EXCEPTIONS) | conditions);
+    }
+
     void queueGp() {
         queueException(ExceptionVector.GP, 0);
     }
@@ -413,7 +428,7 @@ final class VmxVcpu extends VcpuFile {
             vmcs.write(GUEST_INTERRUPTIBILITY_STATE, blocking & ~NO_INTERRUPTS);
         }
         if ((vmcs.read(GUEST_RFLAGS) & Rflags.TF) != 0) {
-            vmcs.write(GUEST_PENDING_DEBUG_EXCEPTIONS, vmcs.read(GUEST_PENDING_DEBUG_EXCEPTIONS) | GuestActivity.PENDING_BS);
+            trapped(GuestActivity.PENDING_BS);
         }
     }
 
@@ -453,8 +468,73 @@ final class VmxVcpu extends VcpuFile {
         xcr0 = value;
     }
 
+    /// XSETBV. [LINUX __kvm_set_xcr]
+    ///
+    /// @return false for #GP
+    boolean writeXcr(int register, long value) {
+        if (register != 0 || (value & 1) == 0 || (value & ~cpuid.supportedXcr0()) != 0 || (value & 6) == 4) {
+            return false;
+        }
+        xcr0 = value;
+        return true;
+    }
+
+    /// MOV to CR0, CR3, CR4 or CR8.
+    ///
+    /// @return false for #GP
+    boolean writeControl(int register, long value) {
+        return switch (register) {
+            case 0 -> cr.writeCr0(value);
+            case 3 -> cr.writeCr3(value);
+            case 4 -> cr.writeCr4(value);
+            case 8 -> {
+                if ((value & ~0xfL) == 0) {
+                    apic.tpr((int) value << 4);
+                }
+                yield (value & ~0xfL) == 0;
+            }
+            default -> false;
+        };
+    }
+
+    /// CPUID of the guest.
+    void queryCpuid(int leaf, int subleaf, int[] out) {
+        cpuid.query(leaf, subleaf, cr.cr4(), xcr0, xss, apic.isEnabled(), out);
+    }
+
+    long cr2() {
+        return cr2;
+    }
+
     void cr2(long value) {
         cr2 = value;
+    }
+
+    /// The guest's x87, MMX and SSE registers, wherever they are.
+    FpuState fpu() {
+        return guestStateOn != null ? guestStateOn.lp().fpu() : fpu;
+    }
+
+    /// The guest's DR0 to DR3, DR6 or DR7.
+    long debugRegister(int number) {
+        return switch (number) {
+            case 6 -> dr6();
+            case 7 -> vmcs.read(GUEST_DR7);
+            default -> guestStateOn != null ? guestStateOn.lp().dr(number) : debugRegisters[number];
+        };
+    }
+
+    void debugRegister(int number, long value) {
+        switch (number) {
+            case 6 -> dr6(value);
+            case 7 -> vmcs.write(GUEST_DR7, value);
+            default -> {
+                debugRegisters[number] = value;
+                if (guestStateOn != null) {
+                    guestStateOn.lp().dr(number, value);
+                }
+            }
+        }
     }
 
     /// The guest's DR6, on the processor while its state is there.
@@ -585,7 +665,7 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(GUEST_RIP, 0);
     }
 
-    private void segment(int index, int selector, long base, int limit, int ar) {
+    void segment(int index, int selector, long base, int limit, int ar) {
         vmcs.write(VmcsField.ofSegment(GUEST_ES_SELECTOR, index), selector);
         vmcs.write(VmcsField.ofSegment(GUEST_ES_BASE, index), base);
         vmcs.write(VmcsField.ofSegment(GUEST_ES_LIMIT, index), limit);

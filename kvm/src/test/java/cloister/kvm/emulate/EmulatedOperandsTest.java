@@ -2,82 +2,80 @@ package cloister.kvm.emulate;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import cloister.isa.CodeMode;
+import cloister.cpu.emulation.EmulatedProcessor;
+import cloister.cpu.emulation.MemoryAndPorts.Access;
+import cloister.cpu.emulation.MemoryAndPorts.Right;
+import cloister.cpu.fpu.FpuState;
 import cloister.kvm.KvmExit;
+import cloister.kvm.KvmRun;
+import cloister.sim.VirtualClock;
 import cloister.spec.kvm.KvmAbi;
-import cloister.spec.x86.ExceptionVector;
+import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
+import cloister.spec.x86.Efer;
 import cloister.spec.x86.Rflags;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.OptionalLong;
 import org.junit.jupiter.api.Test;
 
 /// Memory operands of emulated instructions at the edges of pages: memory, MMIO, nothing.
 class EmulatedOperandsTest {
     private static final int CODE = 0x100;
-    private static final int RAX = 0, RCX = 1, RBX = 3, RSI = 6, RDI = 7;
+    private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSI = 6, RDI = 7;
     private static final int PAGE_FAULT_OF_WRITE = 2;
 
     private final Machine machine = new Machine();
-    private final PortStrings strings = new PortStrings(machine);
-    private final MmioEmulator emulator = new MmioEmulator(machine);
+    private final InstructionEmulator emulator = new InstructionEmulator(machine, new VirtualClock(1_000_000_000L));
 
-    /// Linear pages: 0 and 0x1000 are memory, 0x2000 is memory at 0x5000, 0x3000 is not present, 0x4000 is MMIO at 0xD0000000, and the
-    /// page behind it, too.
+    /// 64-bit code. Linear pages: 0 and 0x1000 are memory, 0x2000 is memory at 0x5000, 0x3000 is not present, 0x4000 is MMIO at
+    /// 0xD0000000, and the page behind it, too.
     private static final class Machine implements EmulatedMachine {
+        private static final int CODE_64 = 0xa09b;
+        private static final int DATA = 0xc093;
         final long[] gprs = new long[16];
         final byte[] memory = new byte[0x6000];
-        final byte[] data = new byte[64];
+        final KvmRun run = new KvmRun();
         final List<String> raised = new ArrayList<>();
-        private final GuestException exception = new GuestException();
+        final FpuState fpu = new FpuState();
         long rip = CODE;
         long rflags = 2;
         int cpl;
+        int trapped;
 
-        @Override public long gpr(int number) {
-            return gprs[number];
-        }
-
-        @Override public void gpr(int number, long value) {
-            gprs[number] = value;
-        }
-
-        @Override public long rip() {
-            return rip;
-        }
-
-        @Override public void advance(int length) {
-            rip += length;
-        }
-
-        @Override public long rflags() {
-            return rflags;
-        }
-
-        @Override public void rflags(long value) {
-            rflags = value;
-        }
-
-        @Override public int cpl() {
-            return cpl;
-        }
-
-        @Override public CodeMode codeMode() {
-            return CodeMode.BITS64;
-        }
-
-        @Override public long linear(int number, long offset, int bytes, Access access) {
-            if (offset < 0) {
-                throw exception.of(ExceptionVector.GP, 0);
+        @Override public void load(EmulatedProcessor p) {
+            p.loadGeneral(gprs);
+            p.load(rip, rflags);
+            for (int i = 0; i < EmulatedProcessor.SEGMENTS; i++) {
+                p.segment(i, 8, 0, -1, (i == 1 ? CODE_64 : DATA) | (cpl << 5));
             }
-            return offset;
+            p.control(Cr0.PE | Cr0.PG, 0, 0, Cr4.PAE | Cr4.OSFXSR, 0, Efer.LME | Efer.LMA, cpl);
         }
 
-        @Override public long translate(long linear, Access access) {
+        @Override public void store(EmulatedProcessor p) {
+            p.storeGeneral(gprs);
+            rip = p.rip();
+            rflags = p.rflags();
+        }
+
+        @Override public void retired(EmulatedProcessor p, boolean traps) {
+            trapped += traps ? 1 : 0;
+        }
+
+        @Override public void loadFpu(EmulatedProcessor p) {
+            p.fpu().copyFrom(fpu);
+        }
+
+        @Override public void storeFpu(EmulatedProcessor p) {
+            fpu.copyFrom(p.fpu());
+        }
+
+        @Override public long translate(EmulatedProcessor p, long linear, Access access, Right right) {
             return switch ((int) (linear >>> 12)) {
                 case 0, 1 -> linear;
                 case 2 -> linear + 0x3000;
                 case 4, 5 -> linear - 0x4000 + 0xd000_0000L;
-                default -> throw exception.pageFault(access == Access.WRITE ? PAGE_FAULT_OF_WRITE : 0, linear);
+                default -> Long.MIN_VALUE | (access == Access.WRITE ? PAGE_FAULT_OF_WRITE : 0);
             };
         }
 
@@ -90,7 +88,11 @@ class EmulatedOperandsTest {
         }
 
         @Override public long readMemory(long gpa, int bytes) {
-            return ItemBytes.load(memory, (int) gpa, bytes);
+            long value = 0;
+            for (int i = 0; i < bytes; i++) {
+                value |= (memory[(int) gpa + i] & 0xffL) << (8 * i);
+            }
+            return value;
         }
 
         @Override public void writeMemory(long gpa, int bytes, long value) {
@@ -111,17 +113,72 @@ class EmulatedOperandsTest {
             throw new AssertionError();
         }
 
-        @Override public byte[] exitData() {
-            return data;
+        @Override public KvmRun run() {
+            return run;
         }
 
-        @Override public void raise(GuestException raise) {
-            raised.add(raise.vector() + " " + raise.errorCode() + " " + Long.toHexString(raise.address()));
+        @Override public long controlFlow(boolean user) {
+            return 0;
+        }
+
+        @Override public void raise(int vector, int errorCode, long address) {
+            raised.add(vector + " " + errorCode + " " + Long.toHexString(address));
+        }
+
+        @Override public long[] failureData(byte[] code) {
+            return new long[] {code.length};
+        }
+
+        @Override public boolean writeControl(int register, long value) {
+            throw new AssertionError();
+        }
+
+        @Override public boolean writeExtendedControl(int register, long value) {
+            throw new AssertionError();
+        }
+
+        @Override public OptionalLong readMsr(int index) {
+            return index == 0x1b ? OptionalLong.of(0xfee0_0900L) : OptionalLong.empty();
+        }
+
+        @Override public boolean writeMsr(int index, long value) {
+            return false;
+        }
+
+        @Override public long debugRegister(int number) {
+            return number == 7 ? 0x400 : number;
+        }
+
+        @Override public void debugRegister(int number, long value) {
+        }
+
+        @Override public void cpuid(int leaf, int subleaf, int[] out) {
+            out[0] = leaf;
+            out[3] = subleaf;
+        }
+
+        @Override public long tsc() {
+            return 0x1_0000_0002L;
+        }
+
+        @Override public void halt() {
+            throw new AssertionError();
+        }
+
+        @Override public void unmaskNmis() {
+            throw new AssertionError();
+        }
+
+        @Override public void invalidatePage(long linear) {
+            throw new AssertionError();
         }
     }
 
+    /// INS or OUTS of port 0x80.
     private KvmExit start(boolean in, int size, boolean rep) {
-        return strings.start(new PortStrings.Request(in, size, 0x80, rep, in ? 0 : 3, -1, 2));
+        machine.gprs[RDX] = 0x80;
+        int operandSize = size == 2 ? 0x66 : 0x2e; // CS, which means nothing here
+        return emulate(operandSize, rep ? 0xf3 : 0x2e, (in ? 0x6c : 0x6e) + (size == 1 ? 0 : 1));
     }
 
     @Test void outsReadsAcrossPages() {
@@ -129,10 +186,10 @@ class EmulatedOperandsTest {
         machine.memory[0x5000] = 0x12;
         machine.gprs[RSI] = 0x1fff;
         assertThat(start(false, 2, false)).isEqualTo(new KvmExit.Io(true, 2, 0x80, 1));
-        assertThat(ItemBytes.load(machine.data, 2)).isEqualTo(0x1234);
-        assertThat(strings.answered()).isNull();
+        assertThat(machine.run.item(0, 2)).isEqualTo(0x1234);
+        assertThat(emulator.answered()).isNull();
         assertThat(machine.gprs[RSI]).isEqualTo(0x2001);
-        assertThat(machine.rip).isEqualTo(CODE + 2);
+        assertThat(machine.rip).isEqualTo(CODE + 3);
         assertThat(machine.raised).isEmpty();
     }
 
@@ -148,7 +205,7 @@ class EmulatedOperandsTest {
     @Test void outsOfAnUnmappedPageOrANonCanonicalAddressFaults() {
         machine.gprs[RSI] = 0x3010;
         assertThat(start(false, 1, false)).isNull();
-        machine.gprs[RSI] = -8;
+        machine.gprs[RSI] = 1L << 62;
         assertThat(start(false, 1, false)).isNull();
         assertThat(machine.raised).containsExactly("14 0 3010", "13 0 0");
     }
@@ -156,12 +213,12 @@ class EmulatedOperandsTest {
     @Test void insToMmioWritesWhatThePortGave() {
         machine.gprs[RDI] = 0x4010;
         assertThat(start(true, 2, false)).isEqualTo(new KvmExit.Io(false, 2, 0x80, 1));
-        machine.data[0] = 0x77;
-        machine.data[1] = 0x66;
-        assertThat(strings.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 2, true));
-        assertThat(ItemBytes.load(machine.data, 2)).isEqualTo(0x6677);
-        assertThat(strings.isPending()).isFalse();
-        assertThat(machine.rip).isEqualTo(CODE + 2);
+        machine.run.data[0] = 0x77;
+        machine.run.data[1] = 0x66;
+        assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 2, true));
+        assertThat(machine.run.item(0, 2)).isEqualTo(0x6677);
+        assertThat(emulator.isPending()).isFalse();
+        assertThat(machine.rip).isEqualTo(CODE + 3);
     }
 
     @Test void repeatsDownwardsUntilRcxIsUsedUp() {
@@ -169,20 +226,21 @@ class EmulatedOperandsTest {
         machine.gprs[RSI] = 0x1004;
         machine.gprs[RCX] = 2;
         start(false, 4, true);
-        assertThat(strings.answered()).isNull();
+        assertThat(emulator.answered()).isNull();
         assertThat(machine.rip).as("the guest executes it again").isEqualTo(CODE);
         start(false, 4, true);
-        assertThat(strings.answered()).isNull();
-        assertThat(machine.rip).isEqualTo(CODE + 2);
+        assertThat(emulator.answered()).isNull();
+        assertThat(machine.rip).isEqualTo(CODE + 3);
         assertThat(machine.gprs[RSI]).isEqualTo(0xffc);
         assertThat(start(false, 4, true)).as("RCX is 0").isNull();
     }
 
     private KvmExit emulate(int... code) {
+        machine.rip = CODE;
         for (int n = 0; n < code.length; n++) {
             machine.memory[CODE + n] = (byte) code[n];
         }
-        return emulator.emulate(0xd000_0000L);
+        return emulator.emulate(InstructionEmulator.Scope.UPSTREAM);
     }
 
     /// MOV [RBX], RAX over the edge of two MMIO pages leaves in two exits.
@@ -190,10 +248,10 @@ class EmulatedOperandsTest {
         machine.gprs[RBX] = 0x4ffd;
         machine.gprs[RAX] = 0x8877_6655_4433_2211L;
         assertThat(emulate(0x48, 0x89, 0x03)).isEqualTo(new KvmExit.Mmio(0xd000_0ffdL, 3, true));
-        assertThat(ItemBytes.load(machine.data, 3)).isEqualTo(0x33_2211);
+        assertThat(machine.run.item(0, 3)).isEqualTo(0x33_2211);
         assertThat(emulator.isPending()).isTrue();
         assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_1000L, 5, true));
-        assertThat(ItemBytes.load(machine.data, 5)).isEqualTo(0x88_7766_5544L);
+        assertThat(machine.run.item(0, 5)).isEqualTo(0x88_7766_5544L);
         assertThat(emulator.isPending()).isFalse();
         assertThat(machine.rip).isEqualTo(CODE + 3);
     }
@@ -202,11 +260,11 @@ class EmulatedOperandsTest {
     @Test void mmioReadAcrossPagesIsTwoExits() {
         machine.gprs[RBX] = 0x4ffe;
         assertThat(emulate(0x48, 0x8B, 0x03)).isEqualTo(new KvmExit.Mmio(0xd000_0ffeL, 2, false));
-        machine.data[0] = 0x11;
-        machine.data[1] = 0x22;
+        machine.run.data[0] = 0x11;
+        machine.run.data[1] = 0x22;
         assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_1000L, 6, false));
         for (int i = 0; i < 6; i++) {
-            machine.data[i] = (byte) (0x33 + 0x11 * i);
+            machine.run.data[i] = (byte) (0x33 + 0x11 * i);
         }
         assertThat(emulator.answered()).isNull();
         assertThat(machine.gprs[RAX]).isEqualTo(0x8877_6655_4433_2211L);
@@ -229,10 +287,10 @@ class EmulatedOperandsTest {
         machine.gprs[RAX] = 0x85;
         assertThat(emulate(0x48, 0x0F, 0xAB, 0x03)).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 8, false));
         for (int i = 0; i < 8; i++) {
-            machine.data[i] = 0;
+            machine.run.data[i] = 0;
         }
         assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 8, true));
-        assertThat(ItemBytes.load(machine.data, 8)).isEqualTo(1 << 5);
+        assertThat(machine.run.item(0, 8)).isEqualTo(1 << 5);
     }
 
     /// What the emulator lacks is #UD for a user program, and ends the run of a kernel. [LINUX handle_emulation_failure]

@@ -42,6 +42,8 @@ public final class KvmAbi {
 
     /// KVM_EXIT_INTERNAL_ERROR sub-errors.
     public static final int INTERNAL_ERROR_EMULATION = 1;
+    /// In the first word of its data: the bytes of the instruction follow.
+    public static final long INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES = 1;
     public static final int INTERNAL_ERROR_DELIVERY_EV = 3;
     public static final int INTERNAL_ERROR_UNEXPECTED_EXIT_REASON = 4;
 
