@@ -956,8 +956,9 @@ public final class Interpreter {
     private static void readModifyWrite(Cpu cpu, long u, int pc, long base, long budget) {
         sync(cpu, pc, base, budget);
         long linear = address(cpu.r, cpu.code.code[pc + 1]);
-        checkCanonical(cpu, linear, 8, (int) cpu.code.code[pc + 1]);
-        ReadModifyWrite.execute(cpu, linear, (int) u >>> 24, ((int) u >>> 16) & 0xff, u >> 32);
+        int operation = (int) u >>> 24;
+        checkCanonical(cpu, linear, ReadModifyWrite.size(operation), (int) cpu.code.code[pc + 1]);
+        ReadModifyWrite.execute(cpu, linear, operation, ((int) u >>> 16) & 0xff, u >> 32);
     }
 
     private static void leaveFrame(Cpu cpu, int pc, long base, long budget) {

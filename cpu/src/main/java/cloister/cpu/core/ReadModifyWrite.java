@@ -20,11 +20,16 @@ final class ReadModifyWrite {
         throw new IllegalArgumentException(op.toString());
     }
 
+    /// Bytes of the operand.
+    static int size(int code) {
+        return 1 << ((code >> 4) & 3);
+    }
+
     /// @param slot      the source register, also the second destination of XADD and XCHG
     /// @param immediate added to the source
     static void execute(Cpu cpu, long linear, int code, int slot, long immediate) {
         long[] r = cpu.r;
-        int size = 1 << ((code >> 4) & 3);
+        int size = size(code);
         long a = cpu.tlb.readForWrite(linear, size);
         long b = r[slot] + immediate;
         long result = switch (code & 15) {

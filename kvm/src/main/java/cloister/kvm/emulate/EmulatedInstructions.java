@@ -25,7 +25,7 @@ final class EmulatedInstructions {
     private static final Set<Op> IN_REAL_MODE = EnumSet.of(INT, INT3, INTO, IRET);
     /// What takes more of a processor than its registers.
     private static final Set<Op> PROCESSORS_OWN = EnumSet.of(RDRAND, RDSEED, RDTSCP, RDPID, TPAUSE, UMWAIT, UMONITOR, SWAPGS, RDPKRU,
-            WRPKRU, INVPCID, SYSRET);
+            WRPKRU, INVPCID, SYSRET, VMCALL);
     private static final Set<Op> OF_PAGE_TABLES = EnumSet.of(OR, AND, MOV, XCHG, BTS, BTC, CMPXCHG, CMPXCHG8B);
     private static final Set<Op> SHADOW_STACK = EnumSet.of(CALL, CALL_FAR, RET, RET_FAR, INT, INT3, INTO, IRET, SYSCALL, SYSENTER, SYSEXIT);
 

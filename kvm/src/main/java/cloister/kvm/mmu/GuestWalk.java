@@ -19,6 +19,8 @@ public final class GuestWalk {
     private static final int PRESENT_FAULT = 1;
     private static final int RESERVED_FAULT = 8;
     private static final long FAULT = Long.MIN_VALUE;
+    /// What [#used] gets for an entry that is not the last one.
+    private static final long NO_LEAF = -1;
     private static final long PRESENT = 1;
     private static final long LARGE = 1 << 7;
     private static final long ACCESSED = 1 << 5;
@@ -104,7 +106,7 @@ public final class GuestWalk {
             if (leaf) {
                 return !allowed() ? fault(PRESENT_FAULT) : used(at, entry, 8, (entry & ADDRESS & ~mask) | (linear & mask));
             }
-            used(at, entry, 8, 0);
+            used(at, entry, 8, NO_LEAF);
             table = entry & ADDRESS;
         }
     }
@@ -121,7 +123,7 @@ public final class GuestWalk {
             return (pde & (1 << 21)) != 0 ? fault(PRESENT_FAULT | RESERVED_FAULT) : !allowed() ? fault(PRESENT_FAULT) : used(at, pde,
                     4, gpa);
         }
-        used(at, pde, 4, 0);
+        used(at, pde, 4, NO_LEAF);
         at = (pde & 0xffff_f000L) + 4 * ((linear >>> 12) & 1023);
         long pte = memory.read(at, 4);
         granted &= (int) pte;
@@ -152,7 +154,7 @@ public final class GuestWalk {
 
     /// Sets the accessed flag of an entry, and the dirty flag of the last one when the access writes.
     private long used(long at, long entry, int bytes, long result) {
-        long flags = ACCESSED | (result != 0 && (access & WRITE) != 0 ? DIRTY : 0);
+        long flags = ACCESSED | (result != NO_LEAF && (access & WRITE) != 0 ? DIRTY : 0);
         if ((entry & flags) != flags && memory.isWritable(at)) {
             memory.write(vcpu, at, 1, (entry | flags) & 0xff);
         }

@@ -15,14 +15,18 @@ import cloister.spec.x86.Cr4;
 import cloister.spec.x86.Efer;
 import cloister.spec.x86.Rflags;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.OptionalLong;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Memory operands of emulated instructions at the edges of pages: memory, MMIO, nothing.
 class EmulatedOperandsTest {
     private static final int CODE = 0x100;
-    private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSI = 6, RDI = 7;
+    private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RSI = 6, RDI = 7;
     private static final int PAGE_FAULT_OF_WRITE = 2;
 
     private final Machine machine = new Machine();
@@ -302,5 +306,122 @@ class EmulatedOperandsTest {
         machine.cpl = 0;
         assertThat(emulate(0xD9, 0x03)).isInstanceOfSatisfying(KvmExit.InternalError.class,
                 exit -> assertThat(exit.suberror()).isEqualTo(KvmAbi.INTERNAL_ERROR_EMULATION));
+    }
+
+    /// REP INSB asks for all items of its page at once; the rest is no exit any more.
+    @Test void repeatedInputComesInOneExit() {
+        machine.gprs[RDI] = 0x1ff0;
+        machine.gprs[RCX] = 0x20;
+        assertThat(start(true, 1, true)).isEqualTo(new KvmExit.Io(false, 1, 0x80, 0x10));
+        for (int i = 0; i < 0x10; i++) {
+            machine.run.data[i] = (byte) (0x40 + i);
+        }
+        assertThat(emulator.answered()).as("the next page").isEqualTo(new KvmExit.Io(false, 1, 0x80, 0x10));
+        for (int i = 0; i < 0x10; i++) {
+            machine.run.data[i] = (byte) (0x60 + i);
+        }
+        assertThat(emulator.answered()).isNull();
+        assertThat(machine.gprs[RCX]).isZero();
+        assertThat(machine.rip).isEqualTo(CODE + 3);
+        assertThat(machine.memory[0x1fff]).isEqualTo((byte) 0x4f);
+        assertThat(machine.memory[0x5000]).isEqualTo((byte) 0x60);
+    }
+
+    /// LOCK CMPXCHG8B [RBX] on MMIO: one read, one write.
+    @Test void wideExchangeReadsAndWrites() {
+        machine.gprs[RBX] = 0x4008;
+        machine.gprs[RAX] = 0x2222_1111L;
+        machine.gprs[RDX] = 0x4444_3333L;
+        machine.gprs[RCX] = 0x8888_7777L;
+        assertThat(emulate(0xF0, 0x0F, 0xC7, 0x0B)).isEqualTo(new KvmExit.Mmio(0xd000_0008L, 8, false));
+        machine.run.item(0, 8, 0x4444_3333_2222_1111L);
+        assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0008L, 8, true));
+        assertThat(machine.run.item(0, 8)).isEqualTo(0x8888_7777_0000_4008L);
+        assertThat(machine.rflags & Rflags.ZF).isNotZero();
+    }
+
+    /// MOVUPS XMM1, [RBX] and MOVUPS [RBX], XMM1: 16 bytes in two exits.
+    @Test void vectorMovesLeaveInHalves() {
+        machine.gprs[RBX] = 0x4010;
+        assertThat(emulate(0x0F, 0x10, 0x0B)).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 8, false));
+        machine.run.item(0, 8, 5);
+        assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0018L, 8, false));
+        machine.run.item(0, 8, 7);
+        assertThat(emulator.answered()).isNull();
+        assertThat(machine.fpu.xmm[2]).isEqualTo(5);
+        assertThat(machine.fpu.xmm[3]).isEqualTo(7);
+        assertThat(emulate(0x0F, 0x11, 0x0B)).isEqualTo(new KvmExit.Mmio(0xd000_0010L, 8, true));
+        assertThat(emulator.answered()).isEqualTo(new KvmExit.Mmio(0xd000_0018L, 8, true));
+        assertThat(emulator.answered()).isNull();
+    }
+
+    /// PUSH QWORD [RBX] with the stack on a page that is not present: asked first, then the fault; nothing is written.
+    @Test void pushOfMmioFaultsOnItsStack() {
+        machine.gprs[RBX] = 0x4000;
+        machine.gprs[RSP] = 0x4000;
+        assertThat(emulate(0xFF, 0x33)).isEqualTo(new KvmExit.Mmio(0xd000_0000L, 8, false));
+        assertThat(emulator.answered()).isNull();
+        assertThat(machine.raised).containsExactly("14 2 3ff8");
+        assertThat(machine.gprs[RSP]).isEqualTo(0x4000);
+    }
+
+    /// REP STOSB to MMIO leaves byte by byte, registers up to date at each exit.
+    @Test void repeatedStoreLeavesByteByByte() {
+        machine.gprs[RDI] = 0x4000;
+        machine.gprs[RCX] = 2;
+        machine.gprs[RAX] = 0x5a;
+        assertThat(emulate(0xF3, 0xAA)).isEqualTo(new KvmExit.Mmio(0xd000_0000L, 1, true));
+        assertThat(machine.gprs[RCX]).isEqualTo(1);
+        assertThat(machine.rip).isEqualTo(CODE);
+        assertThat(emulator.answered()).isNull();
+        assertThat(emulate(0xF3, 0xAA)).isEqualTo(new KvmExit.Mmio(0xd000_0001L, 1, true));
+        assertThat(emulator.answered()).isNull();
+        assertThat(machine.rip).isEqualTo(CODE + 2);
+    }
+
+    /// What Linux's emulator does not know it does not emulate: CMPXCHG16B, x87 arithmetic, vector arithmetic, TDX and VMX.
+    @ParameterizedTest
+    @ValueSource(strings = {"48 0f c7 0b", "d8 03", "66 0f fe 03", "0f 38 f9 03", "0f c7 f0", "0f ae 23", "cd 80", "0f 01 c1"})
+    void otherInstructionsEndWithTheirBytes(String code) {
+        machine.gprs[RBX] = 0x4000;
+        byte[] bytes = HexFormat.ofDelimiter(" ").parseHex(code);
+        int[] values = new int[bytes.length];
+        Arrays.setAll(values, i -> bytes[i] & 0xff);
+        assertThat(emulate(values)).isInstanceOfSatisfying(KvmExit.InternalError.class, exit -> {
+            assertThat(exit.suberror()).isEqualTo(KvmAbi.INTERNAL_ERROR_EMULATION);
+            assertThat(exit.text()).contains(code);
+            assertThat(exit.data()).containsExactly(15);
+        });
+        assertThat(machine.rip).isEqualTo(CODE);
+    }
+
+    /// Reads of what the processor keeps itself go to KVM.
+    @Test void systemInstructionsAskKvm() {
+        machine.gprs[RCX] = 0x1b;
+        assertThat(emulate(0x0F, 0x32)).isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(0xfee0_0900L);
+        machine.gprs[RCX] = 0x1c;
+        assertThat(emulate(0x0F, 0x32)).isNull();
+        assertThat(machine.raised).containsExactly("13 0 0");
+        assertThat(emulate(0x0F, 0x31)).isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(2);
+        assertThat(machine.gprs[RDX]).isEqualTo(1);
+        machine.gprs[RAX] = 7;
+        assertThat(emulate(0x0F, 0xA2)).isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(7);
+        assertThat(machine.gprs[RDX]).isEqualTo(0x1c);
+        assertThat(emulate(0x0F, 0x21, 0xD0)).as("MOV RAX, DR2").isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(2);
+    }
+
+    /// RFLAGS.TF: the trap follows each element of a repeated instruction.
+    @Test void singleStepsTrapAfterEachElement() {
+        machine.rflags = 2 | Rflags.TF;
+        machine.gprs[RSI] = 0x1000;
+        machine.gprs[RCX] = 3;
+        assertThat(emulate(0xF3, 0xAC)).isNull();
+        assertThat(machine.trapped).isEqualTo(1);
+        assertThat(machine.gprs[RCX]).isEqualTo(2);
+        assertThat(machine.rip).isEqualTo(CODE);
     }
 }
