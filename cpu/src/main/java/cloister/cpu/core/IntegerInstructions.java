@@ -309,14 +309,23 @@ public final class IntegerInstructions {
         }
         int flags = Flags.arithmetic(cpu.r) & ~Flags.ZF;
         if (low == cpu.reg(Cpu.RAX, half) && high == cpu.reg(Cpu.RDX, half)) {
-            cpu.write(linear, half, cpu.r[Cpu.RBX]);
-            cpu.write(linear + half, half, cpu.r[Cpu.RCX]);
+            writeWide(cpu, linear, half, cpu.r[Cpu.RBX], cpu.r[Cpu.RCX]);
             flags |= Flags.ZF;
-        } else {
+        } else { // the destination is written all the same
+            writeWide(cpu, linear, half, low, high);
             cpu.reg(Cpu.RAX, half, low);
             cpu.reg(Cpu.RDX, half, high);
         }
         Flags.set(cpu.r, flags);
+    }
+
+    private static void writeWide(Cpu cpu, long linear, int half, long low, long high) {
+        if (half == 4) {
+            cpu.write(linear, 8, (low & 0xffff_ffffL) | (high << 32));
+        } else {
+            cpu.write(linear, 8, low);
+            cpu.write(linear + 8, 8, high);
+        }
     }
 
     static void adcx(Cpu cpu, Instruction insn) {
