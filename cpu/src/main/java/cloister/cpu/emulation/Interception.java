@@ -7,8 +7,8 @@ import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.spec.x86.Rflags;
 
-/// Hands what only the software of the emulated processor can do to it. The processor asks at the places where VMX non-root operation would exit, behind
-/// its own checks.
+/// Hands what only the software of the emulated processor can do to it. The processor asks at the places where VMX non-root operation
+/// would exit, behind its own checks.
 final class Interception implements NonRoot {
     private static final long LOW = 0xffff_ffffL;
     private static final int PAGE = 0x1000;

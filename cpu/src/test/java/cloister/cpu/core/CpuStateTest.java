@@ -23,7 +23,7 @@ class CpuStateTest {
             "Cpu.attention", "Cpu.protectionKeysCached", "Cpu.clockedRetired", "ControlFlow.variant", "ControlFlow.userVariant",
             "ControlFlow.supervisorVariant",
             // what the processor is
-            "Cpu.index");
+            "Cpu.index", "Cpu.stringLimit");
 
     @Test void everyRegisterIsDeclared() throws ReflectiveOperationException {
         try (var memory = new PhysicalMemory(1 << 20, 32)) {

@@ -115,7 +115,8 @@ final class EmulatorRig implements AutoCloseable {
                         yield gpa >= TABLES ? gpa < MEMORY : gpa < DATA_PAGES * PAGE && (mmioPages & (1 << (gpa / PAGE))) == 0;
                     }
                     case "raise" -> {
-                        raised = new long[] {(int) args[0], ExceptionVector.hasErrorCode((int) args[0]) ? (int) args[1] : 0, (long) args[2]};
+                        int vector = (int) args[0];
+                        raised = new long[] {vector, ExceptionVector.hasErrorCode(vector) ? (int) args[1] : 0, (long) args[2]};
                         yield null;
                     }
                     default -> {
