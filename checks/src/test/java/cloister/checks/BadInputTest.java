@@ -60,7 +60,8 @@ class BadInputTest {
             run --kernel KERNEL --memory 0           | 64 | choose 1M or more
             run --kernel ZIMAGE                      | 65 | has loadflags 0x0
             run --dump-on-exit /nonexistent/x        | 64 | choose a file in a folder that is there
-            run --vm-type default --dump-on-exit x   | 64 | does nothing for an ordinary VM
+            inspect --memory-types --pamt TEXT       | 64 | --memory-types goes with --json only
+            run --no-self-snoop --kernel KERNEL      | 64 | self-snoop
             run --dump-at -1                         | 64 | is no time
             inspect /nonexistent                     | 65 | there is no file /nonexistent
             inspect TEXT                             | 65 | is no dump

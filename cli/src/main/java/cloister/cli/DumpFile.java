@@ -1,6 +1,5 @@
 package cloister.cli;
 
-import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.UserError;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -24,10 +23,11 @@ final class DumpFile {
     /// Writes a snapshot, or says that it could not: a run goes on without its dump.
     ///
     /// @return whether it is written
-    static boolean write(Path file, ModuleSnapshot snapshot) {
+    static boolean write(Path file, Dump dump) {
         try {
             boolean json = file.getFileName().toString().endsWith(".json");
-            Files.writeString(file, json ? SnapshotJson.write(snapshot) : SnapshotText.of(snapshot));
+            Files.writeString(file, json ? SnapshotJson.write(dump)
+                    : SnapshotText.of(dump.module()) + "\n" + MemoryTypeText.summary(dump.memoryTypes()));
             return true;
         } catch (IOException e) {
             System.err.println("cloister: cannot write " + file + " (" + e.getMessage() + ")");
@@ -36,7 +36,7 @@ final class DumpFile {
     }
 
     /// @throws UserError when there is no such dump
-    static ModuleSnapshot read(Path file) {
+    static Dump read(Path file) {
         try {
             return SnapshotJson.read(InputFile.text(file), file.toString());
         } catch (NoSuchFileException e) {

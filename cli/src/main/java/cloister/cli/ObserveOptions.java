@@ -2,7 +2,6 @@ package cloister.cli;
 
 import cloister.cli.trace.TraceBound;
 import cloister.cli.trace.TraceFilter;
-import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.Machine;
 import cloister.vmm.MachineConfig;
 import cloister.vmm.MachineStats;
@@ -63,7 +62,8 @@ final class ObserveOptions {
     private Path statsOut;
 
     @Option(names = "--dump-on-exit", paramLabel = "FILE",
-            description = "When the guest has ended, write what the TDX module knows: TD and VP fields, Secure EPT, PAMT, KeyIDs. "
+            description = "When the guest has ended, write what the TDX module knows (TD and VP fields, Secure EPT, PAMT, KeyIDs), and with which memory "
+                    + "types the guest uses memory. "
                     + "FILE.json is JSON (for 'cloister inspect'), other names text.")
     private Path dumpOnExit;
 
@@ -98,11 +98,6 @@ final class ObserveOptions {
     /// What kernel runs.
     void kernel(MemorySegment image) {
         kernel = image;
-    }
-
-    /// The option that asks for a dump; null when none does.
-    String dumpOption() {
-        return dumpOnExit != null ? "--dump-on-exit" : dumpAt != null ? "--dump-at" : null;
     }
 
     /// Whether something that was to be written was not; that was said.
@@ -180,13 +175,13 @@ final class ObserveOptions {
             machine.sample(period, profile);
         }
         if (dumpAt != null) {
-            machine.inspectAt((long) (dumpAt * 1e9), this::dump);
+            machine.inspectAt((long) (dumpAt * 1e9), module -> dump(new Dump(module, machine.memoryTypes())));
         }
     }
 
     /// After the run, before its teardown.
     void afterRun(Machine machine) {
-        if (dumpOnExit != null && !DumpFile.write(dumpOnExit, machine.inspect())) {
+        if (dumpOnExit != null && !DumpFile.write(dumpOnExit, Dump.of(machine))) {
             unwritten = true;
         }
     }
@@ -217,8 +212,8 @@ final class ObserveOptions {
     }
 
     /// Writes a dump to `--dump-file`.
-    void dump(ModuleSnapshot snapshot) {
-        if (DumpFile.write(dumpFile, snapshot)) {
+    void dump(Dump dump) {
+        if (DumpFile.write(dumpFile, dump)) {
             System.err.println("cloister: dump written to " + dumpFile);
         } else {
             unwritten = true;

@@ -88,6 +88,11 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
             description = "Load KVM with mmio_caching=0: MMIO has no entries in its page tables. There are no trust domains then.")
     private boolean noMmioCaching;
 
+    @Option(names = "--no-self-snoop",
+            description = "A platform whose processors do not snoop their own caches, where a page must have one memory type everywhere. "
+                    + "KVM has no trust domains there.")
+    private boolean noSelfSnoop;
+
     @Option(names = "--vm-type", paramLabel = "TYPE", defaultValue = "tdx",
             description = "tdx (a trust domain) or default (an ordinary VM). Default: ${DEFAULT-VALUE}.")
     private VmType vmType;
@@ -136,10 +141,6 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     /// @throws UserError when an option is wrong
     final void checkValues() {
         withPolicies(sized()).checkSizes();
-        if (vmType == VmType.DEFAULT && observe.dumpOption() != null) {
-            throw UserError.usage(observe.dumpOption()
-                    + " shows the TDX module, which does nothing for an ordinary VM: leave out --vm-type default");
-        }
         if (timeout != null && timeout < 1) {
             throw UserError.usage("--timeout " + timeout + " is no time: choose 1 second or more");
         }
@@ -202,11 +203,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     }
 
     private void dumpSoon(Machine machine) {
-        if (vmType == VmType.DEFAULT) {
-            System.err.println("cloister: a dump shows the TDX module, which does nothing for an ordinary VM");
-        } else {
-            machine.inspectSoon(observe::dump);
-        }
+        machine.inspectSoon(module -> observe.dump(new Dump(module, machine.memoryTypes())));
     }
 
     private MachineConfig config() throws FetchFailure {
@@ -235,7 +232,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     private MachineConfig sized() {
         return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages)
-                .mmioCaching(!noMmioCaching).prefault(prefault);
+                .mmioCaching(!noMmioCaching).selfSnoop(!noSelfSnoop).prefault(prefault);
     }
 
     private MachineConfig withPolicies(MachineConfig config) {

@@ -5,6 +5,7 @@ import cloister.tdx.inspect.Fields;
 import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.tdx.inspect.SeptTable;
 import cloister.vmm.UserError;
+import cloister.vmm.observe.MemoryTypes;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonArray;
@@ -32,6 +33,7 @@ import java.util.stream.StreamSupport;
 /// are strings in hexadecimal, because JSON's numbers lose bits in most readers. Of a metadata field the digits tell the size.
 final class SnapshotJson {
     private static final int DIGITS_PER_BYTE = 2;
+    private static final String MEMORY_TYPES = "memoryTypes";
     /// Components that are null where a TD has no Secure EPT, or an entry no table below.
     private static final Set<String> MAY_LACK = Set.of("secureEpt", "table");
     private static final Gson GSON = new GsonBuilder().setPrettyPrinting().disableHtmlEscaping()
@@ -46,13 +48,23 @@ final class SnapshotJson {
         return GSON.toJson(snapshot) + "\n";
     }
 
+    /// A dump: the TDX module's snapshot with `memoryTypes` beside its parts.
+    static String write(Dump dump) {
+        var all = GSON.toJsonTree(dump.module()).getAsJsonObject();
+        all.add(MEMORY_TYPES, GSON.toJsonTree(dump.memoryTypes()));
+        return GSON.toJson(all) + "\n";
+    }
+
     /// @param name of the file, for the message
     /// @throws UserError when `text` is not what [#write] makes of a snapshot
-    static ModuleSnapshot read(String text, String name) {
+    static Dump read(String text, String name) {
         try {
-            var snapshot = GSON.fromJson(text, ModuleSnapshot.class);
-            requireComplete(snapshot, "");
-            return snapshot;
+            var all = GSON.fromJson(text, JsonObject.class);
+            var module = GSON.fromJson(all, ModuleSnapshot.class);
+            requireComplete(module, "");
+            var memoryTypes = GSON.fromJson(all.get(MEMORY_TYPES), MemoryTypes.class);
+            requireComplete(memoryTypes, MEMORY_TYPES);
+            return new Dump(module, memoryTypes);
         } catch (JsonParseException | IllegalStateException | IllegalArgumentException | UnsupportedOperationException e) {
             throw UserError.badInput(name + " is no dump in JSON" + (e instanceof Incomplete ? " (" + e.getMessage() + ")" : "")
                     + ": make one with 'cloister run --dump-on-exit FILE.json'");

@@ -27,6 +27,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// Dumps of the TDX module survive their files and are readable.
 final class DumpFileTest {
     private static ModuleSnapshot snapshot;
+    private static Dump dump;
 
     @TempDir
     private Path folder;
@@ -35,14 +36,16 @@ final class DumpFileTest {
         var config = new MachineConfig().vmType(VmType.TDX).program(TinyGuest.trustDomain()).memoryBytes(32 << 20);
         try (var machine = new Machine(config)) {
             machine.run();
-            snapshot = machine.inspect();
+            dump = Dump.of(machine);
+            snapshot = dump.module();
         }
     }
 
     @Test void jsonComesBackAsItWent() {
         var file = folder.resolve("dump.json");
-        assertThat(DumpFile.write(file, snapshot)).isTrue();
-        assertThat(DumpFile.read(file)).isEqualTo(snapshot);
+        assertThat(DumpFile.write(file, dump)).isTrue();
+        assertThat(DumpFile.read(file)).isEqualTo(dump);
+        assertThat(dump.memoryTypes().uses()).isNotEmpty();
     }
 
     @Test void jsonHasTheSpecificationsNamesAndKeepsEveryBit() {
@@ -58,7 +61,7 @@ final class DumpFileTest {
     }
 
     @Test void jsonIsAsTheSchemaSays() throws IOException {
-        var json = JsonParser.parseString(SnapshotJson.write(snapshot));
+        var json = JsonParser.parseString(SnapshotJson.write(dump));
         var schema = new JsonSchema("dump.schema.json");
         assertThat(schema.violations(json)).isEmpty();
         var pamt = json.getAsJsonObject().getAsJsonArray("pamt").get(0).getAsJsonObject();
@@ -109,7 +112,7 @@ final class DumpFileTest {
 
     @Test void textNamesWhatMatters() throws IOException {
         var file = folder.resolve("dump.txt");
-        DumpFile.write(file, snapshot);
+        DumpFile.write(file, dump);
         var text = Files.readString(file);
         assertThat(text).contains("TDX module: READY", "PT_REG", "TD0: TDR", "OP_STATE RUNNABLE",
                 "TD0.MRTD  " + snapshot.tds().getFirst().measurements().getFirst().digest(), "TD0.TDCS.TD_EPOCH", "TD0.VP0.VMCS.Guest_RIP",
@@ -119,11 +122,11 @@ final class DumpFileTest {
     }
 
     @Test void whatADumpLacksIsNamed() {
-        var json = JsonParser.parseString(SnapshotJson.write(snapshot)).getAsJsonObject();
+        var json = JsonParser.parseString(SnapshotJson.write(dump)).getAsJsonObject();
         var td = json.getAsJsonArray("tds").get(0).getAsJsonObject();
         td.getAsJsonArray("vps").get(0).getAsJsonObject().remove("tdVmcs");
         assertThatThrownBy(() -> SnapshotJson.read(json.toString(), "x.json")).hasMessageContaining("tds[0].vps[0].tdVmcs is missing");
-        var other = JsonParser.parseString(SnapshotJson.write(snapshot)).getAsJsonObject();
+        var other = JsonParser.parseString(SnapshotJson.write(dump)).getAsJsonObject();
         other.getAsJsonArray("tds").get(0).getAsJsonObject().getAsJsonObject("secureEpt").addProperty("level", "PML6");
         assertThatThrownBy(() -> SnapshotJson.read(other.toString(), "x.json")).hasMessageContaining("secureEpt.level is no level");
     }

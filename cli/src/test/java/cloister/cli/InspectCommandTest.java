@@ -6,6 +6,7 @@ import cloister.vmm.Machine;
 import cloister.vmm.MachineConfig;
 import cloister.vmm.TinyGuest;
 import cloister.vmm.VmType;
+import cloister.vmm.observe.MemoryTypes;
 import com.google.gson.JsonParser;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -13,6 +14,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -29,8 +31,8 @@ class InspectCommandTest {
         try (var machine = new Machine(config)) {
             machine.run();
             var file = folder.resolve("td.json");
-            DumpFile.write(file, machine.inspect());
-            DumpFile.write(folder.resolve("td.txt"), machine.inspect());
+            DumpFile.write(file, Dump.of(machine));
+            DumpFile.write(folder.resolve("td.txt"), Dump.of(machine));
             dump = file.toString();
         }
     }
@@ -61,6 +63,38 @@ class InspectCommandTest {
         assertThat(inspect("--pamt", dump).out().lines().skip(1)).isNotEmpty().allMatch(line -> line.startsWith("PAMT "));
     }
 
+    @Test void memoryTypesAreThoseOfATrustDomainsPrivateMemory() {
+        var lines = inspect("--memory-types", dump).out().lines().toList();
+        assertThat(lines).anyMatch(l -> l.matches("LP0\\.TLB 0x[0-9a-f]{16}-0x[0-9a-f]{16} -> 0x[0-9a-f]{12} KeyID 3[3-9] rw  WB = EPT WB.*"))
+                .anyMatch(l -> l.matches("MEMTYPE +[0-9,]+ KiB  WB = EPT WB.*, host MTRR WB \\(ignored\\)"))
+                .contains("MEMTYPE 0 pages are used with and without caching at a time");
+        assertThat(inspect(dump).out()).contains("\nMEMTYPE ").doesNotContain("LP0.TLB");
+        complains("--memory-types goes with --json only", "--memory-types", "--sept", dump);
+    }
+
+    @Test void memoryTypesOfAnOrdinaryVmAreByItsEpt() {
+        var file = folder.resolve("vm.json");
+        var config = new MachineConfig().vmType(VmType.DEFAULT).program(TinyGuest.ordinaryVm()).memoryBytes(32 << 20);
+        try (var machine = new Machine(config)) {
+            machine.run();
+            DumpFile.write(file, Dump.of(machine));
+        }
+        assertThat(inspect("--memory-types", file.toString()).out().lines()).anyMatch(l -> l.startsWith("LP0.TLB ")
+                && l.contains(" KeyID  0 ") && l.endsWith("WB = EPT WB IPAT, PAT WB (ignored), host MTRR WB (ignored)"));
+        var uses = JsonParser.parseString(inspect("--memory-types", "--json", file.toString()).out()).getAsJsonObject().getAsJsonArray("uses");
+        assertThat(uses).isNotEmpty().allSatisfy(use -> assertThat(use.getAsJsonObject().get("ignorePat").getAsBoolean()).isTrue());
+    }
+
+    @Test void aPageOfTwoTypesIsNamed() {
+        var types = new MemoryTypes(List.of(new MemoryTypes.Use(1, 0x1000, 0x3000, 0x5000, 0, false, "UC", "none", false, "UC_MINUS", "WB",
+                false)), List.of(new MemoryTypes.Mixed(0x5000, 0x9000, "WB", 0x1000, "UC")));
+        assertThat(MemoryTypeText.of(types).lines()).containsExactly(
+                "LP1.TLB 0x0000000000001000-0x0000000000003000 -> 0x000000005000 KeyID  0 r-  UC = no EPT, PAT UC_MINUS, host MTRR WB",
+                "MEMTYPE            8 KiB  UC = no EPT, PAT UC_MINUS, host MTRR WB",
+                "MEMTYPE mixed: page 0x000000005000 is WB at linear 0x0000000000009000 and UC at 0x0000000000001000",
+                "MEMTYPE 1 pages are used with and without caching at a time");
+    }
+
     @Test void theSummaryIsFirstInTheSpecificationsWords() {
         var lines = inspect(dump).out().lines().toList();
         assertThat(lines.get(0)).startsWith("TDX module: READY");
@@ -79,7 +113,7 @@ class InspectCommandTest {
         var later = folder.resolve("later.json");
         var config = new MachineConfig().vmType(VmType.TDX).program(TinyGuest.trustDomain()).memoryBytes(32 << 20);
         try (var machine = new Machine(config)) {
-            DumpFile.write(later, machine.inspect()); // before it ran
+            DumpFile.write(later, Dump.of(machine)); // before it ran
         }
         var result = inspect("--diff", later.toString(), dump);
         assertThat(result.exitCode()).isZero();

@@ -1,11 +1,15 @@
 package cloister.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import cloister.kvm.KvmPolicy;
+import cloister.vmm.MachineConfig;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
@@ -19,6 +23,8 @@ class ReferenceTest {
     private static final Pattern CODE_ROW = Pattern.compile("(?m)^\\| (\\d+) \\| ([A-Z_]+) \\|");
     private static final Pattern VARIABLE_ROW = Pattern.compile("(?m)^\\| `(CLOISTER_[A-Z_]+)` \\|");
     private static final Pattern VARIABLE = Pattern.compile("\\bCLOISTER_[A-Z_]*[A-Z]\\b");
+    private static final Pattern NAMED_ROW = Pattern.compile("(?m)^\\| `([a-z0-9_]+)` \\|");
+    private static final Pattern POLICY_ROW = Pattern.compile("(?m)^\\| `([a-z-]+)` \\| ([^|]+) \\|");
     private static final Pattern README_ROW = Pattern.compile("(?m)^\\| (\\d+) \\|");
 
     @Test void everyExitCodeStandsThere() {
@@ -42,6 +48,41 @@ class ReferenceTest {
         var page = VARIABLE_ROW.matcher(text("docs/reference.md")).results().map(row -> row.group(1))
                 .collect(Collectors.toCollection(TreeSet::new));
         assertThat(page).isNotEmpty().isEqualTo(variables());
+    }
+
+    @Test void everyParameterOfKvmStandsThereAndIsKnown() {
+        assertThat(names("docs/reference.md", "## KVM's parameters")).isEqualTo(MachineConfig.KVM_PARAMETERS);
+        assertThat(MachineConfig.KVM_PARAMETERS).allSatisfy(name -> new MachineConfig().kvmParameter(name, "1"));
+        assertThatThrownBy(() -> new MachineConfig().kvmParameter("tdp_mmu", "1"))
+                .hasMessageContaining(String.join(", ", MachineConfig.KVM_PARAMETERS));
+        String help = option("--kvm-param");
+        assertThat(MachineConfig.KVM_PARAMETERS).allSatisfy(name -> assertThat(help).contains(name));
+    }
+
+    @Test void everyPolicyOfKvmStandsThereWithItsValues() {
+        var code = Stream.of(KvmPolicy.values()).map(policy -> policy.policyName() + " " + policy.choices()).toList();
+        var rows = POLICY_ROW.matcher(section("docs/reference.md", "## KVM's policies")).results()
+                .map(row -> row.group(1) + " [" + row.group(2).replace("`", "") + "]").toList();
+        assertThat(rows).isEqualTo(code);
+        String help = option("--policy");
+        assertThat(KvmPolicy.values()).allSatisfy(policy -> assertThat(help)
+                .contains(policy.policyName() + "=" + String.join("|", policy.choices())));
+    }
+
+    private static String option(String name) {
+        return String.join(" ", Main.commandLine().getSubcommands().get("run").getCommandSpec().findOption(name).description());
+    }
+
+    private static List<String> names(String file, String heading) {
+        return NAMED_ROW.matcher(section(file, heading)).results().map(row -> row.group(1)).toList();
+    }
+
+    private static String section(String file, String heading) {
+        String text = text(file);
+        int start = text.indexOf(heading + "\n");
+        assertThat(start).as(heading).isNotNegative();
+        int end = text.indexOf("\n## ", start + 1);
+        return text.substring(start, end < 0 ? text.length() : end);
     }
 
     /// The launcher script names the commands again, to refuse others before it builds.

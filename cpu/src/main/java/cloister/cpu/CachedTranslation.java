@@ -10,7 +10,9 @@ import cloister.spec.x86.MemoryType;
 /// @param writable   whether writes may use it
 /// @param memoryType how the processor caches accesses through it: from EPT, PAT and MTRRs as they were when it was made. [SDM Vol. 3
 ///                   "Memory Type Used for Translated Guest-Physical Addresses", "Selecting Memory Types"]
-public record CachedTranslation(long linear, long hpa, int pageShift, boolean writable, MemoryType memoryType) {
+/// @param parts      what makes it
+public record CachedTranslation(long linear, long hpa, int pageShift, boolean writable, MemoryType memoryType,
+        MemoryTypeParts parts) {
     /// Whether lines of the frame may be in the caches.
     public boolean isCacheable() {
         return memoryType == MemoryType.WB || memoryType == MemoryType.WT || memoryType == MemoryType.WP;

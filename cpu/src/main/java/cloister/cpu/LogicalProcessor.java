@@ -649,7 +649,8 @@ public final class LogicalProcessor implements Persistent {
         Objects.requireNonNull(access);
         var result = new ArrayList<CachedTranslation>();
         cpu.tlb.visit((linear, hpa, pageShift, writable, ingredients) -> result.add(
-                new CachedTranslation(linear, hpa, pageShift, writable, EffectiveType.of(cpu, ingredients, hpa))));
+                new CachedTranslation(linear, hpa, pageShift, writable, EffectiveType.of(cpu, ingredients, hpa),
+                        EffectiveType.parts(cpu, ingredients, hpa))));
         return result;
     }
 

@@ -10,6 +10,7 @@ import cloister.sim.Scheduler;
 import cloister.sim.StateListing;
 import cloister.sim.VirtualClock;
 import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.vmm.observe.MemoryTypes;
 
 /// The host below the VMM: the platform with KVM loaded.
 final class Host implements AutoCloseable {
@@ -26,7 +27,7 @@ final class Host implements AutoCloseable {
         long guests = config.memoryBytes * machines;
         long bytes = guests + (guests >> OVERHEAD_SHIFT) + hostBytes;
         platform = new Platform(new PlatformOptions(config.processors(), config.packages, bytes, config.seed, config.strategy,
-                config.pace, true));
+                config.pace, config.selfSnoop));
         recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(),
@@ -71,6 +72,10 @@ final class Host implements AutoCloseable {
 
     StateListing state() {
         return StateListing.of(platform);
+    }
+
+    MemoryTypes memoryTypes() {
+        return MemoryTypes.of(platform.translations(), platform.mixedTypes());
     }
 
     ModuleSnapshot inspectTdxModule() {

@@ -3,15 +3,18 @@ package cloister.vmm;
 import cloister.devices.IoApic;
 import cloister.devices.SystemControl;
 import cloister.kvm.KvmPolicy;
+import cloister.kvm.KvmException;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.StateListing;
+import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.tdx.inspect.ModuleSnapshot;
+import cloister.vmm.observe.MemoryTypes;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -58,7 +61,7 @@ public final class Machine implements AutoCloseable {
         boolean td = config.vmType == VmType.TDX;
         config.observer.progress("making the platform");
         host = shared != null ? shared : Host.create(config);
-        vm = host.kvm().createVm(td ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
+        vm = createVm(td);
         enableCapabilities(td);
         board = new Board(config, host.recorder().console(config.console), host.clock(), new Interrupts(), new Ends(),
                 seconds -> end(new Outcome.Silent(seconds)));
@@ -71,6 +74,22 @@ public final class Machine implements AutoCloseable {
         if (config.prefault) {
             config.observer.progress("populating memory");
             memory.populate(vcpus.getFirst());
+        }
+    }
+
+    /// @throws UserError when KVM was loaded, or the platform made, so that there are no trust domains
+    private KvmVm createVm(boolean td) {
+        if (!td) {
+            return host.kvm().createVm(cloister.spec.kvm.VmType.DEFAULT);
+        }
+        try {
+            return host.kvm().createVm(cloister.spec.kvm.VmType.TDX);
+        } catch (KvmException e) {
+            if (e.errno() != Errno.EINVAL) {
+                throw e;
+            }
+            host.close();
+            throw UserError.usage("KVM makes no trust domain (" + e.getMessage() + "): choose --vm-type default");
         }
     }
 
@@ -208,6 +227,11 @@ public final class Machine implements AutoCloseable {
     /// while it runs; before [#tearDown] to see the trust domain whole.
     public ModuleSnapshot inspect() {
         return host.inspectTdxModule();
+    }
+
+    /// With which memory types the processors use memory. Call like [#inspect].
+    public MemoryTypes memoryTypes() {
+        return host.memoryTypes();
     }
 
     /// All state of the platform that software can see, by name: processors, memory and its owners, VMCSs, time and timers, the TDX module.

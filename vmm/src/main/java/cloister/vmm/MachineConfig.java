@@ -19,6 +19,9 @@ import java.util.stream.Stream;
 /// A mutable description: set what differs from the defaults, then hand it to [Machine#Machine(MachineConfig)].
 public final class MachineConfig {
     static final int MAX_CPUS = 64;
+    /// The parameters that KVM can be loaded with, by the names that Linux gives them.
+    public static final List<String> KVM_PARAMETERS = List.of("ept", "mmio_caching", "nx_huge_pages", "nx_huge_pages_recovery_ratio",
+            "nx_huge_pages_recovery_period_ms");
     private static final int MAX_PACKAGES = 8;
 
     VmType vmType = VmType.TDX;
@@ -32,6 +35,7 @@ public final class MachineConfig {
     int hostCpus;
     Map<KvmPolicy, String> policies = new EnumMap<>(KvmPolicy.class);
     boolean mmioCaching = true;
+    boolean selfSnoop = true;
     boolean prefault;
     boolean ept = true;
     boolean nxHugePages;
@@ -147,8 +151,8 @@ public final class MachineConfig {
         return this;
     }
 
-    /// A parameter of the module by the name that Linux gives it: ept, mmio_caching, nx_huge_pages (0, 1, off, force, auto, which is off,
-    /// as the processors have no erratum), nx_huge_pages_recovery_ratio and nx_huge_pages_recovery_period_ms.
+    /// A parameter of the module, of [#KVM_PARAMETERS]. nx_huge_pages is 0, 1, off, force or auto, which is off, as the processors have no
+    /// erratum.
     ///
     /// @throws UserError when there is no such parameter, or it cannot be that
     public MachineConfig kvmParameter(String name, String value) {
@@ -191,8 +195,7 @@ public final class MachineConfig {
                 nxHugePages = on;
                 yield this;
             }
-            default -> throw UserError.usage("KVM has no parameter " + name + " here; it has ept, mmio_caching, nx_huge_pages, "
-                    + "nx_huge_pages_recovery_ratio and nx_huge_pages_recovery_period_ms");
+            default -> throw UserError.usage("KVM has no parameter " + name + " here: choose of " + String.join(", ", KVM_PARAMETERS));
         };
     }
 
@@ -226,6 +229,12 @@ public final class MachineConfig {
     /// Packages over which the platform's processors are spread, 1 to 8. Default: 1.
     public MachineConfig packages(int value) {
         packages = value;
+        return this;
+    }
+
+    /// Whether the processors snoop their own caches (CPUID.1:EDX.SS). Without it there are no trust domains. Default: true.
+    public MachineConfig selfSnoop(boolean value) {
+        selfSnoop = value;
         return this;
     }
 

@@ -2,6 +2,7 @@ package cloister.cpu.sys;
 
 import static cloister.spec.x86.MemoryType.*;
 
+import cloister.cpu.MemoryTypeParts;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.Translation;
 import cloister.memory.PhysicalMemory;
@@ -58,15 +59,22 @@ public final class EffectiveType {
     ///
     /// @param hpa the platform address that was found
     public static MemoryType of(Cpu cpu, int ingredients, long hpa) {
-        if ((ingredients & Translation.CACHE_DISABLED) != 0) {
+        var parts = parts(cpu, ingredients, hpa);
+        if (parts.cacheDisabled()) {
             return UC;
         }
-        var pat = known(ingredients & Translation.TYPE_MASK);
-        if ((ingredients & Translation.EPT) == 0) {
-            return combine(mtrr(cpu, PhysicalMemory.pa(hpa)), pat);
+        if (parts.ept() == null) {
+            return combine(parts.mtrr(), parts.pat());
         }
-        var ept = known((ingredients >> Translation.EPT_TYPE_SHIFT) & Translation.TYPE_MASK);
-        return (ingredients & Translation.IGNORE_PAT) != 0 ? ept : combine(ept, pat);
+        return parts.ignorePat() ? parts.ept() : combine(parts.ept(), parts.pat());
+    }
+
+    /// What the effective type is made of.
+    public static MemoryTypeParts parts(Cpu cpu, int ingredients, long hpa) {
+        var ept = (ingredients & Translation.EPT) == 0 ? null
+                : known((ingredients >> Translation.EPT_TYPE_SHIFT) & Translation.TYPE_MASK);
+        return new MemoryTypeParts(ept, (ingredients & Translation.IGNORE_PAT) != 0, known(ingredients & Translation.TYPE_MASK),
+                mtrr(cpu, PhysicalMemory.pa(hpa)), (ingredients & Translation.CACHE_DISABLED) != 0);
     }
 
     private static MemoryType known(int encoding) {
