@@ -65,7 +65,8 @@ class InspectCommandTest {
 
     @Test void memoryTypesAreThoseOfATrustDomainsPrivateMemory() {
         var lines = inspect("--memory-types", dump).out().lines().toList();
-        assertThat(lines).anyMatch(l -> l.matches("LP0\\.TLB 0x[0-9a-f]{16}-0x[0-9a-f]{16} -> 0x[0-9a-f]{12} KeyID 3[3-9] rw  WB = EPT WB.*"))
+        assertThat(lines)
+                .anyMatch(l -> l.matches("LP0\\.TLB 0x[0-9a-f]{16}-0x[0-9a-f]{16} -> 0x[0-9a-f]{12} KeyID 3[3-9] rw  WB = EPT WB.*"))
                 .anyMatch(l -> l.matches("MEMTYPE +[0-9,]+ KiB  WB = EPT WB.*, host MTRR WB \\(ignored\\)"))
                 .contains("MEMTYPE 0 pages are used with and without caching at a time");
         assertThat(inspect(dump).out()).contains("\nMEMTYPE ").doesNotContain("LP0.TLB");
@@ -81,7 +82,8 @@ class InspectCommandTest {
         }
         assertThat(inspect("--memory-types", file.toString()).out().lines()).anyMatch(l -> l.startsWith("LP0.TLB ")
                 && l.contains(" KeyID  0 ") && l.endsWith("WB = EPT WB IPAT, PAT WB (ignored), host MTRR WB (ignored)"));
-        var uses = JsonParser.parseString(inspect("--memory-types", "--json", file.toString()).out()).getAsJsonObject().getAsJsonArray("uses");
+        var json = JsonParser.parseString(inspect("--memory-types", "--json", file.toString()).out()).getAsJsonObject();
+        var uses = json.getAsJsonArray("uses");
         assertThat(uses).isNotEmpty().allSatisfy(use -> assertThat(use.getAsJsonObject().get("ignorePat").getAsBoolean()).isTrue());
     }
 

@@ -32,8 +32,8 @@ public record MemoryTypes(List<Use> uses, List<Mixed> mixed) {
     public record Use(int lp, long linear, long end, long pa, int keyId, boolean writable, String type, String ept, boolean ignorePat,
             String pat, String hostMtrr, boolean cacheDisabled) {
         private boolean isFollowedBy(Use next) {
-            return end == next.linear && pa + (end - linear) == next.pa && equals(new Use(next.lp, linear, end, pa, next.keyId, next.writable,
-                    next.type, next.ept, next.ignorePat, next.pat, next.hostMtrr, next.cacheDisabled));
+            return end == next.linear && pa + (end - linear) == next.pa && equals(new Use(next.lp, linear, end, pa, next.keyId,
+                    next.writable, next.type, next.ept, next.ignorePat, next.pat, next.hostMtrr, next.cacheDisabled));
         }
     }
 
