@@ -62,9 +62,8 @@ final class ObserveOptions {
     private Path statsOut;
 
     @Option(names = "--dump-on-exit", paramLabel = "FILE",
-            description = "When the guest has ended, write what the TDX module knows (TD and VP fields, Secure EPT, PAMT, KeyIDs), and with which "
-                    + "memory types the guest uses memory. "
-                    + "FILE.json is JSON (for 'cloister inspect'), other names text.")
+            description = "When the guest has ended, write what the TDX module knows (TD and VP fields, Secure EPT, PAMT, KeyIDs), "
+                    + "and with which memory types the guest uses memory. FILE.json is JSON (for 'cloister inspect'), other names text.")
     private Path dumpOnExit;
 
     @Option(names = "--dump-at", paramLabel = "SECONDS",
