@@ -162,6 +162,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
                 var machine = new Machine(observe.applyTo(console.describe(config), tracer))) {
             code = run(machine, console);
         }
+        tracer.sayWhenEmpty();
         return tracer.failed() || observe.unwritten() ? ExitCode.OUTPUT.code() : code;
     }
 

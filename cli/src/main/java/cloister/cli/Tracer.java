@@ -145,6 +145,14 @@ final class Tracer implements MachineObserver, AutoCloseable {
         return failed;
     }
 
+    /// After a run: an empty trace without a word looks like a broken one.
+    void sayWhenEmpty() {
+        if (writer != null && written == 0 && !failed) {
+            Progress.say("the trace is empty: " + (!begun ? "the run never came to --trace-from"
+                    : "nothing that --trace names happened" + (from == null ? "" : " after --trace-from")));
+        }
+    }
+
     @Override public void close() {
         if (writer != null) {
             try {

@@ -19,6 +19,8 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /// What `--trace` and `--stats` write is as their schemas say, and begins and ends where it is told to.
 class ObserveFilesTest {
@@ -109,5 +111,30 @@ class ObserveFilesTest {
             System.setErr(old);
         }
         assertThat(err.toString(StandardCharsets.UTF_8).lines()).filteredOn(l -> l.contains("cannot write the trace")).hasSize(1);
+    }
+
+    @ParameterizedTest
+    @CsvSource(nullValues = "-", value = {"vmcall:GET_QUOTE, -, nothing that --trace names happened",
+        "vmcall:GET_QUOTE, 0, nothing that --trace names happened after --trace-from",
+        "vmcall:IO, 9999, the run never came to --trace-from", "vmcall:IO, -, -"})
+    void anEmptyTraceIsSaid(String filter, String from, String says) throws IOException {
+        var err = new ByteArrayOutputStream();
+        var old = System.err;
+        try {
+            System.setErr(new java.io.PrintStream(err, true, StandardCharsets.UTF_8));
+            var begin = from == null ? null : TraceBound.of(from);
+            var writer = TraceWriter.of(Path.of("t.txt"), OutputStream.nullOutputStream(), false);
+            var tracer = new Tracer(List.of(TraceFilter.of(filter)), begin, null, writer, "t.txt");
+            run(tracer);
+            tracer.sayWhenEmpty();
+        } finally {
+            System.setErr(old);
+        }
+        var said = err.toString(StandardCharsets.UTF_8).lines().filter(l -> l.contains("the trace is empty")).toList();
+        if (says == null) {
+            assertThat(said).isEmpty();
+        } else {
+            assertThat(said).singleElement().asString().endsWith(says);
+        }
     }
 }
