@@ -456,7 +456,7 @@ public final class LogicalProcessor implements Persistent {
         if (!XsaveArea.valid(area, components, true) || !CetComponents.valid(components, area)) {
             return false;
         }
-        ProtectionKeys.load(cpu, XsaveArea.restore(cpu.fpu, cpu.pkru, components, area));
+        ProtectionKeys.load(cpu, XsaveArea.restoreValid(cpu.fpu, cpu.pkru, components, true, area));
         CetComponents.restore(cpu.cet, components, area);
         return true;
     }
@@ -526,14 +526,14 @@ public final class LogicalProcessor implements Persistent {
 
     // --- memory
 
-    /// MOVDIR64B to `lines` lines one after the other, all in one frame.
+    /// MOVDIR64B of zeros to all lines of a frame.
     ///
     /// @throws HostFault #PF for a reserved bit when the KeyID of `hpa` is private to the TDX module
-    public void movdir64b(long hpa, byte[] source, int offset, int lines) {
+    public void clearFrame(long hpa) {
         if (!isHosts(hpa)) {
             throw new HostFault(ExceptionVector.PF, PageFaultCode.P | PageFaultCode.W | PageFaultCode.RSVD);
         }
-        cpu.memory.movdir64b(hpa, source, offset, lines);
+        cpu.memory.clearLines(hpa, PhysicalMemory.LINES_PER_FRAME);
     }
 
     /// CLFLUSH of the line at `hpa`. Caches are not modelled: nothing to do.

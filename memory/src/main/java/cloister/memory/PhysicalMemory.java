@@ -33,7 +33,8 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
     /// The lowest KeyID bit of an hpa.
     public static final int KEY_ID_SHIFT = 46;
     public static final int KEY_ID_BITS = 6;
-    private static final int LINES_PER_FRAME = (int) (FRAME_SIZE / LINE_SIZE);
+    /// Lines in a frame.
+    public static final int LINES_PER_FRAME = (int) (FRAME_SIZE / LINE_SIZE);
     private static final char MIXED = 0xffff;
     private static final int GROUP_SHIFT = 10;
     /// Owner of lines whose key is gone: equal to no KeyID, and private.
@@ -43,7 +44,7 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
     private static final ValueLayout.OfInt INT = ValueLayout.JAVA_INT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final ValueLayout.OfShort SHORT = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-    private static final MemorySegment ZERO_FRAME = MemorySegment.ofArray(new byte[(int) FRAME_SIZE]).asReadOnly();
+    private static final byte[] ZEROS = new byte[(int) FRAME_SIZE];
 
     private final long size;
     private final int firstPrivateKeyId;
@@ -373,7 +374,7 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
         for (long frame = firstFrame; frame < firstFrame + frames; frame++) {
             becomeWhole(frame, 0);
             long pa = frame << FRAME_SHIFT;
-            if (touched[(int) frame] && MemorySegment.mismatch(window, pa, pa + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
+            if (touched[(int) frame] && !isZero(pa, FRAME_SIZE)) {
                 window.asSlice(pa, FRAME_SIZE).fill((byte) 0);
             }
         }
@@ -396,17 +397,44 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
         }
         written(pa, length);
         setOwner(pa, length, keyId(hpa));
-        // Pages that nobody wrote are zero and cost nothing; comparing first keeps zeroing them from allocating them.
-        var content = MemorySegment.ofArray(source);
         int frame = (int) (pa >> FRAME_SHIFT);
-        boolean same = touched[frame]
-                ? MemorySegment.mismatch(content, offset, offset + length, window, pa, pa + length) < 0
-                : MemorySegment.mismatch(content, offset, offset + length, ZERO_FRAME, 0, length) < 0;
-        if (!same) {
+        if (touched[frame] || !Arrays.equals(source, offset, offset + length, ZEROS, 0, length)) {
             touched[frame] = true;
-            MemorySegment.copy(content, offset, window, pa, length);
+            MemorySegment.copy(source, offset, window, ValueLayout.JAVA_BYTE, pa, length);
         }
         tellWritten(pa, length);
+    }
+
+    /// MOVDIR64B of zeros to `lines` lines one after the other, all in one frame. What is zero already stays without backing.
+    ///
+    /// @param hpa aligned to 64
+    public void clearLines(long hpa, int lines) {
+        long pa = pa(hpa);
+        int length = lines * LINE_SIZE;
+        if (!contains(pa, length)) {
+            return;
+        }
+        written(pa, length);
+        setOwner(pa, length, keyId(hpa));
+        if (touched[(int) (pa >> FRAME_SHIFT)] && !isZero(pa, length)) {
+            window.asSlice(pa, length).fill((byte) 0);
+        }
+        tellWritten(pa, length);
+    }
+
+    /// Whether whole lines hold zeros. Loads of words compile to little, where a comparison of segments becomes a big method that
+    /// is compiled again for each kind of segment which it meets.
+    private boolean isZero(long pa, long length) {
+        for (long line = pa; line < pa + length; line += LINE_SIZE) {
+            long any = 0;
+            for (int i = 0; i < LINE_SIZE; i += Long.BYTES) {
+                any |= window.get(LONG, line + i);
+            }
+            if (any != 0) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /// Copies a whole frame, reading it with the KeyID of `from` and writing its lines as [#movdir64b] would.
@@ -423,7 +451,7 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
         setOwner(target, FRAME_SIZE, keyId(to));
         int frame = (int) (target >> FRAME_SHIFT);
         // As there: a frame that stays zero stays without backing.
-        if (touched[frame] || MemorySegment.mismatch(window, source, source + FRAME_SIZE, ZERO_FRAME, 0, FRAME_SIZE) >= 0) {
+        if (touched[frame] || (touched[(int) (source >> FRAME_SHIFT)] && !isZero(source, FRAME_SIZE))) {
             touched[frame] = true;
             MemorySegment.copy(window, source, window, target, FRAME_SIZE);
         }

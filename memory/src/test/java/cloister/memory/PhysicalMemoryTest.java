@@ -60,6 +60,30 @@ class PhysicalMemoryTest {
         assertThatThrownBy(() -> memory.read(PhysicalMemory.hpa(FRAME, PRIVATE), 8)).isInstanceOf(Poison.class);
     }
 
+    @Test void linesAreClearedWithoutReading() {
+        keepSecret();
+        var heard = new ArrayList<Long>();
+        memory.addOwnerListener(heard::add);
+        memory.clearLines(FRAME, 1);
+        assertThat(memory.ownerOfLine(FRAME)).isZero();
+        assertThat(memory.read(FRAME, 8)).isZero();
+        assertThat(heard).contains(FRAME >> 12);
+        memory.write(PhysicalMemory.hpa(FRAME, SHARED) + 4088, 8, SECRET);
+        memory.clearLines(PhysicalMemory.hpa(FRAME, PRIVATE), PhysicalMemory.LINES_PER_FRAME);
+        assertThat(memory.ownedWhollyBy(FRAME, PRIVATE)).isTrue();
+        assertThat(memory.read(PhysicalMemory.hpa(FRAME, PRIVATE) + 4088, 8)).isZero();
+    }
+
+    @Test void clearingSomeLinesKeepsTheOthers() {
+        memory.write(FRAME, 8, SECRET);
+        memory.write(FRAME + 64, 8, SECRET);
+        memory.write(FRAME + 192, 8, SECRET);
+        memory.clearLines(FRAME + 64, 2);
+        assertThat(memory.read(FRAME, 8)).isEqualTo(SECRET);
+        assertThat(memory.read(FRAME + 64, 8)).isZero();
+        assertThat(memory.read(FRAME + 192, 8)).isEqualTo(SECRET);
+    }
+
     @Test void withoutEncryptionEveryKeyReadsWhatIsThere() {
         try (var plain = PhysicalMemory.unencrypted(1 << 20, 32)) {
             plain.write(PhysicalMemory.hpa(FRAME, SHARED), 8, SECRET);

@@ -6,6 +6,7 @@ import cloister.spec.x86.Cet;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.util.Arrays;
 
 /// The CET components of the XSAVE area, which only the compacted format has: CET_U is IA32_U_CET and IA32_PL3_SSP, CET_S is
 /// IA32_PL0_SSP to IA32_PL2_SSP. The initial configuration is all zeros. [SDM Vol. 1 "CET State"]
@@ -72,32 +73,36 @@ public final class CetComponents {
 
     /// Adds the CET components to an area that [XsaveArea#save] has just filled in the compacted format.
     public static void save(ControlFlow cet, long components, MemorySegment area) {
+        if ((components & (XsaveArea.CET_U | XsaveArea.CET_S)) == 0) {
+            return;
+        }
+        long[] ssp = cet.plSsp;
         area.set(LONG, XsaveArea.XSTATE_BV, area.get(LONG, XsaveArea.XSTATE_BV) | inUse(cet, components));
         if ((components & XsaveArea.CET_U) != 0) {
-            put(area, userOffset(components), user(cet));
+            int at = userOffset(components);
+            area.set(LONG, at, cet.uCet);
+            area.set(LONG, at + (long) Long.BYTES, ssp[3]);
         }
         if ((components & XsaveArea.CET_S) != 0) {
-            put(area, supervisorOffset(components), supervisor(cet));
-        }
-    }
-
-    private static void put(MemorySegment area, int at, long[] words) {
-        for (int i = 0; i < words.length; i++) {
-            area.set(LONG, at + 8L * i, words[i]);
+            MemorySegment.copy(ssp, 0, area, LONG, supervisorOffset(components), SUPERVISOR_WORDS);
         }
     }
 
     /// Whether XRSTORS of `components` would accept the CET state of a compacted area.
     public static boolean valid(long components, MemorySegment area) {
-        return legalUser(words(components & XsaveArea.CET_U, area)) && legalSupervisor(words(components & XsaveArea.CET_S, area));
+        long held = components & area.get(LONG, XsaveArea.XSTATE_BV);
+        return ((held & XsaveArea.CET_U) == 0 || legalUser(words(XsaveArea.CET_U, area)))
+                && ((held & XsaveArea.CET_S) == 0 || legalSupervisor(words(XsaveArea.CET_S, area)));
     }
 
     /// Loads the CET components of a compacted, valid area, those that it lacks with their initial configuration.
     public static void restore(ControlFlow cet, long components, MemorySegment area) {
-        if ((components & XsaveArea.CET_U) != 0) {
+        long held = components & area.get(LONG, XsaveArea.XSTATE_BV);
+        reset(cet, components & ~held);
+        if ((held & XsaveArea.CET_U) != 0) {
             loadUser(cet, words(XsaveArea.CET_U, area));
         }
-        if ((components & XsaveArea.CET_S) != 0) {
+        if ((held & XsaveArea.CET_S) != 0) {
             loadSupervisor(cet, words(XsaveArea.CET_S, area));
         }
     }
@@ -105,25 +110,20 @@ public final class CetComponents {
     /// Brings the components among `components` to their initial configuration.
     public static void reset(ControlFlow cet, long components) {
         if ((components & XsaveArea.CET_U) != 0) {
-            loadUser(cet, new long[USER_WORDS]);
+            cet.uCet = 0;
+            cet.plSsp[3] = 0;
         }
         if ((components & XsaveArea.CET_S) != 0) {
-            loadSupervisor(cet, new long[SUPERVISOR_WORDS]);
+            Arrays.fill(cet.plSsp, 0, SUPERVISOR_WORDS, 0);
         }
     }
 
-    /// The words of one component, zeros when the area does not hold it.
+    /// The words of one component, which the area holds.
     private static long[] words(long component, MemorySegment area) {
-        long[] words = new long[SUPERVISOR_WORDS];
-        if ((area.get(LONG, XsaveArea.XSTATE_BV) & component) == 0) {
-            return words;
-        }
         long comp = area.get(LONG, XsaveArea.XCOMP_BV);
-        int count = component == XsaveArea.CET_U ? USER_WORDS : SUPERVISOR_WORDS;
-        int at = component == XsaveArea.CET_U ? userOffset(comp) : supervisorOffset(comp);
-        for (int i = 0; i < count; i++) {
-            words[i] = area.get(LONG, at + 8L * i);
-        }
+        boolean user = component == XsaveArea.CET_U;
+        var words = new long[user ? USER_WORDS : SUPERVISOR_WORDS];
+        MemorySegment.copy(area, LONG, user ? userOffset(comp) : supervisorOffset(comp), words, 0, words.length);
         return words;
     }
 }

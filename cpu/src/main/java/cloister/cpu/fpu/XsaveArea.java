@@ -124,11 +124,14 @@ public final class XsaveArea {
             throw new IllegalArgumentException(String.format(Locale.ROOT, "malformed XSAVE area: XSTATE_BV %x, XCOMP_BV %x",
                     area.get(LONG, XSTATE_BV), area.get(LONG, XCOMP_BV)));
         }
+        return restoreValid(s, pkru, components, compacted, area);
+    }
+
+    /// As [#restore], of an area that [#valid] has accepted.
+    public static int restoreValid(FpuState s, int pkru, long components, boolean compacted, MemorySegment area) {
         long bv = area.get(LONG, XSTATE_BV);
         long[] image = s.image;
-        for (int n = 0; n < LegacyImage.XMM_END; n++) {
-            image[n] = area.get(LONG, 8L * n);
-        }
+        MemorySegment.copy(area, LONG, 0, image, 0, LegacyImage.XMM_END);
         restoreLegacy(s, image, components, bv, compacted, true, 16);
         if ((components & PKRU) == 0) {
             return pkru;
@@ -175,9 +178,7 @@ public final class XsaveArea {
     /// @throws IllegalArgumentException when MXCSR has reserved bits set
     public static void fxrstor(FpuState s, MemorySegment area) {
         long[] image = s.image;
-        for (int n = 0; n < LegacyImage.XMM_END; n++) {
-            image[n] = area.get(LONG, 8L * n);
-        }
+        MemorySegment.copy(area, LONG, 0, image, 0, LegacyImage.XMM_END);
         if (LegacyImage.mxcsrReserved(image)) {
             throw new IllegalArgumentException(String.format(Locale.ROOT, "reserved bits in MXCSR %x", (int) image[LegacyImage.MXCSR]));
         }
@@ -187,8 +188,6 @@ public final class XsaveArea {
     }
 
     private static void put(MemorySegment area, long[] image, int from, int to) {
-        for (int n = from; n < to; n++) {
-            area.set(LONG, 8L * n, image[n]);
-        }
+        MemorySegment.copy(image, from, area, LONG, 8L * from, to - from);
     }
 }

@@ -136,7 +136,7 @@ class PrivateKeyIdTest {
     }
 
     @Test void directStoresOfTheHostFault() {
-        assertThatThrownBy(() -> guest.lp.movdir64b(SECRET_HPA, new byte[64], 0, 1)).isInstanceOf(HostFault.class);
+        assertThatThrownBy(() -> guest.lp.clearFrame(SECRET_HPA)).isInstanceOf(HostFault.class);
         assertThat(guest.memory.read(SECRET_HPA, 8)).isEqualTo(SECRET);
     }
 }

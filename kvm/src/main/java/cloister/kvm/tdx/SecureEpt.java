@@ -2,14 +2,13 @@ package cloister.kvm.tdx;
 
 import cloister.kvm.mmu.ExternalPageTables;
 import cloister.kvm.KvmPolicy;
-import cloister.memory.PhysicalMemory;
 import cloister.sim.SwitchPoint;
 import cloister.spec.tdx.SeamRegs;
-import java.util.function.LongSupplier;
 
 /// Keeps a TD's Secure EPT as the mirror root says, by SEAMCALLs. [LINUX tdx_sept_set_private_spte ...]
 final class SecureEpt implements ExternalPageTables {
-    private static final byte[] ZEROS = new byte[(int) PhysicalMemory.FRAME_SIZE];
+    /// A SEAMCALL of a zap that is repeated when the module is busy.
+    private enum Step { BLOCK, TRACK, REMOVE }
 
     private final TdVm vm;
     private final KvmSeam seam;
@@ -83,11 +82,11 @@ final class SecureEpt implements ExternalPageTables {
 
     private boolean removeLeaf(long gfn, int level, long pa, SeamRegs out) {
         long gpa = gfn << 12;
-        if (bugOn("TDH.MEM.RANGE.BLOCK", withoutVcpus(() -> seam.memRangeBlock(vm.tdrPa(), gpa, level, out)))) {
+        if (bugOn("TDH.MEM.RANGE.BLOCK", withoutVcpus(Step.BLOCK, gpa, level, out))) {
             return lost();
         }
-        track();
-        if (bugOn("TDH.MEM.PAGE.REMOVE", withoutVcpus(() -> seam.memPageRemove(vm.tdrPa(), gpa, level, out)))
+        track(out);
+        if (bugOn("TDH.MEM.PAGE.REMOVE", withoutVcpus(Step.REMOVE, gpa, level, out))
                 || bugOn("TDH.PHYMEM.PAGE.WBINVD", seam.phymemPageWbinvd(pa, vm.hkid()))) {
             return lost();
         }
@@ -116,11 +115,11 @@ final class SecureEpt implements ExternalPageTables {
     }
 
     /// After this no vCPU uses a translation that was blocked before. [LINUX tdx_track]
-    private void track() {
+    private void track(SeamRegs out) {
         if (!vm.isRunnable()) {
             return;
         }
-        bugOn("TDH.MEM.TRACK", withoutVcpus(() -> seam.memTrack(vm.tdrPa())));
+        bugOn("TDH.MEM.TRACK", withoutVcpus(Step.TRACK, 0, 0, out));
         vm.makeAllVcpusLeaveGuest();
     }
 
@@ -134,28 +133,38 @@ final class SecureEpt implements ExternalPageTables {
     }
 
     /// One retry, with all vCPUs kept out of the guest. [LINUX tdh_do_no_vcpus]
-    private long withoutVcpus(LongSupplier call) {
-        long status = call.getAsLong();
-        if (retries != 0) {
-            for (long left = retries; left > 0 && KvmSeam.isBusy(status) && !vm.isDead(); left--) {
-                vm.host.scheduler().switchPoint(SwitchPoint.YIELD, vm, left);
-                status = call.getAsLong();
-            }
-            return status;
-        }
-        if (KvmSeam.isBusy(status)) {
+    private long withoutVcpus(Step step, long gpa, int level, SeamRegs out) {
+        long status = call(step, gpa, level, out);
+        return KvmSeam.isBusy(status) ? repeated(status, step, gpa, level, out) : status;
+    }
+
+    private long repeated(long busy, Step step, long gpa, int level, SeamRegs out) {
+        long status = busy;
+        if (retries == 0) {
             zapPending = true;
             vm.makeAllVcpusLeaveGuest();
-            status = call.getAsLong();
+            status = call(step, gpa, level, out);
             zapPending = false;
         }
+        for (long left = retries; left > 0 && KvmSeam.isBusy(status) && !vm.isDead(); left--) {
+            vm.host.scheduler().switchPoint(SwitchPoint.YIELD, vm, left);
+            status = call(step, gpa, level, out);
+        }
         return status;
+    }
+
+    private long call(Step step, long gpa, int level, SeamRegs out) {
+        return switch (step) {
+            case BLOCK -> seam.memRangeBlock(vm.tdrPa(), gpa, level, out);
+            case TRACK -> seam.memTrack(vm.tdrPa());
+            case REMOVE -> seam.memPageRemove(vm.tdrPa(), gpa, level, out);
+        };
     }
 
     /// Takes the page for the host's KeyID: on parts with the partial-write erratum only MOVDIR64B may. [LINUX
     /// tdx_quirk_reset_paddr]
     void clear(long pa) {
-        vm.host.cpus().here().lp().movdir64b(pa, ZEROS, 0, ZEROS.length / PhysicalMemory.LINE_SIZE);
+        vm.host.cpus().here().lp().clearFrame(pa);
     }
 
     private Result result(String what, long status) {

@@ -153,6 +153,10 @@ public final class ModuleState {
 
     /// Fills a page with a repeated 64-bit word, as MOVDIR64B does: no old content is read.
     public void fillPage(long hpa, long word) {
+        if (word == 0) {
+            memory.clearLines(hpa, PhysicalMemory.LINES_PER_FRAME);
+            return;
+        }
         if (word != patternWord) {
             for (int i = 0; i < pattern.length; i++) {
                 pattern[i] = (byte) (word >>> (8 * (i & 7)));

@@ -10,7 +10,6 @@ public final class Pamt {
     public static final int SIZE_2M = 1;
     public static final int SIZE_1G = 2;
     private static final long GIB = 1L << 30;
-    private static final byte[] ZEROS = new byte[(int) PhysicalMemory.FRAME_SIZE];
 
     private final ModuleState module;
 
@@ -193,7 +192,7 @@ public final class Pamt {
         long line = PhysicalMemory.LINE_SIZE;
         for (long at = (from + line - 1) & -line; at < to;) {
             long end = Math.min((to + line - 1) & -line, (at & -PhysicalMemory.FRAME_SIZE) + PhysicalMemory.FRAME_SIZE);
-            module.memory.movdir64b(at, ZEROS, 0, (int) ((end - at) / line));
+            module.memory.clearLines(at, (int) ((end - at) / line));
             at = end;
         }
     }
