@@ -16,11 +16,11 @@ public interface GuestMemfd {
 
     /// fallocate: gives each page of the range a frame.
     ///
-    /// @throws KvmException EINVAL when not page-aligned or beyond the end, ENOMEM
+    /// @throws KvmException EINVAL when not page-aligned or beyond the end, EFBIG when the range wraps, ENOMEM
     void allocate(long offset, long length);
 
     /// fallocate(FALLOC_FL_PUNCH_HOLE): zaps the range from guests and frees its frames. What lies beyond the end does not matter.
     ///
-    /// @throws KvmException EINVAL when not page-aligned
+    /// @throws KvmException EINVAL when not page-aligned, EFBIG when the range wraps
     void punchHole(long offset, long length);
 }

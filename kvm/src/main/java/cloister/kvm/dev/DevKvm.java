@@ -65,7 +65,7 @@ public final class DevKvm implements Kvm, CpuHotplug {
         vms = new VmList(host.lockdep());
         host.enableVirtualization();
         mmuModule = mmuModule(host, moduleParameters);
-        extensions = new Extensions(this::vmTypes, hasSelfSnoop(host));
+        extensions = new Extensions(this::vmTypes, hasSelfSnoop(host), mmuModule.masks().usesEpt());
     }
 
     /// [LINUX vmx_hardware_setup, kvm_configure_mmu]

@@ -70,6 +70,25 @@ public final class FrameAllocator {
         return pa;
     }
 
+    /// So many zeroed frames, or none.
+    ///
+    /// @return their physical addresses
+    /// @throws KvmException ENOMEM
+    public long[] allocate(int count) {
+        var pages = new long[count];
+        for (int i = 0; i < count; i++) {
+            try {
+                pages[i] = allocate();
+            } catch (KvmException none) {
+                for (int j = 0; j < i; j++) {
+                    free(pages[j]);
+                }
+                throw none;
+            }
+        }
+        return pages;
+    }
+
     private void refill() {
         long block = takeBlock();
         if (block >= 0) {

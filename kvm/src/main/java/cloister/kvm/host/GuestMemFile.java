@@ -143,8 +143,12 @@ public final class GuestMemFile implements GuestMemfd {
         }
     }
 
+    /// [LINUX vfs_fallocate, kvm_gmem_fallocate]
     private static void checkRange(long offset, long length) {
-        require(offset >= 0 && length > 0 && offset + length > 0, "range of the guest_memfd");
+        require(offset >= 0 && length > 0, "range of the guest_memfd");
+        if (offset + length < 0) {
+            throw new KvmException(Errno.EFBIG, "range of the guest_memfd wraps");
+        }
         require((offset | length) % PAGE == 0, "range is not whole pages of the guest_memfd");
     }
 

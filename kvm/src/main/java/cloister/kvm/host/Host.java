@@ -84,7 +84,8 @@ public final class Host {
             return;
         }
         for (var cpu : cpus.all()) {
-            cpu.vmxonPa = allocateVmcsRegion();
+            cpu.vmxonPa = frames.allocate();
+            writeRevision(cpu.vmxonPa);
             cpu.enableVirtualization();
         }
         vmxOn = true;
@@ -104,10 +105,8 @@ public final class Host {
         }
     }
 
-    /// A frame with the revision identifier, for VMXON or VMCLEAR.
-    public long allocateVmcsRegion() {
-        long pa = frames.allocate();
+    /// Gives a frame the revision identifier, for VMXON or VMCLEAR.
+    public void writeRevision(long pa) {
         memory().write(pa, 4, cpus.here().lp().rdmsr(IA32_VMX_BASIC) & REVISION_MASK);
-        return pa;
     }
 }

@@ -68,7 +68,7 @@ public final class ProcessMemory implements UserMemory {
 
     @Override public long map(SharedFile file, long offset, long size) {
         checkSize(size);
-        require(file instanceof HostFile && offset >= 0 && offset % PAGE == 0 && offset + size <= file.size(), "range of the file");
+        require(file instanceof HostFile && offset >= 0 && offset % PAGE == 0 && offset <= file.size() - size, "range of the file");
         return add(size, FrameAllocator.BLOCK_SIZE, new Mapping.Shared((HostFile) file, offset / PAGE));
     }
 
@@ -122,7 +122,7 @@ public final class ProcessMemory implements UserMemory {
             return;
         }
         var mapping = mustFind(address);
-        require(address + length <= mapping.end && (address | length) % PAGE == 0, "range is not whole pages of one mapping");
+        require(length > 0 && length <= mapping.end - address && (address | length) % PAGE == 0, "range is not whole pages of one mapping");
         // A large page that loses a part is split, and until then nobody may map it for the sake of its other parts. [LINUX
         // __split_huge_pmd]
         long last = address + length - 1;

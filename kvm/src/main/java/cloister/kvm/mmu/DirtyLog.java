@@ -31,10 +31,11 @@ public final class DirtyLog {
 
     /// KVM_CAP_DIRTY_LOG_RING(_ACQ_REL).
     ///
-    /// @param bytes         size of each ring
+    /// @param size          bytes of each ring, of which Linux takes the low 32 bits of the argument
     /// @param vcpusExist    whether it is too late
     /// @throws KvmException EINVAL, E2BIG
-    public void enableRings(long bytes, boolean vcpusExist) {
+    public void enableRings(int size, boolean vcpusExist) {
+        long bytes = size & 0xffff_ffffL;
         require(bytes != 0 && (bytes & (bytes - 1)) == 0, Errno.EINVAL, "ring size is no power of two");
         long least = (long) (DirtyRing.RESERVED_ENTRIES + mmu.parameters().cpuDirtyLogSize()) * DirtyRing.ENTRY_SIZE;
         require(bytes >= least && bytes >= 1L << Mmu.PAGE_SHIFT, Errno.EINVAL, "ring of " + bytes + " bytes");

@@ -32,6 +32,8 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     private static final long PAGE_MASK = (1L << PAGE_SHIFT) - 1;
     private static final long NO_RANGE = -1;
     private static final int SYSTEM_MANAGEMENT_SPACES = 2;
+    /// Bits of a guest-physical address that the guest's own tables can hold.
+    private static final int GUEST_ADDRESS_BITS = 52;
 
     private final MmuModule module;
     private final MmuVm vm;
@@ -193,7 +195,8 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
 
     /// The last guest frame that can have memory. [LINUX kvm_mmu_max_gfn]
     long maxGfn() {
-        return (1L << (module.masks().maxPhyAddr() - PAGE_SHIFT)) - 1;
+        int bits = masks().usesEpt() ? masks().maxPhyAddr() : GUEST_ADDRESS_BITS;
+        return (1L << (bits - PAGE_SHIFT)) - 1;
     }
 
     long mmioValue() {

@@ -60,7 +60,7 @@ final class TdVcpu extends VcpuFile {
     private boolean guestStateLoaded;
 
     TdVcpu(TdVm vm, int id) {
-        super(vm, id, ApicPage.own());
+        super(vm, id, vm.host.frames().allocate(), ApicPage.own());
         this.td = vm;
         this.seam = vm.seam;
         this.hostContext = new HostContext(host.lostRegisters());
@@ -95,7 +95,7 @@ final class TdVcpu extends VcpuFile {
         loaded(() -> {
             Vm.require(td.hasHkid() && !td.isRunnable() && cmd.data() instanceof KvmTdxCmd.GetCpuid, Errno.EINVAL,
                     "not a command of vCPUs, or too late for it");
-            getCpuid(cmd, ((KvmTdxCmd.GetCpuid) cmd.data()).table());
+            getCpuid(((KvmTdxCmd.GetCpuid) cmd.data()).table());
             return null;
         });
     }
@@ -124,20 +124,19 @@ final class TdVcpu extends VcpuFile {
 
     /// [LINUX tdx_td_vcpu_init]
     private void createTdvps(long initialRcx) {
-        tdvprPa = host.frames().allocate();
-        long status = seam.vpCreate(tdvprPa, td.tdrPa());
+        long[] all = host.frames().allocate(1 + td.tdx.tdcxPages());
+        long status = seam.vpCreate(all[0], td.tdrPa());
         if (status != 0) {
-            host.frames().free(tdvprPa);
-            tdvprPa = 0;
+            free(all, 0);
             throw fail("TDH.VP.CREATE", status);
         }
+        tdvprPa = all[0];
         vm.counters.tdxPages++;
-        long[] pages = new long[td.tdx.tdcxPages()];
+        long[] pages = Arrays.copyOfRange(all, 1, all.length);
         for (int i = 0; i < pages.length; i++) {
-            pages[i] = host.frames().allocate();
             status = seam.vpAddcx(tdvprPa, pages[i]);
             if (status != 0) {
-                host.frames().free(pages[i]);
+                free(pages, i);
                 tdcxPa = Arrays.copyOf(pages, i);
                 throw fail("TDH.VP.ADDCX", status);
             }
@@ -153,6 +152,12 @@ final class TdVcpu extends VcpuFile {
         }
         associable = true;
         mpState = MpState.RUNNABLE;
+    }
+
+    private void free(long[] pages, int from) {
+        for (int i = from; i < pages.length; i++) {
+            host.frames().free(pages[i]);
+        }
     }
 
     private KvmException fail(String what, long status) {
@@ -172,7 +177,7 @@ final class TdVcpu extends VcpuFile {
         Vm.require((cmd.flags() & ~KvmAbi.TDX_MEASURE_MEMORY_REGION) == 0, Errno.EINVAL, "flags");
         long bytes = region.nrPages << 12;
         Vm.require(((region.sourceAddr | region.gpa) & 0xfff) == 0 && region.nrPages != 0
-                && region.gpa + bytes > region.gpa && td.isPrivateGpa(region.gpa)
+                && Long.compareUnsigned(region.gpa + bytes, region.gpa) > 0 && td.isPrivateGpa(region.gpa)
                 && td.isPrivateGpa(region.gpa + bytes - 1), Errno.EINVAL, "region");
         while (region.nrPages != 0) {
             Vm.require(!signalPending(), Errno.EINTR, "a signal is pending");
@@ -184,8 +189,7 @@ final class TdVcpu extends VcpuFile {
     }
 
     /// [LINUX tdx_vcpu_get_cpuid]
-    private void getCpuid(KvmTdxCmd cmd, KvmTdxCmd.CpuidTable table) {
-        Vm.require(cmd.flags() == 0, Errno.EINVAL, "flags");
+    private void getCpuid(KvmTdxCmd.CpuidTable table) {
         var found = new ArrayList<CpuidEntry>();
         for (int base : new int[] {0, 0x8000_0000}) {
             int first = found.size();

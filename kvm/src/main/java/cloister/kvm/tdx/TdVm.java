@@ -234,7 +234,7 @@ public final class TdVm extends Vm {
         require(createdVcpus() == 0, Errno.EBUSY, "vCPUs exist");
         require((in.attributes() & ~supportedAttributes()) == 0, Errno.EINVAL, "TD attributes");
         require((in.xfam() & ~supportedXfam()) == 0, Errno.EINVAL, "XFAM");
-        int guestPaBits = guestPaBits(in.cpuid());
+        int guestPaBits = guestPaBits(in.cpuid(), mmu.module().parameters().maxTdpLevel() == 5);
         byte[] params = buildParams(in, guestPaBits);
         long paramsPa = host.frames().allocate();
         host.memory().write(paramsPa, params, 0, params.length);
@@ -254,11 +254,12 @@ public final class TdVm extends Vm {
         state = State.INITIALIZED;
     }
 
-    private static int guestPaBits(List<CpuidEntry> cpuid) {
+    private static int guestPaBits(List<CpuidEntry> cpuid, boolean fiveLevels) {
         for (var e : cpuid) {
-            if (e.function() == GUEST_PA_LEAF) {
+            if (e.matches(GUEST_PA_LEAF, 0)) {
                 int bits = (e.eax() >>> 16) & 0xff;
                 require(bits == 48 || bits == 52, Errno.EINVAL, "guest-physical addresses of " + bits + " bits");
+                require(bits == 48 || fiveLevels, Errno.EINVAL, "the processor walks no 5 levels");
                 return bits;
             }
         }
@@ -281,7 +282,7 @@ public final class TdVm extends Vm {
         int at = TdParams.CPUID_VALUES;
         for (var slot : tdx.cpuidConfig()) {
             for (var e : in.cpuid()) {
-                if (e.function() == slot.function() && e.index() == slot.index()) {
+                if (e.matches(slot.function(), slot.index())) {
                     require(!isUnsupported(e), Errno.EINVAL, "TSX and WAITPKG are not for TDs");
                     copied++;
                     int eax = e.function() == GUEST_PA_LEAF ? e.eax() & ~(0xff << 16) : e.eax();
@@ -299,27 +300,22 @@ public final class TdVm extends Vm {
     private void createTd(KvmTdxCmd cmd, long paramsPa) {
         hkid = tdx.allocateKeyId();
         require(hkid >= 0, Errno.ENOSPC, "all KeyIDs are in use");
-        if (!tdx.everyPackageIsOnline()) {
-            tdx.freeKeyId(hkid);
-            hkid = -1;
-            throw new KvmException(Errno.EIO, "a package has no processor online that could configure the TD's key");
+        try {
+            allocateControlPages();
+            require(tdx.everyPackageIsOnline(), Errno.EIO, "a package has no processor online that could configure the TD's key");
+        } catch (KvmException failure) {
+            freeControlPages();
+            throw failure;
         }
-        tdrPa = host.frames().allocate();
         long status;
         try (var held = tdx.lock().lock()) {
             status = seam.mngCreate(tdrPa, hkid);
         }
         if (status != 0) {
-            host.frames().free(tdrPa);
-            tdx.freeKeyId(hkid);
-            hkid = -1;
+            freeControlPages();
             throw fail("TDH.MNG.CREATE", status);
         }
         counters.tdxPages++;
-        tdcsPa = new long[tdx.tdcsPages()];
-        for (int i = 0; i < tdcsPa.length; i++) {
-            tdcsPa[i] = host.frames().allocate();
-        }
         try {
             for (var cpu : host.cpus().onePerPackage()) {
                 status = host.cpus().call(cpu, here -> seam.mngKeyConfig(here, tdrPa));
@@ -351,6 +347,25 @@ public final class TdVm extends Vm {
         }
     }
 
+    private void allocateControlPages() {
+        tdrPa = host.frames().allocate();
+        tdcsPa = host.frames().allocate(tdx.tdcsPages());
+    }
+
+    /// The TD has got as far as its KeyID and pages that the module does not know.
+    private void freeControlPages() {
+        for (long pa : tdcsPa) {
+            host.frames().free(pa);
+        }
+        tdcsPa = new long[0];
+        if (tdrPa != 0) {
+            host.frames().free(tdrPa);
+            tdrPa = 0;
+        }
+        tdx.freeKeyId(hkid);
+        hkid = -1;
+    }
+
     private KvmException fail(String what, long status) {
         if (TdxStatus.RND_NO_ENTROPY.matches(status)) {
             return new KvmException(Errno.EAGAIN, what + ": no entropy");
@@ -361,7 +376,6 @@ public final class TdVm extends Vm {
 
     private void finalizeVm(KvmTdxCmd cmd) {
         require(hasHkid() && state != State.RUNNABLE, Errno.EINVAL, "the TD is not initialised, or final already");
-        require(cmd.flags() == 0, Errno.EINVAL, "flags");
         long status = seam.mrFinalize(tdrPa);
         cmd.hwError = status;
         require(!KvmSeam.isBusy(status), Errno.EBUSY, "TDH.MR.FINALIZE is busy");
@@ -452,6 +466,7 @@ public final class TdVm extends Vm {
             }
         }
         tdcsPa = new long[0];
+        tdcsAdded = 0;
         long status = seam.phymemPageReclaim(tdrPa, new SeamRegs());
         if (status == 0) {
             status = seam.phymemPageWbinvd(tdrPa, tdx.globalKeyId());

@@ -12,11 +12,14 @@ import java.util.function.LongSupplier;
 public final class Extensions {
     private final LongSupplier vmTypes;
     private final boolean selfSnoop;
+    private final boolean ept;
 
     /// @param vmTypes   a bit for each type of VM that can be created, by its number
     /// @param selfSnoop whether the processor snoops its own caches, so that memory with two types at once stays right
-    public Extensions(LongSupplier vmTypes, boolean selfSnoop) {
+    /// @param ept       whether page tables are indexed by guest-physical addresses, which can be populated ahead then
+    public Extensions(LongSupplier vmTypes, boolean selfSnoop, boolean ept) {
         this.vmTypes = vmTypes;
+        this.ept = ept;
         this.selfSnoop = selfSnoop;
     }
 
@@ -25,7 +28,8 @@ public final class Extensions {
         return switch (cap) {
             case MAX_VCPUS -> Vm.MAX_VCPUS;
             case MAX_VCPU_ID -> Vm.MAX_VCPU_IDS;
-            case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, PRE_FAULT_MEMORY, X86_APIC_BUS_CYCLES_NS -> 1;
+            case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, X86_APIC_BUS_CYCLES_NS -> 1;
+            case PRE_FAULT_MEMORY -> ept ? 1 : 0;
             case X2APIC_API -> 3;
             case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
             case VM_TYPES -> vmTypes.getAsLong();

@@ -69,7 +69,8 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
     private boolean woken;
     private boolean signalPending;
 
-    protected Vcpu(Vm vm, int id, ApicPage apicPage) {
+    /// @param piPa a frame for the posted-interrupt descriptor, which is the vCPU's from now on
+    protected Vcpu(Vm vm, int id, long piPa, ApicPage apicPage) {
         this.vm = vm;
         this.id = id;
         this.host = vm.host;
@@ -77,7 +78,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         this.scheduler = host.scheduler();
         this.mmu = new VcpuMmu(vm.mmu, this);
         this.mutex = vm.vcpuMutex(id);
-        this.pi = new PostedInterruptDescriptor(host.memory(), host.frames().allocate(), Host.POSTED_INTR_VECTOR);
+        this.pi = new PostedInterruptDescriptor(host.memory(), piPa, Host.POSTED_INTR_VECTOR);
         this.apic = new LocalApic(this, vm.bus, host.clock(), apicPage);
         this.msrs = new GuestMsrs(this, apic, cpuid, cpus.here().lp().rdmsr(Msr.IA32_ARCH_CAPABILITIES));
         apic.userspaceIoapic(vm.splitIrqchip);

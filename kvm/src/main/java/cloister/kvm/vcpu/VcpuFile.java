@@ -25,8 +25,8 @@ import java.util.function.Supplier;
 public abstract class VcpuFile extends Vcpu implements KvmVcpu {
     private static final int LAPIC_SIZE = 1024;
 
-    protected VcpuFile(Vm vm, int id, ApicPage apicPage) {
-        super(vm, id, apicPage);
+    protected VcpuFile(Vm vm, int id, long piPa, ApicPage apicPage) {
+        super(vm, id, piPa, apicPage);
     }
 
     // --- what the kinds of vCPU do themselves; their state is on a processor meanwhile

@@ -26,7 +26,7 @@ final class VfioDevice implements KvmDevice {
 
     @Override public void setAttr(int group, long attribute, VfioFile file) {
         hasAttr(group, attribute);
-        Vm.require(file.isOpen(), Errno.EBADF, "the VFIO file is closed");
+        Vm.require(file != null && file.isOpen(), Errno.EBADF, "no VFIO file, or a closed one");
         try (var held = lock.lock()) {
             boolean known = files.contains(file);
             if (attribute == KvmAbi.DEV_VFIO_FILE_ADD) {

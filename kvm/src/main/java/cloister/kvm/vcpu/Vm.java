@@ -125,6 +125,7 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
             case MAX_VCPUS -> maxVcpus();
             case MULTI_ADDRESS_SPACE -> mmu.slots().addressSpaces();
             case READONLY_MEM -> mmu.allowsReadOnlySlots() ? 1 : 0;
+            case X86_APIC_BUS_CYCLES_NS -> apicBusCycleNs;
             case GUEST_MEMFD_FLAGS -> mmu.guestMemfdFlags();
             case MEMORY_ATTRIBUTES -> hasPrivateMemory() ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0;
             default -> extensions.of(cap);
@@ -174,7 +175,7 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
                 disableQuirks(arg);
             }
             case MANUAL_DIRTY_LOG_PROTECT2 -> mmu.dirtyLog().enableManualProtect(arg);
-            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings(arg, createdVcpus != 0);
+            case DIRTY_LOG_RING, DIRTY_LOG_RING_ACQ_REL -> mmu.dirtyLog().enableRings((int) arg, createdVcpus != 0);
             default -> throw new KvmException(Errno.EINVAL, cap + " cannot be enabled");
         }
     }

@@ -22,9 +22,11 @@ final class LoadedVmcs implements Persistent {
     private LogicalProcessor lp;
     private boolean launched;
 
-    LoadedVmcs(Host host) {
+    /// @param pa a frame
+    LoadedVmcs(Host host, long pa) {
         this.cpus = host.cpus();
-        this.pa = host.allocateVmcsRegion();
+        this.pa = pa;
+        host.writeRevision(pa);
     }
 
     long pa() {

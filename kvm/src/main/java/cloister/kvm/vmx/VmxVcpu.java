@@ -78,17 +78,18 @@ final class VmxVcpu extends VcpuFile {
     private boolean exitsAtOnce;
 
     VmxVcpu(VmxVm vm, int id) {
-        this(vm, id, vm.host.frames().allocate());
+        this(vm, id, vm.host.frames().allocate(4));
     }
 
-    private VmxVcpu(VmxVm vm, int id, long apicPagePa) {
-        super(vm, id, ApicPage.at(vm.host.memory(), apicPagePa));
-        this.apicPagePa = apicPagePa;
+    /// @param pages frames of the vCPU
+    private VmxVcpu(VmxVm vm, int id, long[] pages) {
+        super(vm, id, pages[0], ApicPage.at(vm.host.memory(), pages[1]));
+        this.apicPagePa = pages[1];
         this.hostContext = new HostContext(host.lostRegisters());
         this.ept = vm.mmu.module().masks().usesEpt();
         this.vpid = vm.allocateVpid();
-        this.vmcs = new LoadedVmcs(host);
-        this.msrBitmapPa = host.frames().allocate();
+        this.msrBitmapPa = pages[2];
+        this.vmcs = new LoadedVmcs(host, pages[3]);
         var here = cpus.pin();
         try {
             this.apicv = VmcsSetup.hasApicv(here.lp());
