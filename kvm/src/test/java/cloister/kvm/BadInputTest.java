@@ -85,7 +85,8 @@ final class BadInputTest {
 
         void region(int slot, int flags, long gpa, long size, long address) {
             // Without the flag, nobody looks at the offset.
-            vm.setUserMemoryRegion2(new UserMemoryRegion(slot, flags, gpa, size, address, null, (flags & MEM_GUEST_MEMFD) != 0 ? 0 : 0x123));
+            long offset = (flags & MEM_GUEST_MEMFD) != 0 ? 0 : 0x123;
+            vm.setUserMemoryRegion2(new UserMemoryRegion(slot, flags, gpa, size, address, null, offset));
         }
 
         void bound(int slot, int flags, long gpa, long size, GuestMemfd file, long offset) {

@@ -64,7 +64,8 @@ final class BadTdInputTest {
                 return;
             }
             vm.memoryEncryptOp(initVm(ScriptedModule.SEPT_VE_DISABLE, 3, CPUID));
-            vm.setUserMemoryRegion2(new UserMemoryRegion(0, KvmAbi.MEM_GUEST_MEMFD, 0, 16 * PAGE, user, vm.createGuestMemfd(16 * PAGE, 0), 0));
+            vm.setUserMemoryRegion2(new UserMemoryRegion(0, KvmAbi.MEM_GUEST_MEMFD, 0, 16 * PAGE, user,
+                    vm.createGuestMemfd(16 * PAGE, 0), 0));
             vm.setMemoryAttributes(0, 8 * PAGE, KvmAbi.MEMORY_ATTRIBUTE_PRIVATE);
             if (stage == Stage.INITIALIZED) {
                 return;
