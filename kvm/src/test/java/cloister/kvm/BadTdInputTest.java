@@ -4,6 +4,7 @@ import static cloister.spec.kvm.Errno.*;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.catchThrowable;
 
+import cloister.cpu.firmware.FirmwareAccess;
 import cloister.kvm.dev.DevKvm;
 import cloister.kvm.vcpu.Vm;
 import cloister.sim.StateListing;
@@ -54,7 +55,7 @@ final class BadTdInputTest {
         KvmVcpu vcpu;
 
         Domain(Stage stage) {
-            host.processors().forEach(lp -> lp.installSeam(module));
+            host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
             kvm = DevKvm.open(host.environment());
             user = kvm.userMemory().map(64 * PAGE);
             kvm.userMemory().write(user, 8, 1);
