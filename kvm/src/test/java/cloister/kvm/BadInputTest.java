@@ -385,7 +385,7 @@ final class BadInputTest {
             rows.add(row("device of type " + type, ENODEV, m -> m.vm.createDevice(type)));
         }
         rows.add(row("no VFIO file", EBADF, m -> m.vm.createDevice(DEV_TYPE_VFIO).setAttr(DEV_VFIO_FILE, DEV_VFIO_FILE_ADD, null)));
-        for (long attribute : new long[] {0, 3, 4, -1, 1L << 32 | 1}) {
+        for (long attribute : new long[] {0, 3, 4, -1, (1L << 32) | 1}) {
             rows.add(row("VFIO attribute " + attribute, ENXIO,
                     m -> m.vm.createDevice(DEV_TYPE_VFIO).setAttr(DEV_VFIO_FILE, attribute, new VfioFile(true))));
         }
