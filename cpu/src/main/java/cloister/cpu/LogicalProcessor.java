@@ -517,6 +517,7 @@ public final class LogicalProcessor implements Persistent {
     /// CPUID of the silicon into `out`: EAX, EBX, ECX, EDX.
     public void cpuid(int leaf, int subleaf, int[] out) {
         cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(apicId(), true, true, cpu.cr4, cpu.xcr0, cpu.xss), out);
+        Cpuid.hideTsx(leaf, subleaf, cpu.tsxCtrl, out);
     }
 
     /// RDTSC in VMX root operation.

@@ -211,6 +211,8 @@ final class GeneralTable {
         C5                      | LDS           | Gz,Mp           | i64
         C6 /0                   | MOV           | Eb,sIb
         C7 /0                   | MOV           | Ev,Iz
+        C6 F8                   | XABORT        | Ib
+        C7 F8                   | XBEGIN        | Jz
         C8                      | ENTER         | Iw,Ib           | d64
         C9                      | LEAVE         |                 | d64
         CA                      | RET_FAR       | Iw

@@ -34,6 +34,8 @@ final class SystemTable {
         66 0F 01 CF             | SEAMCALL      |
         NP 0F 01 D0             | XGETBV        |
         NP 0F 01 D1             | XSETBV        |
+        NP 0F 01 D5             | XEND          |
+        NP 0F 01 D6             | XTEST         |
         NP 0F 01 D4             | VMFUNC        |
         NP 0F 01 D7             | ENCLU         |
         NP 0F 01 E8             | SERIALIZE     |

@@ -64,7 +64,7 @@ final class HostStateTest {
                 {Msr.IA32_STAR, 0x2222L << 32}, {Msr.IA32_LSTAR, 0x1111_0000L}, {Msr.IA32_CSTAR, 0x3333_0000L}, {Msr.IA32_TSC_AUX, 5},
                 {Msr.IA32_U_CET, USER_CET}, {Msr.IA32_PL0_SSP, 0x8000}, {Msr.IA32_PL1_SSP, 0x8008}, {Msr.IA32_PL2_SSP, 0x8010},
                 {Msr.IA32_PL3_SSP, 0x8018}, {Msr.IA32_S_CET, 4}, {Msr.IA32_INTERRUPT_SSP_TABLE_ADDR, 0x9000},
-                {Msr.IA32_UMWAIT_CONTROL, 0x1000}, {Msr.IA32_FIXED_CTR_CTRL, 0x30}, {Msr.IA32_PMC0, 77}};
+                {Msr.IA32_UMWAIT_CONTROL, 0x1000}, {Msr.IA32_TSX_CTRL, 1}, {Msr.IA32_FIXED_CTR_CTRL, 0x30}, {Msr.IA32_PMC0, 77}};
         for (long[] msr : msrs) {
             lp.wrmsr((int) msr[0], msr[1]);
         }

@@ -29,6 +29,7 @@ final class ScriptedModule implements SeamFirmware {
 
     ScriptedModule() {
         fields.put(0x0A00000300000008L, 0x2E1F0FBFL);
+        fields.put(0x9100000100000008L, 64L);
         fields.put(0x9100000100000009L, 16L);
         fields.put(0x9100000100000010L, 16L);
         fields.put(0x9100000100000011L, 16L);

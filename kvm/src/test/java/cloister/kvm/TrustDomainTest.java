@@ -605,18 +605,6 @@ final class TrustDomainTest {
         return state;
     }
 
-    /// Of KVM's own hypercalls a TD gets the one that needs nothing; R10 has the call's number, and its result.
-    @ParameterizedTest
-    @CsvSource({"1, 0", "2, -1000", "5, -1000"})
-    void kvmsOwnHypercallsAreAnsweredInR10(long number, long expected) {
-        var vcpu = ready();
-        long[] result = new long[2];
-        module.exits.add(tdvmcall(0).andThen(regs -> regs.set(SeamRegs.R10, number)));
-        module.exits.add(end(result));
-        run(vcpu, exit -> false);
-        assertThat(result[0]).isEqualTo(expected);
-    }
-
     @Test void aProcessorLeavesWithoutStateOfTdsAndComesBack() {
         var vcpu = ready();
         var errors = new ArrayList<Errno>();
@@ -717,6 +705,20 @@ final class TrustDomainTest {
         assertThat(refused).hasMessageContaining("MMIO caching");
         assertThat(module.calls).as("the module is left alone").isEmpty();
         assertThat(without.createVm(VmType.DEFAULT).type()).isEqualTo(VmType.DEFAULT);
+    }
+
+    /// A module that lacks what KVM needs is as good as none. [LINUX __tdx_hardware_setup]
+    @ParameterizedTest(name = "{0}")
+    @CsvSource({"TOPOLOGY_ENUM, a00000300000008, 2e0f0fbf", "NO_RBP_MOD, a00000300000008, 2e1b0fbf",
+            "MAX_VCPUS_PER_TD, 9900000100000008, 1", "MAX_TDMRS, 9100000100000008, 0"})
+    void aModuleThatLacksSomethingIsNotUsed(String what, String field, String value) {
+        host.close();
+        host = new TestHost(2);
+        host.processors().forEach(lp -> lp.installSeam(module));
+        module.fields.put(Long.parseUnsignedLong(field, 16), Long.parseLong(value, 16));
+        var without = DevKvm.open(host.environment());
+        assertThat(without.checkExtension(KvmCap.VM_TYPES) & (1L << VmType.TDX.number())).isZero();
+        assertThat(catchThrowableOfType(KvmException.class, () -> without.createVm(VmType.TDX))).hasMessageContaining(what);
     }
 
     /// A part with 52 address bits cannot mark MMIO in legacy tables, whose masks are in place before EPT's.

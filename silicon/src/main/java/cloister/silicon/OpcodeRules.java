@@ -73,6 +73,8 @@ final class OpcodeRules {
             (o, s) -> o.is(1, 0x01) && o.modRm() == 0xE8 && !mandatory(o) && !o.has(LOCK), OpcodeRules::completes),
         new Rule("WAITPKG: shown by our CPUID (07H:ECX[5]), Zen 4 has none [SDM Vol. 2 TPAUSE, UMWAIT, UMONITOR]",
             (o, s) -> o.is(1, 0xAE) && o.reg() == 6 && o.register() && mandatory(o) && !o.has(LOCK), OpcodeRules::userWait),
+        new Rule("RTM: shown by our CPUID (07H:EBX[11]), Zen 4 has none; every transaction aborts at once [SDM Vol. 2 XBEGIN, XABORT, XEND, XTEST]",
+            (o, s) -> transaction(o) && !o.has(LOCK) && !(o.map() == 1 && mandatory(o)), OpcodeRules::transactional),
         new Rule("MOVDIRI: shown by our CPUID (07H:ECX[27]), Zen 4 has none [SDM Vol. 2 MOVDIRI]",
             (o, s) -> o.is(2, 0xF9) && !o.register() && !mandatory(o) && !o.has(LOCK), OpcodeRules::completes),
         new Rule("MOVDIR64B: shown by our CPUID (07H:ECX[28]), Zen 4 has none [SDM Vol. 2 MOVDIR64B]",
@@ -181,6 +183,20 @@ final class OpcodeRules {
         OpcodeOutcome plain = rules.plain.get(plainKey(o));
         boolean absolute = o.opcode() == 0xFF || o.opcode() == 0xC2 || o.opcode() == 0xC3;
         return plain.vector() != Outcome.COMPLETED || absolute ? plain : OpcodeOutcome.completed(plain.advance() + ignored(o));
+    }
+
+    private static boolean transaction(Opcode o) {
+        return o.coding() == Coding.LEGACY && (((o.is(0, 0xC6) || o.is(0, 0xC7)) && o.modRm() == 0xF8)
+            || (o.is(1, 0x01) && (o.modRm() == 0xD5 || o.modRm() == 0xD6)));
+    }
+
+    /// XEND without a transaction faults; XBEGIN goes to its fallback address.
+    private static OpcodeOutcome transactional(OpcodeRules rules, Opcode o, OpcodeOutcome silicon) {
+        if (o.modRm() == 0xD5) {
+            return OpcodeOutcome.gp();
+        }
+        Instruction insn = rules.decode(o);
+        return OpcodeOutcome.completed(insn.length + (o.is(0, 0xC7) ? insn.imm : 0));
     }
 
     /// TPAUSE and UMWAIT with reserved bits in the register: #GP(0). UMONITOR reads a byte at the address.

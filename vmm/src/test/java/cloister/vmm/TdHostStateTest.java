@@ -61,7 +61,7 @@ final class TdHostStateTest {
                 {Msr.IA32_CSTAR, 0x3333_0000L}, {Msr.IA32_TSC_AUX, 5}, {Msr.IA32_U_CET, 1}, {Msr.IA32_PL0_SSP, 0x8000},
                 {Msr.IA32_PL1_SSP, 0x8008}, {Msr.IA32_PL2_SSP, 0x8010}, {Msr.IA32_PL3_SSP, 0x8018}, {Msr.IA32_S_CET, 4},
                 {Msr.IA32_FS_BASE, 0x6666_0000L}, {Msr.IA32_GS_BASE, 0x7777_0000L}, {Msr.IA32_SYSENTER_EIP, 0x7777_1000L},
-                {Msr.IA32_UMWAIT_CONTROL, 0x1000}, {Msr.IA32_FIXED_CTR_CTRL, 0x30}, {Msr.IA32_A_PMC0, 77}};
+                {Msr.IA32_UMWAIT_CONTROL, 0x1000}, {Msr.IA32_TSX_CTRL, 1}, {Msr.IA32_FIXED_CTR_CTRL, 0x30}, {Msr.IA32_A_PMC0, 77}};
         for (long[] msr : msrs) {
             lp.wrmsr((int) msr[0], msr[1]);
         }
@@ -76,13 +76,13 @@ final class TdHostStateTest {
 
     /// A TD without memory: its first instruction cannot be fetched, which the host hears.
     private List<KvmExit> runATd() {
-        return runATd(0, 0);
+        return runATd(0, 0, 0);
     }
 
-    private List<KvmExit> runATd(long moreAttributes, int moreLeaf7Ecx) {
+    private List<KvmExit> runATd(long moreAttributes, int moreLeaf7Ebx, int moreLeaf7Ecx) {
         var vm = kvm.createVm(cloister.spec.kvm.VmType.TDX);
         vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
-        TrustDomain.init(kvm, withMore(vm, moreAttributes, moreLeaf7Ecx), 1, true);
+        TrustDomain.init(kvm, withMore(vm, moreAttributes, moreLeaf7Ebx, moreLeaf7Ecx), 1, true);
         KvmVcpu vcpu = vm.createVcpu(0);
         TrustDomain.initVcpu(kvm, vcpu, 1);
         vm.memoryEncryptOp(KvmTdxCmd.finalizeVm());
@@ -96,11 +96,11 @@ final class TdHostStateTest {
     }
 
     /// The same VM, whose KVM_TDX_INIT_VM asks for more.
-    private static KvmVm withMore(KvmVm vm, long attributes, int leaf7Ecx) {
+    private static KvmVm withMore(KvmVm vm, long attributes, int leaf7Ebx, int leaf7Ecx) {
         return (KvmVm) Proxy.newProxyInstance(KvmVm.class.getClassLoader(), new Class<?>[] {KvmVm.class}, (proxy, method, args) -> {
             if (args != null && args[0] instanceof KvmTdxCmd cmd && cmd.data() instanceof KvmTdxCmd.InitVm in) {
                 var cpuid = in.cpuid().stream().map(e -> e.function() != 7 || e.index() != 0 ? e
-                        : CpuidEntry.subLeaf(7, 0, e.eax(), e.ebx(), e.ecx() | leaf7Ecx, e.edx())).toList();
+                        : CpuidEntry.subLeaf(7, 0, e.eax(), e.ebx() | leaf7Ebx, e.ecx() | leaf7Ecx, e.edx())).toList();
                 args[0] = KvmTdxCmd.initVm(new KvmTdxCmd.InitVm(in.attributes() | attributes, in.xfam(), in.mrConfigId(), in.mrOwner(),
                         in.mrOwnerConfig(), cpuid));
             }
@@ -112,14 +112,14 @@ final class TdHostStateTest {
         });
     }
 
-    @ParameterizedTest @EnumSource(names = {"UMWAIT_CONTROL", "FIXED_CTR_CTRL", "PERF_GLOBAL_CTRL", "PMC0"})
+    @ParameterizedTest @EnumSource(names = {"UMWAIT_CONTROL", "TSX_CTRL", "FIXED_CTR_CTRL", "PERF_GLOBAL_CTRL", "PMC0"})
     void whatTdsMustNotHaveWouldBeLost(HostRegister row) {
-        boolean counters = row != HostRegister.UMWAIT_CONTROL;
-        long attributes = counters ? TdParams.ATTRIBUTE_PERFMON : 0;
-        int leaf7Ecx = counters ? 0 : 1 << 5;
-        assertThatThrownBy(() -> runATd(attributes, leaf7Ecx)).isInstanceOf(KvmException.class);
+        int leaf7Ebx = row == HostRegister.TSX_CTRL ? (1 << 4) | (1 << 11) : 0;
+        int leaf7Ecx = row == HostRegister.UMWAIT_CONTROL ? 1 << 5 : 0;
+        long attributes = (leaf7Ebx | leaf7Ecx) == 0 ? TdParams.ATTRIBUTE_PERFMON : 0;
+        assertThatThrownBy(() -> runATd(attributes, leaf7Ebx, leaf7Ecx)).isInstanceOf(KvmException.class);
         kvm.lose(row);
-        assertThatThrownBy(() -> runATd(attributes, leaf7Ecx)).hasMessageContaining(" " + row + " is 0x0 and was ");
+        assertThatThrownBy(() -> runATd(attributes, leaf7Ebx, leaf7Ecx)).hasMessageContaining(" " + row + " is 0x0 and was ");
     }
 
     @Test void nothingIsLost() {

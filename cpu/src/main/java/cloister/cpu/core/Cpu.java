@@ -104,6 +104,7 @@ public final class Cpu {
     public long specCtrl;
     public long apicBase;
     public long umwaitControl;
+    public long tsxCtrl;
 
     /// RFLAGS without the six arithmetic flags; bit 1 is set. Change through [#rflags(long)] or [#systemFlags(int, int)].
     public int systemFlags = 2;

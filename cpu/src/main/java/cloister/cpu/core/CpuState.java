@@ -76,6 +76,7 @@ public record CpuState(Cpu cpu) implements Persistent {
         out.field("specCtrl", cpu.specCtrl);
         out.field("apicBase", cpu.apicBase);
         out.field("umwaitControl", cpu.umwaitControl);
+        out.field("tsxCtrl", cpu.tsxCtrl);
     }
 
     private static long[] wide(int[] values) {

@@ -104,6 +104,10 @@ public final class IntegerInstructions {
             case JMP -> BranchInstructions::jmp;
             case JCC -> BranchInstructions::jcc;
             case JCXZ, LOOP, LOOPE, LOOPNE -> BranchInstructions::loop;
+            case XBEGIN -> TransactionInstructions::begin;
+            case XABORT -> (cpu, insn) -> { };
+            case XEND -> TransactionInstructions::end;
+            case XTEST -> TransactionInstructions::test;
             case CALL -> BranchInstructions::call;
             case RET -> BranchInstructions::ret;
             case PUSH -> BranchInstructions::push;

@@ -62,7 +62,7 @@ final class Semantics {
         return switch (op) {
             case LFENCE, MFENCE, SFENCE, PREFETCHNTA, PREFETCHT0, PREFETCHT1, PREFETCHT2, PREFETCHW, CLDEMOTE,
                  NOP, ENDBR32, ENDBR64, RDSSP, PAUSE, FXSAVE, XSAVE, XSAVEC, XSAVEOPT -> false;
-            case UNKNOWN, TOO_LONG, TRUNCATED, UD0, UD1, UD2, JMP, JCC, JCXZ, LOOP, LOOPE, LOOPNE, CALL, RET,
+            case UNKNOWN, TOO_LONG, TRUNCATED, UD0, UD1, UD2, JMP, JCC, JCXZ, LOOP, LOOPE, LOOPNE, XBEGIN, XEND, CALL, RET,
                  MOVS, STOS, LODS, CMPS, SCAS, RDRAND, RDSEED, XRSTOR, XRSTORS -> true;
             default -> SystemInstructions.handles(op);
         };

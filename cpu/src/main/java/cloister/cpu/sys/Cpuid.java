@@ -36,9 +36,12 @@ public final class Cpuid {
     private static final int EDX_1 = bits(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 19, 21, 23, 24, 25, 26,
             27, 28);
     private static final int ECX_1 = bits(0, 1, 2, 3, 4, 5, 6, 9, 13, 15, 17, 19, 20, 21, 22, 23, 24, 25, 26, 30);
-    private static final int EBX_7 = bits(0, 1, 3, 6, 7, 8, 9, 10, 13, 18, 19, 20, 23, 24, 29);
+    private static final int EBX_7 = bits(0, 1, 3, 4, 6, 7, 8, 9, 10, 11, 13, 18, 19, 20, 23, 24, 29);
     private static final int ECX_7 = bits(2, 3, 5, 7, 16, 22, 24, 27, 28, 31);
     private static final int EDX_7 = bits(4, 10, 14, 19, 20, 26, 27, 28, 29, 30, 31);
+    /// Leaf 7 EBX: HLE and RTM.
+    private static final int TSX = (1 << 4) | (1 << 11);
+    private static final long TSX_CPUID_CLEAR = 2;
     private static final int OSXSAVE = 1 << 27;
     private static final int OSPKE = 1 << 4;
     private static final int APIC = 1 << 9;
@@ -124,6 +127,13 @@ public final class Cpuid {
             case 0x8000_0007 -> set(out, 0, 0, 0, 1 << 8);
             case 0x8000_0008 -> set(out, (LINEAR_ADDRESS_BITS << 8) | PHYSICAL_ADDRESS_BITS, 1 << 9, 0, 0);
             default -> set(out, 0, 0, 0, 0);
+        }
+    }
+
+    /// Hides TSX from the registers that [#query] has filled for `leaf`, if IA32_TSX_CTRL says so. [SDM Vol. 4 IA32_TSX_CTRL]
+    public static void hideTsx(int leaf, int subleaf, long tsxCtrl, int[] out) {
+        if (leaf == 7 && subleaf == 0 && (tsxCtrl & TSX_CPUID_CLEAR) != 0) {
+            out[1] &= ~TSX;
         }
     }
 

@@ -39,7 +39,7 @@ final class MsrTable {
     private static final int GENERAL_COUNTERS = 8;
     private static final int LBR_DEPTH = 8;
     private static final long MTRR_CAP = VARIABLE_MTRRS | (1 << 8) | (1 << 10) | (1 << 11) | (1 << 14) | (1 << 15);
-    private static final long ARCH_CAPABILITIES = bits(0, 1, 3, 4, 5, 6, 8, 10, 11, 12, 13, 14, 15, 17, 20, 21, 24, 26, 27, 62);
+    private static final long ARCH_CAPABILITIES = bits(0, 1, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 17, 20, 21, 24, 26, 27, 62);
     private static final long SPEC_CTRL = bits(0, 1, 2, 3, 4, 5, 6, 7, 10);
     private static final long DEBUGCTL = bits(1, 2, 11, 12, 14);
     private static final long MISC_ENABLE = bits(0, 7, 12, 18);
@@ -98,6 +98,7 @@ final class MsrTable {
         t.add(new Row(IA32_PRED_CMD, 0, 1, false, MsrTable::writeOnly, (c, v) -> { }));
         t.add(new Row(IA32_FLUSH_CMD, 0, 1, false, MsrTable::writeOnly, (c, v) -> { }));
         t.add(constant(IA32_ARCH_CAPABILITIES, ARCH_CAPABILITIES));
+        t.add(field(IA32_TSX_CTRL, 3, c -> c.tsxCtrl, (c, v) -> c.tsxCtrl = v)); // RTM_DISABLE, TSX_CPUID_CLEAR
         t.add(storage(IA32_UARCH_MISC_CTL, 0, 1)); // DOITM
     }
 

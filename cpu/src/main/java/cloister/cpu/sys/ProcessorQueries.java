@@ -45,6 +45,7 @@ final class ProcessorQueries {
     static void query(Cpu cpu, int leaf, int subleaf, int[] out) {
         cpu.cpuid.query(leaf, subleaf, new Cpuid.Asker(cpu.cpuid.apicId(cpu.index), (cpu.apicBase & (1 << 11)) != 0, cpu.is64Bit(), cpu.cr4,
                 cpu.xcr0, cpu.xss), out);
+        Cpuid.hideTsx(leaf, subleaf, cpu.tsxCtrl, out);
     }
 
     private static long timeStamp(Cpu cpu, Instruction insn) {

@@ -65,6 +65,8 @@ class FeatureAgreementTest {
             TSC_ADJUST     | 7.0 ebx 1   | -    | -           | 3b                       | -
             BMI1           | 7.0 ebx 3   | -    | -           | -                        | c4e278f2c1
             AVX2           | 7.0 ebx 5   | -    | -           | -                        | c5f5fcc1
+            HLE            | 7.0 ebx 4   | -    | -           | 122                      | 0f01d6
+            RTM            | 7.0 ebx 11  | -    | -           | 122                      | c7f800000000
             SMEP           | 7.0 ebx 7   | 20   | -           | -                        | -
             BMI2           | 7.0 ebx 8   | -    | -           | -                        | c4e37bf0c101
             INVPCID        | 7.0 ebx 10  | -    | -           | -                        | 660f388208

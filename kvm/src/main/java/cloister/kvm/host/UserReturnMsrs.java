@@ -16,6 +16,9 @@ public final class UserReturnMsrs {
     /// How many there are.
     public static final int SLOTS = ROWS.length;
 
+    /// Bits of IA32_TSX_CTRL that stay the host's: its CPUID must not change under its feet. [LINUX vmx_vcpu_create]
+    private static final long TSX_CPUID_CLEAR = 2;
+
     private final LogicalProcessor lp;
     private final LostRegisters lost;
     private final long[] host = new long[SLOTS];
@@ -51,7 +54,9 @@ public final class UserReturnMsrs {
     }
 
     /// Puts a guest's value, unless it is there already.
-    public void set(int slot, long value) {
+    public void set(int slot, long guestValue) {
+        long kept = ROWS[slot] == HostRegister.TSX_CTRL ? TSX_CPUID_CLEAR : 0;
+        long value = (guestValue & ~kept) | (host[slot] & kept);
         if (current[slot] == value) {
             return;
         }

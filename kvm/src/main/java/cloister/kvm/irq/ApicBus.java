@@ -81,6 +81,47 @@ public final class ApicBus implements Persistent {
         return taken;
     }
 
+    /// Whether there is an enabled APIC with `apicId`.
+    public boolean hasApic(int apicId) {
+        for (int i = 0; i < apics.size(); i++) {
+            if (apics.get(i).isEnabled() && apics.get(i).apicId() == apicId) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// KVM_HC_KICK_CPU: the vCPU with `apicId` need not stay halted. [LINUX kvm_pv_kick_cpu_op]
+    public void kick(int apicId) {
+        for (int i = 0; i < apics.size(); i++) {
+            if (apics.get(i).isEnabled() && apics.get(i).apicId() == apicId) {
+                apics.get(i).unhalt();
+            }
+        }
+    }
+
+    /// KVM_HC_SEND_IPI: an interrupt to each APIC whose id, less `first`, is set in the bitmap of two words. [LINUX kvm_pv_send_ipi]
+    ///
+    /// @param icr  the low half of an ICR: vector and delivery mode; physical and without shorthand
+    /// @param wide words of 64 bits, else of 32
+    /// @return how many APICs took it, or a negative error of hypercalls
+    public long sendIpis(long low, long high, int first, long icr, boolean wide) {
+        if ((icr & (ICR_LOGICAL | (3 << 18))) != 0) {
+            return -Errno.EINVAL.number();
+        }
+        int word = wide ? 64 : 32;
+        int taken = 0;
+        for (int i = 0; i < apics.size(); i++) {
+            var apic = apics.get(i);
+            long bit = (apic.apicId() & 0xffff_ffffL) - (first & 0xffff_ffffL);
+            boolean wanted = bit >= 0 && bit < 2 * word && (((bit < word ? low : high) >>> (bit % word)) & 1) != 0;
+            if (wanted && apic.isEnabled() && apic.accept((int) (icr >>> 8) & 7, (int) icr & 0xff, (icr & ICR_LEVEL) != 0)) {
+                taken++;
+            }
+        }
+        return taken;
+    }
+
     /// KVM_SIGNAL_MSI and irqfd.
     ///
     /// @return how many APICs took the message

@@ -21,6 +21,9 @@ public interface ApicOwner {
     default void apicModeChanged() {
     }
 
+    /// Another vCPU says that there is something to do.
+    void unhalt();
+
     /// An NMI message arrived.
     void nmiMessage();
 

@@ -145,6 +145,11 @@ public final class LocalApic implements Persistent, TimerOwner<LocalApic.TimerKi
         return isX2apic() ? owner.id() : reg(ID) >>> 24;
     }
 
+    /// The vCPU need not stay halted: KVM_HC_KICK_CPU. [LINUX __apic_accept_irq APIC_DM_REMRD]
+    void unhalt() {
+        owner.unhalt();
+    }
+
     /// Whether a logical destination of a message names this APIC.
     public boolean matchesLogical(int destination) {
         int ldr = reg(LDR);

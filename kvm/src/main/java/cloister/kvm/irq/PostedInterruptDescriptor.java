@@ -15,17 +15,28 @@ public final class PostedInterruptDescriptor implements Persistent {
     public PostedInterruptDescriptor(HostMemory memory, long pa, int notificationVector) {
         this.memory = memory;
         this.pa = pa;
-        memory.write(pa + PostedInterrupts.CONTROL, 8, (long) notificationVector << 16);
+        memory.write(pa + PostedInterrupts.CONTROL, 8, PostedInterrupts.SUPPRESS | ((long) notificationVector << 16));
     }
 
     public long pa() {
         return pa;
     }
 
-    /// The processor that notifications go to. [LINUX vmx_vcpu_pi_load]
-    public void notificationDestination(int apicId) {
+    /// Notifications go to the processor with `apicId` from now on, and are suppressed no more. What was posted meanwhile is outstanding.
+    /// [LINUX vmx_vcpu_pi_load]
+    ///
+    /// The wake-up vector is for devices and processors that post interrupts themselves, which there are none of: the host's software
+    /// finds a blocked vCPU by itself. So nothing is suppressed again when the vCPU leaves. [LINUX vmx_needs_pi_wakeup]
+    public void load(int apicId) {
         long control = memory.read(pa + PostedInterrupts.CONTROL, 8);
-        memory.write(pa + PostedInterrupts.CONTROL, 8, (control & 0xffff_ffffL) | ((long) apicId << 32));
+        long loaded = (control & 0xffff_ffffL & ~PostedInterrupts.SUPPRESS) | ((long) apicId << 32);
+        if (loaded == control) {
+            return;
+        }
+        memory.write(pa + PostedInterrupts.CONTROL, 8, loaded);
+        if (hasPending()) {
+            testAndSetOutstanding();
+        }
     }
 
     /// Requests `vector`.

@@ -33,6 +33,8 @@ final class Metadata {
 
     /// TDX_FEATURES0: the module does not change RBP.
     static final long FEATURE_NO_RBP_MOD = 1L << 18;
+    /// TDX_FEATURES0: TD_CTLS.ENUM_TOPOLOGY exists.
+    static final long FEATURE_TOPOLOGY_ENUM = 1L << 20;
     /// VCPU_STATE_DETAILS: an interrupt is pending in the virtual APIC.
     static final long VMXIP = 1;
 

@@ -7,6 +7,7 @@ import cloister.kvm.KvmRun;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
+import cloister.kvm.vcpu.Hypercalls;
 import cloister.sim.Noinstr;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
@@ -26,8 +27,6 @@ import java.util.Arrays;
 final class TdExits implements Persistent {
     private static final long LOW = 0xffff_ffffL;
     private static final long NON_RECOVERABLE = 1L << 62;
-    private static final long KVM_ENOSYS = 1000;
-    private static final long HC_VAPIC_POLL_IRQ = 1;
     private static final long MAP_GPA_CHUNK = 2L << 20;
     private static final long FEATURE_CONTROL_LOCKED = 1;
     private static final long EXTENDED_TYPE = 0xf;
@@ -222,7 +221,12 @@ final class TdExits implements Persistent {
     private KvmExit tdvmcall() {
         if (args.callType() != 0) {
             td.counters.hypercall();
-            return finish(args.callType() == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS);
+            var exit = Hypercalls.call(vcpu, 0, true, args.callType(), args.leaf(), args.first(), args.second(), args.third());
+            if (exit == null) {
+                return finish(run.ret);
+            }
+            pending = new PendingTdExit.Status();
+            return exit;
         }
         long leaf = args.leaf();
         td.counters.tdvmcall(leaf);
@@ -320,20 +324,19 @@ final class TdExits implements Persistent {
     }
 
     private KvmExit mmio() {
-        long size = args.first();
-        long write = args.second();
+        int size = (int) args.first(); // Linux has them in 32 bits
+        int write = (int) args.second();
         long gpa = args.third();
         if ((size != 1 && size != 2 && size != 4 && size != 8) || (write != 0 && write != 1) || td.isPrivateGpa(gpa)
                 || td.isPrivateGpa(gpa + size - 1)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
-        int bytes = (int) size;
         if (write == 1) {
-            run.item(0, bytes, args.fourth());
+            run.item(0, size, args.fourth());
         } else {
-            pending = new PendingTdExit.Read(bytes);
+            pending = new PendingTdExit.Read(size);
         }
-        return new KvmExit.Mmio(gpa & ~td.mmu.sharedBit(), bytes, write == 1);
+        return new KvmExit.Mmio(gpa & ~td.mmu.sharedBit(), size, write == 1);
     }
 
     // --- MapGPA [LINUX tdx_map_gpa]

@@ -8,7 +8,6 @@ import cloister.spec.x86.Msr;
 final class TdMsrs {
     private static final int MCG_EXT_CTL = 0x4d0;
     private static final int MTRR_FIX4K_LAST = 0x26f;
-    private static final int KVM_POLL_CONTROL = 0x4b564d05;
 
     private TdMsrs() {
     }
@@ -27,7 +26,7 @@ final class TdMsrs {
                  Msr.IA32_MTRRCAP, Msr.IA32_MTRR_DEF_TYPE, Msr.IA32_TSC_DEADLINE, Msr.IA32_MISC_ENABLE,
                  Msr.MSR_PLATFORM_INFO, Msr.MISC_FEATURE_ENABLES, Msr.IA32_APIC_BASE, Msr.IA32_EFER,
                  Msr.IA32_FEATURE_CONTROL, Msr.IA32_MCG_CAP, Msr.IA32_MCG_STATUS, Msr.IA32_MCG_CTL, MCG_EXT_CTL,
-                 KVM_POLL_CONTROL -> true;
+                 GuestMsrs.KVM_POLL_CONTROL -> true;
             default -> false;
         };
     }

@@ -217,8 +217,9 @@ public final class TdVm extends Vm {
     private static final int WAITPKG = 1 << 5;
 
     private boolean isUnsupported(CpuidEntry e) {
+        boolean tsx = (e.ebx() & TSX) != 0 && !host.lostRegisters().has(HostRegister.TSX_CTRL);
         boolean waitpkg = (e.ecx() & WAITPKG) != 0 && !host.lostRegisters().has(HostRegister.UMWAIT_CONTROL);
-        return e.function() == 7 && e.index() == 0 && ((e.ebx() & TSX) != 0 || waitpkg);
+        return e.function() == 7 && e.index() == 0 && (tsx || waitpkg);
     }
 
     /// Whether TDs are to have performance monitoring, which nobody switches.

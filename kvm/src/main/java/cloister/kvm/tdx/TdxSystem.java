@@ -136,6 +136,9 @@ public final class TdxSystem {
         if ((features & Metadata.FEATURE_NO_RBP_MOD) == 0) {
             throw new TdxFailure("TDX_FEATURES0 lacks NO_RBP_MOD", features);
         }
+        if ((features & Metadata.FEATURE_TOPOLOGY_ENUM) == 0) {
+            throw new TdxFailure("TDX_FEATURES0 lacks TOPOLOGY_ENUM", features);
+        }
         attributesFixed0 = read(Metadata.ATTRIBUTES_FIXED0);
         attributesFixed1 = read(Metadata.ATTRIBUTES_FIXED1);
         xfamFixed0 = read(Metadata.XFAM_FIXED0);
@@ -143,6 +146,9 @@ public final class TdxSystem {
         tdcsPages = (int) (read(Metadata.TDCS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE);
         tdcxPages = (int) (read(Metadata.TDVPS_BASE_SIZE) / PhysicalMemory.FRAME_SIZE) - 1;
         maxVcpus = (int) read(Metadata.MAX_VCPUS_PER_TD);
+        if (maxVcpus < host.cpus().all().size()) {
+            throw new TdxFailure("MAX_VCPUS_PER_TD is less than the processors", maxVcpus); // [LINUX __tdx_hardware_setup]
+        }
         int configs = (int) read(Metadata.NUM_CPUID_CONFIG);
         for (int i = 0; i < configs; i++) {
             long leaf = read(Metadata.CPUID_CONFIG_LEAVES + i);
@@ -158,6 +164,9 @@ public final class TdxSystem {
     /// One TDMR over all memory that the page allocator may hand out; everything else in it is reserved.
     private void configure() {
         FrameAllocator frames = host.frames();
+        if (read(Metadata.MAX_TDMRS) == 0) {
+            throw new TdxFailure("MAX_TDMRS", 0);
+        }
         long free = frames.startPa();
         long base = free & -GIB;
         long end = (frames.endPa() + GIB - 1) & -GIB;

@@ -9,6 +9,7 @@ import java.util.List;
 /// A vCPU's CPUID as KVM_SET_CPUID2 gave it, with the bits that follow the vCPU's state. [LINUX arch/x86/kvm/cpuid.c]
 public final class GuestCpuid implements Persistent {
     public static final int MAX_ENTRIES = 256;
+    private static final int RTM = 1 << 11;
     private static final int OSXSAVE = 1 << 27;
     private static final int X2APIC = 1 << 21;
     private static final int TSC_DEADLINE = 1 << 24;
@@ -73,6 +74,12 @@ public final class GuestCpuid implements Persistent {
     public int featuresEdx() {
         var entry = find(7, 0);
         return entry == null ? 0 : entry.edx();
+    }
+
+    /// Whether leaf 7 has RTM.
+    public boolean hasTsx() {
+        var entry = find(7, 0);
+        return entry != null && (entry.ebx() & RTM) != 0;
     }
 
     /// ECX of leaf 7.

@@ -13,6 +13,8 @@ import java.util.List;
 public final class GuestMsrs implements Persistent {
     public static final int MC_BANKS = 32;
     public static final int IA32_POWER_CTL = 0x1fc;
+    /// Whether the host may poll before a vCPU's thread waits. [LINUX Documentation/virt/kvm/x86/msr.rst]
+    public static final int KVM_POLL_CONTROL = 0x4b56_4d05;
     private static final int BBL_CR_CTL3 = 0x11e;
     private static final int EBL_CR_POWERON = 0x2a;
     private static final int IA32_MC0_LAST = Msr.IA32_MC0_CTL + 4 * MC_BANKS - 1;
@@ -20,8 +22,9 @@ public final class GuestMsrs implements Persistent {
     /// IBRS, STIBP, SSBD, IPRED_DIS, RRSBA_DIS, DDPD_U, BHI_DIS_S: the controls of leaf 7.
     private static final long SPEC_CTRL_ALLOWED = 0x57fL;
     /// KVM_SUPPORTED_ARCH_CAP: capabilities that mean the same in a guest. Those with MSRs that KVM does not emulate are out.
-    private static final long ARCH_CAPABILITIES_SUPPORTED = 0x4000_0000_1d1a_e17fL;
+    private static final long ARCH_CAPABILITIES_SUPPORTED = 0x4000_0000_1d1a_e1ffL;
     private static final int ARCH_CAPABILITIES_FEATURE = 1 << 29;
+    private static final long TSX_CTRL = 1 << 7;
 
     /// What depends on the kind of vCPU.
     public interface Machine {
@@ -56,6 +59,7 @@ public final class GuestMsrs implements Persistent {
     private long mcgStatus;
     private long mcgCtl = -1;
     private long powerCtl;
+    private long pollControl = 1;
     private long biosSignId = 1L << 32;
     private long specCtrl;
     private long pat = PAT_DEFAULT;
@@ -70,12 +74,13 @@ public final class GuestMsrs implements Persistent {
     /// KVM_GET_MSR_INDEX_LIST.
     public static List<Integer> indexList() {
         return List.of(Msr.IA32_TIME_STAMP_COUNTER, Msr.IA32_APIC_BASE, Msr.IA32_FEATURE_CONTROL, Msr.IA32_TSC_ADJUST,
-                Msr.IA32_SPEC_CTRL, Msr.IA32_BIOS_SIGN_ID, Msr.IA32_ARCH_CAPABILITIES, Msr.IA32_SYSENTER_CS,
+                Msr.IA32_SPEC_CTRL, Msr.IA32_TSX_CTRL, Msr.IA32_UMWAIT_CONTROL, Msr.IA32_BIOS_SIGN_ID, Msr.IA32_ARCH_CAPABILITIES, Msr.IA32_SYSENTER_CS,
                 Msr.IA32_SYSENTER_ESP, Msr.IA32_SYSENTER_EIP, Msr.IA32_MCG_STATUS, Msr.IA32_MCG_CTL,
                 Msr.IA32_MISC_ENABLE, Msr.IA32_PAT, Msr.IA32_MTRR_DEF_TYPE, Msr.IA32_TSC_DEADLINE, Msr.IA32_XSS,
                 Msr.IA32_EFER, Msr.IA32_STAR, Msr.IA32_LSTAR, Msr.IA32_CSTAR, Msr.IA32_FMASK, Msr.IA32_FS_BASE,
                 Msr.IA32_GS_BASE, Msr.IA32_KERNEL_GS_BASE, Msr.IA32_TSC_AUX, Msr.IA32_U_CET, Msr.IA32_S_CET, Msr.IA32_PL0_SSP,
-                Msr.IA32_PL1_SSP, Msr.IA32_PL2_SSP, Msr.IA32_PL3_SSP, Msr.IA32_INTERRUPT_SSP_TABLE_ADDR);
+                Msr.IA32_PL1_SSP, Msr.IA32_PL2_SSP, Msr.IA32_PL3_SSP, Msr.IA32_INTERRUPT_SSP_TABLE_ADDR,
+                KVM_POLL_CONTROL);
     }
 
     /// @throws GuestGp when the MSR does not exist
@@ -111,6 +116,7 @@ public final class GuestMsrs implements Persistent {
             case Msr.IA32_MISC_ENABLE -> miscEnable;
             case Msr.IA32_SPEC_CTRL -> requireFeature(1 << 26, specCtrl);
             case IA32_POWER_CTL -> powerCtl;
+            case KVM_POLL_CONTROL -> pollControl;
             default -> machine.readHardware(msr);
         };
     }
@@ -171,6 +177,10 @@ public final class GuestMsrs implements Persistent {
                 specCtrl = value;
             }
             case IA32_POWER_CTL -> powerCtl = value;
+            case KVM_POLL_CONTROL -> {
+                require((value & ~1L) == 0);
+                pollControl = value;
+            }
             case Msr.IA32_ARCH_CAPABILITIES -> require(byHost);
             case Msr.IA32_PERF_CTL -> {
             }
@@ -219,6 +229,11 @@ public final class GuestMsrs implements Persistent {
         return true;
     }
 
+    /// Whether IA32_ARCH_CAPABILITIES tells the guest of IA32_TSX_CTRL.
+    public boolean hasTsxCtrl() {
+        return (cpuid.featuresEdx() & ARCH_CAPABILITIES_FEATURE) != 0 && (archCapabilities & TSX_CTRL) != 0;
+    }
+
     /// The guest's MTRRs.
     public GuestMtrrs mtrrs() {
         return mtrrs;
@@ -248,6 +263,7 @@ public final class GuestMsrs implements Persistent {
         to.field("mcgStatus", mcgStatus);
         to.field("mcgCtl", mcgCtl);
         to.field("powerCtl", powerCtl);
+        to.field("pollControl", pollControl);
         to.field("biosSignId", biosSignId);
         to.field("specCtrl", specCtrl);
         to.field("pat", pat);

@@ -16,8 +16,8 @@ public final class SupportedCpuid {
     private static final int LEAF1_ECX_ON = (1 << 21) | (1 << 24) | (1 << 31);
     // Leaf 1 EDX: no DS, ACPI, TM, PBE.
     private static final int LEAF1_EDX_OFF = (1 << 21) | (1 << 22) | (1 << 29) | (1 << 31);
-    // Leaf 7 ECX: no WAITPKG, TME, bus-lock detect, ENQCMD, PKS.
-    private static final int LEAF7_ECX_OFF = (1 << 5) | (1 << 13) | (1 << 24) | (1 << 29) | (1 << 31);
+    // Leaf 7 ECX: no TME, bus-lock detect, ENQCMD, PKS.
+    private static final int LEAF7_ECX_OFF = (1 << 13) | (1 << 24) | (1 << 29) | (1 << 31);
     // Leaf 7 EDX: no UINTR, ARCH_LBR, PCONFIG, core capabilities.
     private static final int LEAF7_EDX_OFF = (1 << 5) | (1 << 18) | (1 << 19) | (1 << 30);
 

@@ -68,6 +68,8 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
     /// Somebody woke the blocked vCPU since it last looked.
     private boolean woken;
     private boolean signalPending;
+    /// KVM_HC_KICK_CPU came: the next HLT, or the present one, ends at once. [LINUX pv_unhalted]
+    private boolean unhalted;
 
     /// @param piPa a frame for the posted-interrupt descriptor, which is the vCPU's from now on
     protected Vcpu(Vm vm, int id, long piPa, ApicPage apicPage) {
@@ -162,7 +164,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         target.guestComes();
         vcpuLoad(target, moved);
         cpu = target;
-        pi.notificationDestination(target.index());
+        pi.load(target.lp().apicId());
     }
 
     @Override public final void schedOut(HostCpu from) {
@@ -368,6 +370,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
             return true;
         }
         if (mpState == MpState.HALTED && hasEvents()) {
+            unhalted = false;
             mpState = MpState.RUNNABLE;
         }
         return mpState == MpState.RUNNABLE;
@@ -375,7 +378,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
 
     /// Whether a halted vCPU has a reason to go on. [LINUX kvm_vcpu_has_events]
     public final boolean hasEvents() {
-        return events.exceptionPending || (requests & Request.NMI) != 0 || (events.nmiPending > 0 && nmiAllowed())
+        return unhalted || events.exceptionPending || (requests & Request.NMI) != 0 || (events.nmiPending > 0 && nmiAllowed())
                 || (hasInterrupt() && interruptAllowed());
     }
 
@@ -530,6 +533,18 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         }
     }
 
+    @Override public final void unhalt() {
+        unhalted = true;
+        apicEvent();
+    }
+
+    /// Gives way to the vCPU with `apicId`, if there is one and it is another. [LINUX kvm_sched_yield]
+    final void yieldTo(int apicId) {
+        if (apicId != apic.apicId() && vm.bus.hasApic(apicId)) {
+            giveWay();
+        }
+    }
+
     @Override public final void nmiMessage() {
         events.nmiQueued++;
         request(Request.NMI);
@@ -574,6 +589,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         to.field("eoiVector", eoiVector);
         to.text("eoiVectors", eoiVectors);
         to.flag("signalPending", signalPending);
+        to.flag("unhalted", unhalted);
         to.part(run);
         to.part(events);
         to.part(apic);

@@ -9,6 +9,7 @@ import cloister.kvm.emulate.InstructionEmulator;
 import cloister.kvm.emulate.InstructionEmulator.Scope;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
+import cloister.kvm.vcpu.Hypercalls;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
@@ -26,11 +27,9 @@ final class VmxExits implements Persistent {
     private static final int RCX = 1;
     private static final int RDX = 2;
     private static final int RBX = 3;
+    private static final int RSI = 6;
     private static final long LOW = 0xffff_ffffL;
-    private static final long KVM_ENOSYS = 1000;
-    private static final long HC_VAPIC_POLL_IRQ = 1;
     private static final int PAGE = 0x1000;
-    private static final int PAGE_SHIFT = 12;
     private static final PendingVmxExit HYPERCALL = new PendingVmxExit.Hypercall();
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
     private static final PendingVmxExit EMULATION = new PendingVmxExit.Emulation();
@@ -225,29 +224,16 @@ final class VmxExits implements Persistent {
         return finish(vcpu.cpl() == 0 && vcpu.writeXcr((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32)));
     }
 
-    // --- hypercalls [LINUX ____kvm_emulate_hypercall]
+    // --- hypercalls [LINUX kvm_emulate_hypercall]
 
     private KvmExit hypercall() {
-        if (vcpu.cpl() != 0) {
-            return answer(-Errno.EPERM.number());
+        var exit = Hypercalls.call(vcpu, vcpu.cpl(), vcpu.is64Bit(), hypercallArgument(RAX), hypercallArgument(RBX), hypercallArgument(RCX),
+                hypercallArgument(RDX), hypercallArgument(RSI));
+        if (exit == null) {
+            return answer(vcpu.run.ret);
         }
-        long number = hypercallArgument(RAX);
-        return number == KvmAbi.HC_MAP_GPA_RANGE ? mapGpaRange() : answer(number == HC_VAPIC_POLL_IRQ ? 0 : -KVM_ENOSYS);
-    }
-
-    private KvmExit mapGpaRange() {
-        if ((vcpu.vm.exitHypercalls & (1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0) {
-            return answer(-KVM_ENOSYS);
-        }
-        long gpa = hypercallArgument(RBX);
-        long pages = hypercallArgument(RCX);
-        long gfn = gpa >>> PAGE_SHIFT;
-        if ((gpa & (PAGE - 1)) != 0 || pages == 0 || Long.compareUnsigned(gfn + pages, gfn) <= 0) {
-            return answer(-Errno.EINVAL.number());
-        }
-        vcpu.run.ret = 0;
         pending = HYPERCALL;
-        return new KvmExit.MapGpaRange(gpa, pages, (hypercallArgument(RDX) & KvmAbi.MAP_GPA_RANGE_ENCRYPTED) != 0);
+        return exit;
     }
 
     private long hypercallArgument(int register) {

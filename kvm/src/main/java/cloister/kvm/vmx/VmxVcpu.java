@@ -4,6 +4,7 @@ import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.cpu.LogicalProcessor;
 import cloister.cpu.fpu.FpuState;
+import cloister.cpu.sys.Cpuid;
 import cloister.cpu.vmx.VmxStatus;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
@@ -41,6 +42,11 @@ final class VmxVcpu extends VcpuFile {
     static final int RSP = 4;
     private static final int GPRS = 16;
     private static final int NO_EXIT = -1;
+    /// Bit 1 and the upper half. [SDM Vol. 4 IA32_UMWAIT_CONTROL]
+    private static final long UMWAIT_RESERVED = 2 | (0xffff_ffffL << 32);
+    private static final int WAITPKG = 1 << 5;
+    private static final int TSX_CTRL = UserReturnMsrs.slotOf(Msr.IA32_TSX_CTRL);
+    private static final long RTM_DISABLE = 1;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     final long[] gprs = new long[GPRS];
@@ -68,6 +74,8 @@ final class VmxVcpu extends VcpuFile {
     private long xss;
     private int pkru;
     private long tscOffset;
+    /// Stored only: the host's limit is in force.
+    private long umwaitControl;
     /// The processor that has the guest's registers, or null. [LINUX guest_state_loaded]
     private HostCpu guestStateOn;
 
@@ -294,6 +302,9 @@ final class VmxVcpu extends VcpuFile {
 
     @Override protected void cpuidChanged() {
         VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
+        int controls = vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS) & ~Controls.PROC2_ENABLE_USER_WAIT_PAUSE;
+        vmcs.write(SECONDARY_PROC_BASED_CONTROLS, hasWaitpkg() ? controls | Controls.PROC2_ENABLE_USER_WAIT_PAUSE : controls);
+        userReturnMsrs[TSX_CTRL] = cpuid.hasTsx() ? 0 : RTM_DISABLE;
         mmu.guestAddressBits(cpuid.physicalAddressBits());
         if (!ept) {
             mmu.guestPaging(cr.cr0(), cr.cr3(), cr.cr4(), cr.efer());
@@ -501,6 +512,7 @@ final class VmxVcpu extends VcpuFile {
     /// CPUID of the guest.
     void queryCpuid(int leaf, int subleaf, int[] out) {
         cpuid.query(leaf, subleaf, cr.cr4(), xcr0, xss, apic.isEnabled(), out);
+        Cpuid.hideTsx(leaf, subleaf, tsxCtrl(), out);
     }
 
     long cr2() {
@@ -557,6 +569,9 @@ final class VmxVcpu extends VcpuFile {
     @Override public long readHardware(int msr) {
         int slot = UserReturnMsrs.slotOf(msr);
         if (slot >= 0) {
+            if (slot == TSX_CTRL && !msrs.hasTsxCtrl()) {
+                throw GuestGp.INSTANCE;
+            }
             return userReturnMsrs[slot];
         }
         if (ControlFlowMsrs.handles(msr)) {
@@ -571,6 +586,7 @@ final class VmxVcpu extends VcpuFile {
             case Msr.IA32_SYSENTER_ESP -> vmcs.read(GUEST_SYSENTER_ESP);
             case Msr.IA32_SYSENTER_EIP -> vmcs.read(GUEST_SYSENTER_EIP);
             case Msr.IA32_XSS -> xss;
+            case Msr.IA32_UMWAIT_CONTROL -> requireWaitpkg(umwaitControl);
             default -> throw GuestGp.INSTANCE;
         };
     }
@@ -578,7 +594,7 @@ final class VmxVcpu extends VcpuFile {
     @Override public void writeHardware(int msr, long value, boolean byHost) {
         int slot = UserReturnMsrs.slotOf(msr);
         if (slot >= 0) {
-            checkSwitched(msr, value);
+            checkSwitched(msr, value, byHost);
             userReturnMsrs[slot] = value;
             if (guestStateOn != null) {
                 guestStateOn.userReturnMsrs().set(slot, value);
@@ -591,6 +607,12 @@ final class VmxVcpu extends VcpuFile {
         }
         switch (msr) {
             case Msr.IA32_EFER -> cr.efer(value, byHost);
+            case Msr.IA32_UMWAIT_CONTROL -> {
+                if ((value & UMWAIT_RESERVED) != 0) {
+                    throw GuestGp.INSTANCE;
+                }
+                umwaitControl = requireWaitpkg(value);
+            }
             case Msr.IA32_KERNEL_GS_BASE -> {
                 kernelGsBase = canonical(value);
                 if (guestStateOn != null) {
@@ -613,12 +635,30 @@ final class VmxVcpu extends VcpuFile {
         }
     }
 
-    private void checkSwitched(int msr, long value) {
+    private void checkSwitched(int msr, long value, boolean byHost) {
         if (msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
             canonical(value);
         } else if ((msr == Msr.IA32_TSC_AUX || msr == Msr.IA32_FMASK) && value >>> 32 != 0) {
             throw GuestGp.INSTANCE;
+        } else if (msr == Msr.IA32_TSX_CTRL && ((value & ~3L) != 0 || !(byHost || msrs.hasTsxCtrl()))) {
+            throw GuestGp.INSTANCE;
         }
+    }
+
+    private boolean hasWaitpkg() {
+        return (cpuid.featuresEcx() & WAITPKG) != 0;
+    }
+
+    private long requireWaitpkg(long value) {
+        if (!hasWaitpkg()) {
+            throw GuestGp.INSTANCE;
+        }
+        return value;
+    }
+
+    /// The guest's IA32_TSX_CTRL.
+    long tsxCtrl() {
+        return userReturnMsrs[TSX_CTRL];
     }
 
     private long canonical(long address) {
@@ -658,6 +698,7 @@ final class VmxVcpu extends VcpuFile {
         } else {
             xcr0 = 1;
             xss = 0;
+            umwaitControl = 0;
         }
     }
 
@@ -785,6 +826,7 @@ final class VmxVcpu extends VcpuFile {
         to.field("xss", xss);
         to.field("pkru", pkru);
         to.field("tscOffset", tscOffset);
+        to.field("umwaitControl", umwaitControl);
         to.flag("exitsAtOnce", exitsAtOnce);
         to.part(cr);
         to.part(controlFlow);

@@ -51,6 +51,10 @@ final class LocalApicTest {
             heard.add("post " + vector);
         }
 
+        @Override public void unhalt() {
+            throw new AssertionError("no kick was sent");
+        }
+
         @Override public void nmiMessage() {
             heard.add("nmi");
         }

@@ -44,6 +44,8 @@ public enum HostRegister {
     STAR                    (Kind.MSR, Msr.IA32_STAR,  Left.VALUE, 0,        AT_USER_RETURN, AT_USER_RETURN),
     LSTAR                   (Kind.MSR, Msr.IA32_LSTAR, Left.VALUE, 0,        AT_USER_RETURN, AT_USER_RETURN),
     TSC_AUX                 (Kind.MSR, Msr.IA32_TSC_AUX, Left.VALUE, 0,      AT_USER_RETURN, AT_USER_RETURN),
+    /// Of a TD without TSX the module turns it off and back on.
+    TSX_CTRL                (Kind.MSR, Msr.IA32_TSX_CTRL, Left.HOST, 0,      AT_USER_RETURN, WITHHELD),
     /// A TD has no access to it.
     CSTAR                   (Kind.MSR, Msr.IA32_CSTAR, Left.HOST, 0,         AT_USER_RETURN, UNTOUCHED),
     U_CET                   (Kind.MSR, Msr.IA32_U_CET, Left.INITIAL, 0,      AT_PUT,         AT_PUT),
@@ -55,7 +57,8 @@ public enum HostRegister {
     SSP                     (Kind.REGISTER, 0,         Left.HOST, 0,         SWITCHED,       SWITCHED),
     INTERRUPT_SSP_TABLE     (Kind.MSR, Msr.IA32_INTERRUPT_SSP_TABLE_ADDR, Left.HOST, 0, SWITCHED, SWITCHED),
     SPEC_CTRL               (Kind.MSR, Msr.IA32_SPEC_CTRL, Left.HOST, 0,     UNTOUCHED,      UNTOUCHED),
-    UMWAIT_CONTROL          (Kind.MSR, Msr.IA32_UMWAIT_CONTROL, Left.GUEST, 0, WITHHELD,     WITHHELD),
+    /// KVM stores what ordinary guests write; the host's limit is in force while they run.
+    UMWAIT_CONTROL          (Kind.MSR, Msr.IA32_UMWAIT_CONTROL, Left.GUEST, 0, UNTOUCHED,    WITHHELD),
     PKRS                    (Kind.MSR, Msr.IA32_PKRS,  Left.HOST, 0,         WITHHELD,       UNTOUCHED),
     DS_AREA                 (Kind.MSR, Msr.IA32_DS_AREA, Left.HOST, 0,       WITHHELD,       UNTOUCHED),
     /// Linux leaves data-operand-independent timing off, as the module does.
