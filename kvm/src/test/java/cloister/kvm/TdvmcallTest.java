@@ -2,7 +2,10 @@ package cloister.kvm;
 
 import static cloister.kvm.ScriptedTd.SHARED;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import cloister.sim.SwitchPoint;
+import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.Tdvmcall;
@@ -281,7 +284,7 @@ final class TdvmcallTest {
                 td.host.scheduler().spawn("kicker", kicker);
                 td.host.scheduler().spawn("halter", () -> {
                     while (order.isEmpty()) {
-                        td.host.scheduler().switchPoint(cloister.sim.SwitchPoint.YIELD);
+                        td.host.scheduler().switchPoint(SwitchPoint.YIELD);
                     }
                     halter.run();
                 });
@@ -291,7 +294,7 @@ final class TdvmcallTest {
                 td.host.scheduler().spawn("halter", halter);
                 td.host.scheduler().spawn("kicker", () -> {
                     while (td.module.exits.size() == 4) {
-                        td.host.scheduler().switchPoint(cloister.sim.SwitchPoint.YIELD);
+                        td.host.scheduler().switchPoint(SwitchPoint.YIELD);
                     }
                     kicker.run();
                 });
@@ -342,8 +345,8 @@ final class TdvmcallTest {
             td.run();
             assertThat(td.module.calls.stream().filter("VP_WR"::equals)).as("PEND_NMI").hasSize(1);
             for (var state : List.of(MpState.INIT_RECEIVED, MpState.SIPI_RECEIVED)) {
-                assertThat(org.assertj.core.api.Assertions.catchThrowableOfType(KvmException.class, () -> td.vcpu().setMpState(state)).errno())
-                        .isEqualTo(cloister.spec.kvm.Errno.EINVAL);
+                var refused = catchThrowableOfType(KvmException.class, () -> td.vcpu().setMpState(state));
+                assertThat(refused.errno()).isEqualTo(Errno.EINVAL);
             }
         }
     }

@@ -73,7 +73,7 @@ final class OpcodeRules {
             (o, s) -> o.is(1, 0x01) && o.modRm() == 0xE8 && !mandatory(o) && !o.has(LOCK), OpcodeRules::completes),
         new Rule("WAITPKG: shown by our CPUID (07H:ECX[5]), Zen 4 has none [SDM Vol. 2 TPAUSE, UMWAIT, UMONITOR]",
             (o, s) -> o.is(1, 0xAE) && o.reg() == 6 && o.register() && mandatory(o) && !o.has(LOCK), OpcodeRules::userWait),
-        new Rule("RTM: shown by our CPUID (07H:EBX[11]), Zen 4 has none; every transaction aborts at once [SDM Vol. 2 XBEGIN, XABORT, XEND, XTEST]",
+        new Rule("RTM: shown by our CPUID (07H:EBX[11]), Zen 4 has none; transactions abort at once [SDM Vol. 2 XBEGIN, XEND, XTEST]",
             (o, s) -> transaction(o) && !o.has(LOCK) && !(o.map() == 1 && mandatory(o)), OpcodeRules::transactional),
         new Rule("MOVDIRI: shown by our CPUID (07H:ECX[27]), Zen 4 has none [SDM Vol. 2 MOVDIRI]",
             (o, s) -> o.is(2, 0xF9) && !o.register() && !mandatory(o) && !o.has(LOCK), OpcodeRules::completes),
