@@ -86,6 +86,8 @@ final class StateTest {
             ControlRegisters.cr4Allowed the processor's
             ControlRegisters.ept constant
             ControlRegisters.cr4GuestOwned constant
+            UserProgramMsrs.cpuid wiring
+            UserProgramMsrs.msrs wiring
             ControlFlowMsrs.vmcs wiring
             ControlFlowMsrs.cpuid wiring
             ControlFlowMsrs.lp null when the guest's state is on no processor

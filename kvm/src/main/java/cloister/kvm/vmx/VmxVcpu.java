@@ -13,7 +13,6 @@ import cloister.kvm.KvmSegment;
 import cloister.kvm.KvmSregs;
 import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.host.HostCpu;
-import cloister.kvm.host.UserReturnMsrs;
 import cloister.kvm.irq.ApicPage;
 import cloister.kvm.vcpu.HostContext;
 import cloister.kvm.vcpu.Request;
@@ -42,11 +41,6 @@ final class VmxVcpu extends VcpuFile {
     static final int RSP = 4;
     private static final int GPRS = 16;
     private static final int NO_EXIT = -1;
-    /// Bit 1 and the upper half. [SDM Vol. 4 IA32_UMWAIT_CONTROL]
-    private static final long UMWAIT_RESERVED = 2 | (0xffff_ffffL << 32);
-    private static final int WAITPKG = 1 << 5;
-    private static final int TSX_CTRL = UserReturnMsrs.slotOf(Msr.IA32_TSX_CTRL);
-    private static final long RTM_DISABLE = 1;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     final long[] gprs = new long[GPRS];
@@ -63,8 +57,7 @@ final class VmxVcpu extends VcpuFile {
     private final boolean apicv;
     private final FpuState fpu = new FpuState();
     private final HostContext hostContext;
-    /// The guest's values of MSRs that only its user programs need, see [UserReturnMsrs].
-    private final long[] userReturnMsrs = new long[UserReturnMsrs.SLOTS];
+    private final UserProgramMsrs userMsrs;
     private final long[] debugRegisters = new long[4];
     private long dr6 = 0xffff_0ff0L;
     private long kernelGsBase;
@@ -74,8 +67,6 @@ final class VmxVcpu extends VcpuFile {
     private long xss;
     private int pkru;
     private long tscOffset;
-    /// Stored only: the host's limit is in force.
-    private long umwaitControl;
     /// The processor that has the guest's registers, or null. [LINUX guest_state_loaded]
     private HostCpu guestStateOn;
 
@@ -94,6 +85,7 @@ final class VmxVcpu extends VcpuFile {
         super(vm, id, pages[0], ApicPage.at(vm.host.memory(), pages[1]));
         this.apicPagePa = pages[1];
         this.hostContext = new HostContext(host.lostRegisters());
+        this.userMsrs = new UserProgramMsrs(cpuid, msrs);
         this.ept = vm.mmu.module().masks().usesEpt();
         this.vpid = vm.allocateVpid();
         this.msrBitmapPa = pages[2];
@@ -161,9 +153,7 @@ final class VmxVcpu extends VcpuFile {
         VmcsSetup.hostStateOfTask(lp, vmcs, host.lostRegisters());
         lp.fpu().copyFrom(fpu);
         lp.wrmsr(Msr.IA32_KERNEL_GS_BASE, kernelGsBase);
-        for (int i = 0; i < UserReturnMsrs.SLOTS; i++) {
-            here.userReturnMsrs().set(i, userReturnMsrs[i]);
-        }
+        userMsrs.load(here);
         loadDebugRegisters(lp);
         controlFlow.load(lp);
         guestStateOn = here;
@@ -303,8 +293,8 @@ final class VmxVcpu extends VcpuFile {
     @Override protected void cpuidChanged() {
         VmcsSetup.controlFlowMsrs(host.memory(), msrBitmapPa, ControlFlowMsrs.has(cpuid), ControlFlowMsrs.hasShadowStacks(cpuid));
         int controls = vmcs.readInt(SECONDARY_PROC_BASED_CONTROLS) & ~Controls.PROC2_ENABLE_USER_WAIT_PAUSE;
-        vmcs.write(SECONDARY_PROC_BASED_CONTROLS, hasWaitpkg() ? controls | Controls.PROC2_ENABLE_USER_WAIT_PAUSE : controls);
-        userReturnMsrs[TSX_CTRL] = cpuid.hasTsx() ? 0 : RTM_DISABLE;
+        vmcs.write(SECONDARY_PROC_BASED_CONTROLS, userMsrs.hasWaitpkg() ? controls | Controls.PROC2_ENABLE_USER_WAIT_PAUSE : controls);
+        userMsrs.cpuidChanged();
         mmu.guestAddressBits(cpuid.physicalAddressBits());
         if (!ept) {
             mmu.guestPaging(cr.cr0(), cr.cr3(), cr.cr4(), cr.efer());
@@ -512,7 +502,7 @@ final class VmxVcpu extends VcpuFile {
     /// CPUID of the guest.
     void queryCpuid(int leaf, int subleaf, int[] out) {
         cpuid.query(leaf, subleaf, cr.cr4(), xcr0, xss, apic.isEnabled(), out);
-        Cpuid.hideTsx(leaf, subleaf, tsxCtrl(), out);
+        Cpuid.hideTsx(leaf, subleaf, userMsrs.tsxCtrl(), out);
     }
 
     long cr2() {
@@ -567,12 +557,8 @@ final class VmxVcpu extends VcpuFile {
     }
 
     @Override public long readHardware(int msr) {
-        int slot = UserReturnMsrs.slotOf(msr);
-        if (slot >= 0) {
-            if (slot == TSX_CTRL && !msrs.hasTsxCtrl()) {
-                throw GuestGp.INSTANCE;
-            }
-            return userReturnMsrs[slot];
+        if (UserProgramMsrs.handles(msr)) {
+            return userMsrs.read(msr);
         }
         if (ControlFlowMsrs.handles(msr)) {
             return controlFlow.read(msr);
@@ -586,19 +572,13 @@ final class VmxVcpu extends VcpuFile {
             case Msr.IA32_SYSENTER_ESP -> vmcs.read(GUEST_SYSENTER_ESP);
             case Msr.IA32_SYSENTER_EIP -> vmcs.read(GUEST_SYSENTER_EIP);
             case Msr.IA32_XSS -> xss;
-            case Msr.IA32_UMWAIT_CONTROL -> requireWaitpkg(umwaitControl);
             default -> throw GuestGp.INSTANCE;
         };
     }
 
     @Override public void writeHardware(int msr, long value, boolean byHost) {
-        int slot = UserReturnMsrs.slotOf(msr);
-        if (slot >= 0) {
-            checkSwitched(msr, value, byHost);
-            userReturnMsrs[slot] = value;
-            if (guestStateOn != null) {
-                guestStateOn.userReturnMsrs().set(slot, value);
-            }
+        if (UserProgramMsrs.handles(msr)) {
+            userMsrs.write(msr, msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR ? canonical(value) : value, byHost, guestStateOn);
             return;
         }
         if (ControlFlowMsrs.handles(msr)) {
@@ -607,12 +587,6 @@ final class VmxVcpu extends VcpuFile {
         }
         switch (msr) {
             case Msr.IA32_EFER -> cr.efer(value, byHost);
-            case Msr.IA32_UMWAIT_CONTROL -> {
-                if ((value & UMWAIT_RESERVED) != 0) {
-                    throw GuestGp.INSTANCE;
-                }
-                umwaitControl = requireWaitpkg(value);
-            }
             case Msr.IA32_KERNEL_GS_BASE -> {
                 kernelGsBase = canonical(value);
                 if (guestStateOn != null) {
@@ -633,32 +607,6 @@ final class VmxVcpu extends VcpuFile {
             }
             default -> throw GuestGp.INSTANCE;
         }
-    }
-
-    private void checkSwitched(int msr, long value, boolean byHost) {
-        if (msr == Msr.IA32_LSTAR || msr == Msr.IA32_CSTAR) {
-            canonical(value);
-        } else if ((msr == Msr.IA32_TSC_AUX || msr == Msr.IA32_FMASK) && value >>> 32 != 0) {
-            throw GuestGp.INSTANCE;
-        } else if (msr == Msr.IA32_TSX_CTRL && ((value & ~3L) != 0 || !(byHost || msrs.hasTsxCtrl()))) {
-            throw GuestGp.INSTANCE;
-        }
-    }
-
-    private boolean hasWaitpkg() {
-        return (cpuid.featuresEcx() & WAITPKG) != 0;
-    }
-
-    private long requireWaitpkg(long value) {
-        if (!hasWaitpkg()) {
-            throw GuestGp.INSTANCE;
-        }
-        return value;
-    }
-
-    /// The guest's IA32_TSX_CTRL.
-    long tsxCtrl() {
-        return userReturnMsrs[TSX_CTRL];
     }
 
     private long canonical(long address) {
@@ -698,7 +646,7 @@ final class VmxVcpu extends VcpuFile {
         } else {
             xcr0 = 1;
             xss = 0;
-            umwaitControl = 0;
+            userMsrs.reset();
         }
     }
 
@@ -817,7 +765,6 @@ final class VmxVcpu extends VcpuFile {
         to.words("fpu.xmm", fpu.xmm);
         to.words("fpu.st", fpu.st);
         to.words("fpu.stExponent", Arrays.stream(fpu.stExponent).asLongStream().toArray());
-        to.words("userReturnMsrs", userReturnMsrs);
         to.words("debugRegisters", debugRegisters);
         to.field("dr6", dr6);
         to.field("kernelGsBase", kernelGsBase);
@@ -826,10 +773,10 @@ final class VmxVcpu extends VcpuFile {
         to.field("xss", xss);
         to.field("pkru", pkru);
         to.field("tscOffset", tscOffset);
-        to.field("umwaitControl", umwaitControl);
         to.flag("exitsAtOnce", exitsAtOnce);
         to.part(cr);
         to.part(controlFlow);
+        to.part(userMsrs);
         to.part(vmcs);
         to.part(exits);
     }
