@@ -714,7 +714,7 @@ final class TrustDomainTest {
     void aModuleThatLacksSomethingIsNotUsed(String what, String field, String value) {
         host.close();
         host = new TestHost(2);
-        host.processors().forEach(lp -> lp.installSeam(module));
+        host.processors().forEach(lp -> lp.installSeam(FirmwareAccess.SEAM, module));
         module.fields.put(Long.parseUnsignedLong(field, 16), Long.parseLong(value, 16));
         var without = DevKvm.open(host.environment());
         assertThat(without.checkExtension(KvmCap.VM_TYPES) & (1L << VmType.TDX.number())).isZero();
