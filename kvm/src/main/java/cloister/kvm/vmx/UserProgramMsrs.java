@@ -95,7 +95,7 @@ final class UserProgramMsrs implements Persistent {
     }
 
     @Override public String stateName() {
-        return "userProgramMsrs";
+        return "userMsrs";
     }
 
     @Override public void describe(StateSink to) {
