@@ -1,11 +1,13 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
 import cloister.sim.Ratio;
+import cloister.sim.StateSink;
 import cloister.sim.VirtualClock;
 
 /// The fixed ACPI power-management hardware: PM1a event and control blocks and the PM timer.
 /// [ACPI "ACPI Hardware Specification"]
-public final class AcpiPm implements PortDevice {
+public final class AcpiPm implements PortDevice, Persistent {
     /// PM1a status (16 bits), then PM1a enable (16 bits).
     public static final int EVENT_BLOCK = 0x600;
     /// PM1a control (16 bits).
@@ -90,5 +92,14 @@ public final class AcpiPm implements PortDevice {
 
     private void update() {
         sci.drive((status & enable) != 0);
+    }
+
+    @Override public String stateName() {
+        return "acpiPm";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("status", status);
+        out.field("enable", enable);
     }
 }

@@ -1,5 +1,7 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.time.DateTimeException;
@@ -10,7 +12,7 @@ import java.time.ZoneOffset;
 /// The MC146818 real-time clock with CMOS RAM, on the virtual clock. [MC146818A data sheet]
 ///
 /// Ports 0x70 (index) and 0x71 (data). Runs in UTC.
-public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> {
+public final class CmosRtc implements PortDevice, Persistent, TimerOwner<CmosRtc.TimerKind> {
     /// The index port; the data port follows.
     public static final int BASE = 0x70;
     /// CMOS byte of the century, which FADT names.
@@ -243,5 +245,19 @@ public final class CmosRtc implements PortDevice, TimerOwner<CmosRtc.TimerKind> 
 
     private void update() {
         irq.drive((flags & ram[B] & (PERIODIC | ALARM | UPDATE)) != 0);
+    }
+
+    @Override public String stateName() {
+        return "rtc";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.bytes("ram", ram);
+        out.field("epochOffsetSeconds", epochOffsetSeconds);
+        out.field("index", index);
+        out.field("flags", flags);
+        out.field("updatesSeenSecond", updatesSeenSecond);
+        out.field("secondTimer", secondTimer == null ? -1 : secondTimer.deadline());
+        out.field("periodicTimer", periodicTimer == null ? -1 : periodicTimer.deadline());
     }
 }

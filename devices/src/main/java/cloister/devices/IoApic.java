@@ -1,9 +1,11 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.util.Arrays;
 
 /// An I/O APIC with 24 pins that delivers by messages. [Intel 82093AA data sheet]
-public final class IoApic implements MmioDevice {
+public final class IoApic implements MmioDevice, Persistent {
     /// Where PCs have it.
     public static final long BASE_GPA = 0xfec00000L;
     /// Its range in bytes.
@@ -137,5 +139,16 @@ public final class IoApic implements MmioDevice {
     private static int data(long entry) {
         int level = (int) ((entry >>> 15) & 1);
         return ((int) entry & 0xff) | ((int) ((entry >>> 8) & 7) << 8) | (level << 14) | (level << 15);
+    }
+
+    @Override public String stateName() {
+        return "ioApic";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.words("entries", entries);
+        out.field("asserted", asserted);
+        out.field("select", select);
+        out.field("id", id);
     }
 }

@@ -1,11 +1,13 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.sim.VirtualClock;
 
 /// What is left of the PC's system board: port B (0x61), port A (0x92), the reset line of the keyboard controller
 /// (0x64) and the diagnostic port (0x80). There is no keyboard controller behind 0x60 and 0x64, no timer behind
 /// port B and no interrupt controller.
-public final class LegacyPorts implements PortDevice {
+public final class LegacyPorts implements PortDevice, Persistent {
     private static final int KEYBOARD_DATA = 0x60;
     private static final int PORT_B = 0x61;
     private static final int KEYBOARD_COMMAND = 0x64;
@@ -60,5 +62,15 @@ public final class LegacyPorts implements PortDevice {
             }
             default -> { }
         }
+    }
+
+    @Override public String stateName() {
+        return "legacyPorts";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("portB", portB);
+        out.field("post", post);
+        out.field("portA", portA);
     }
 }

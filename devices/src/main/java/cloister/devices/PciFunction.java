@@ -34,6 +34,10 @@ public final class PciFunction {
         }
     }
 
+    byte[] content() {
+        return content;
+    }
+
     int read(int offset, int size) {
         int value = 0;
         for (int i = 0; i < size; i++) {

@@ -1,11 +1,13 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.util.HashMap;
 import java.util.Map;
 
 /// Configuration mechanism 1 at ports 0xCF8 to 0xCFF, with a 440FX host bridge as 00:00.0. Byte accesses to 0xCF9
 /// are the reset control register, which shares the range. [Intel 82441FX data sheet, PIIX3 data sheet]
-public final class PciHost implements PortDevice {
+public final class PciHost implements PortDevice, Persistent {
     /// The first port.
     public static final int BASE = 0xcf8;
     /// Number of ports.
@@ -107,5 +109,17 @@ public final class PciHost implements PortDevice {
     private PciFunction selected() {
         boolean busZero = ((address >>> 16) & 0xff) == 0;
         return (address & ENABLE) != 0 && busZero ? functions.get((address >>> 8) & 0xff) : null;
+    }
+
+    @Override public String stateName() {
+        return "pci";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("address", address);
+        out.field("resetControl", resetControl);
+        out.words("functions", functions.keySet().stream().mapToLong(Integer::longValue).sorted().toArray());
+        functions.entrySet().stream().sorted(Map.Entry.comparingByKey())
+                .forEach(entry -> out.bytes("function " + entry.getKey(), entry.getValue().content()));
     }
 }

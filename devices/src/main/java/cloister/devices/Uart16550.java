@@ -1,11 +1,15 @@
 package cloister.devices;
 
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
+import java.util.Arrays;
+
 /// A 16550A serial port. [National PC16550D data sheet]
 ///
 /// Model rather than hardware: transmission takes no time, so the transmitter is always empty, and the receiver's
 /// time-out comes at once. The baud rate divisor is storage. The other end of the line is a terminal with RTS/CTS flow control: it
 /// sends while RTS is on and only then, so that neither the driver's start-up nor a full buffer of the guest loses a byte.
-public final class Uart16550 implements PortDevice {
+public final class Uart16550 implements PortDevice, Persistent {
     /// Ports that it occupies.
     public static final int PORTS = 8;
 
@@ -227,5 +231,25 @@ public final class Uart16550 implements PortDevice {
 
     private void update() {
         irq.drive(pending() != IIR_NONE && (mcr & MCR_OUT2) != 0 && !loop());
+    }
+
+    @Override public String stateName() {
+        return "uart " + Integer.toHexString(base);
+    }
+
+    @Override public void describe(StateSink out) {
+        out.words("fifo", Arrays.stream(fifo).asLongStream().toArray());
+        out.field("fifoHead", fifoHead);
+        out.field("fifoCount", fifoCount);
+        out.field("ier", ier);
+        out.field("fcr", fcr);
+        out.field("lcr", lcr);
+        out.field("mcr", mcr);
+        out.field("msrDelta", msrDelta);
+        out.field("modemInputs", modemInputs);
+        out.field("scratch", scratch);
+        out.field("divisor", divisor);
+        out.flag("overrun", overrun);
+        out.flag("transmitPending", transmitPending);
     }
 }

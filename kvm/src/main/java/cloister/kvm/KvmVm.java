@@ -73,6 +73,9 @@ public interface KvmVm extends AutoCloseable {
     /// @throws KvmException ENXIO, EINVAL, ENOENT, EFAULT
     void clearDirtyLog(int slot, long firstPage, int numPages, long[] bitmap);
 
+    /// KVM_SET_NR_MMU_PAGES: how many shadow pages there may be; the oldest go. EINVAL below 64.
+    void setNrMmuPages(long pages);
+
     /// KVM_RESET_DIRTY_RINGS: takes back what the VMM has harvested from the rings of all vCPUs.
     ///
     /// @return how many entries; fewer than were harvested when a signal waits for the calling thread

@@ -118,6 +118,7 @@ final class StateTest {
             MemoryTypes.mmu wiring
             MemoryTypes.policy derived from the policies of the VM
             Mmu.external wiring
+            Mmu.faultIn wiring
             Mmu.hugePages wiring
             Mmu.nxHugePages wiring
             Mmu.shadow derived: faults rebuild shadow pages

@@ -71,6 +71,10 @@ final class UapiErrorsTest {
                     file.close();
                     f.vfio(KvmAbi.DEV_VFIO_FILE, KvmAbi.DEV_VFIO_FILE_ADD, file);
                 }),
+                row("fewer shadow pages than 64", Errno.EINVAL, f -> {
+                    f.vm.setNrMmuPages(64);
+                    f.vm.setNrMmuPages(63);
+                }),
                 row("negative vCPU id", Errno.EINVAL, f -> f.vm.createVcpu(-1)),
                 row("vCPU twice", Errno.EEXIST, f -> {
                     f.vm.createVcpu(0);

@@ -8,6 +8,15 @@ public interface StateSink {
     /// Several numbers of one kind.
     void words(String name, long... values);
 
+    /// Several bytes of one kind.
+    default void bytes(String name, byte... values) {
+        long[] words = new long[values.length];
+        for (int i = 0; i < words.length; i++) {
+            words[i] = values[i] & 0xff;
+        }
+        words(name, words);
+    }
+
     /// A part with a name and state of its own.
     void part(Persistent part);
 

@@ -2,6 +2,8 @@ package cloister.vmm;
 
 import cloister.devices.ByteSink;
 import cloister.devices.ByteSource;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import cloister.sim.TimerOwner;
 import cloister.sim.VirtualClock;
 import java.util.function.LongConsumer;
@@ -10,7 +12,7 @@ import java.util.function.LongConsumer;
 /// own. Whoever reads the console then may take that as the end of its own input and leave the console to the next program,
 /// so Ctrl-D is typed again, after twice the time each. A guest that has not said a word for a long time of these is idle for ever: its
 /// kernel's timers may go on, but nothing new can come from anywhere.
-final class ConsoleFeed implements ByteSource, TimerOwner<ConsoleFeed.TimerKind> {
+final class ConsoleFeed implements ByteSource, Persistent, TimerOwner<ConsoleFeed.TimerKind> {
     /// Its only timer.
     enum TimerKind {
         /// Ctrl-D is due again.
@@ -76,5 +78,17 @@ final class ConsoleFeed implements ByteSource, TimerOwner<ConsoleFeed.TimerKind>
         }
         due = true;
         ready.run();
+    }
+
+    @Override public String stateName() {
+        return "consoleFeed";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.field("last", last);
+        out.field("ends", ends);
+        out.field("seconds", seconds);
+        out.flag("due", due);
+        out.flag("spoke", spoke);
     }
 }

@@ -1,11 +1,13 @@
 package cloister.vmm;
 
 import cloister.devices.ByteSource;
+import cloister.sim.Persistent;
+import cloister.sim.StateSink;
 import java.nio.charset.StandardCharsets;
 
 /// Standard input of the command on its way into the guest over ttyS1, which has no end of its own: pieces, each after its length
 /// in decimal digits on a line, and at last a 0. [Initramfs] reads that. Nothing is sent before the guest is ready for it.
-final class ExecInput implements ByteSource {
+final class ExecInput implements ByteSource, Persistent {
     private static final int LONGEST = 4096;
 
     private final GuestInput input;
@@ -53,5 +55,19 @@ final class ExecInput implements ByteSource {
             length = (pieceEnd + "\n").getBytes(StandardCharsets.US_ASCII);
             lengthAt = 0;
         }
+    }
+
+    @Override public String stateName() {
+        return "execInput";
+    }
+
+    @Override public void describe(StateSink out) {
+        out.bytes("length", length);
+        out.bytes("piece", piece);
+        out.field("lengthAt", lengthAt);
+        out.field("pieceAt", pieceAt);
+        out.field("pieceEnd", pieceEnd);
+        out.flag("ready", ready);
+        out.flag("ended", ended);
     }
 }

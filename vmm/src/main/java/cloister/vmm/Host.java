@@ -7,7 +7,6 @@ import cloister.kvm.dev.DevKvm;
 import cloister.platform.Platform;
 import cloister.platform.PlatformOptions;
 import cloister.sim.Scheduler;
-import cloister.sim.StateListing;
 import cloister.sim.VirtualClock;
 import cloister.tdx.inspect.ModuleSnapshot;
 import cloister.vmm.observe.MemoryTypes;
@@ -68,10 +67,6 @@ final class Host implements AutoCloseable {
     void sample(long period, ProfileSink sink) {
         platform.sample(period, (rip, cpl, lstar, instructions)
                 -> sink.sampled(recorder.vcpu(), rip, cpl != 0, lstar, instructions));
-    }
-
-    StateListing state() {
-        return StateListing.of(platform);
     }
 
     MemoryTypes memoryTypes() {

@@ -8,8 +8,10 @@ import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
+import cloister.sim.Persistent;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.StateListing;
+import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
@@ -20,6 +22,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Consumer;
+import java.util.stream.LongStream;
 
 /// A whole machine: platform, hypervisor, devices, guest. One object is one run.
 public final class Machine implements AutoCloseable {
@@ -234,10 +237,23 @@ public final class Machine implements AutoCloseable {
         return host.memoryTypes();
     }
 
-    /// All state of the platform that software can see, by name: processors, memory and its owners, VMCSs, time and timers, the TDX module.
-    /// Call like [#inspect]. Devices and the hypervisor's own objects do not declare theirs yet.
+    /// All state that software can see, by name: processors, memory and its owners, VMCSs, time and timers, the TDX module; what the
+    /// hypervisor keeps of the guest; the devices. Call like [#inspect]; the hypervisor brings vCPUs to the first processor for it, as
+    /// ioctls do.
     public StateListing state() {
-        return host.state();
+        return StateListing.of(new Persistent() {
+            @Override public String stateName() {
+                return "machine";
+            }
+
+            @Override public void describe(StateSink out) {
+                out.part((Persistent) vm); // first: what is in a VMCS, KVM reads on a processor
+                out.part(board);
+                out.part(host.platform());
+                out.words("routes", routes.values().stream().flatMapToLong(route
+                        -> LongStream.of(route.gsi(), route.address(), route.data())).toArray());
+            }
+        });
     }
 
     /// Takes [#inspect] of the running machine at the next opportunity. Any thread may call it; nothing happens once the run has

@@ -8,7 +8,11 @@ import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceKind;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// Whole machines with our own guests: no network, milliseconds.
 final class MachineTest {
@@ -59,35 +63,45 @@ final class MachineTest {
     }
 
     /// Looking changes nothing, the seed decides everything, and the listing sees what a seed changes.
-    @Test void theStateOfAPlatformIsListedAndRepeats() {
+    @ParameterizedTest
+    @EnumSource(VmType.class)
+    void theStateOfAMachineIsListedAndRepeats(VmType type) {
         var states = new ArrayList<StateListing>();
         for (long seed : new long[] {7, 7, 8}) {
-            try (var machine = new Machine(config(VmType.TDX).cpus(2).seed(seed))) {
+            try (var machine = new Machine(config(type).cpus(2).seed(seed))) {
                 var before = machine.state();
                 machine.run();
                 var after = machine.state();
                 assertThat(machine.state().differences(after)).isEmpty();
-                assertThat(after.differences(before)).anyMatch(line -> line.startsWith("platform/clock.now: "))
-                        .anyMatch(line -> line.startsWith("platform/memory.frame ")).anyMatch(line -> line.contains("/lp1/cpu.retired: "));
+                assertThat(after.differences(before)).anyMatch(line -> line.startsWith("machine/platform/clock.now: "))
+                        .anyMatch(line -> line.startsWith("machine/platform/memory.frame "))
+                        .anyMatch(line -> line.contains("/lp0/cpu.retired: "));
+                assertThat(after.entries().keySet()).anyMatch(name -> name.startsWith("machine/board/uart 3f8."))
+                        .anyMatch(name -> name.startsWith("machine/board/rtc.")).anyMatch(name -> name.startsWith("machine/board/ioApic."))
+                        .anyMatch(name -> name.startsWith("machine/") && name.contains("vcpu"));
                 states.add(after);
             }
         }
         assertThat(states.get(0).differences(states.get(1))).isEmpty();
-        assertThat(states.get(0).differences(states.get(2))).isNotEmpty();
+        assertThat(states.get(0).differences(states.get(2)).isEmpty()).as("an ordinary VM that asks for no entropy")
+                .isEqualTo(type == VmType.DEFAULT);
         assertThat(states.get(0).entries()).hasSizeGreaterThan(300);
     }
 
     /// TDH.SYS.KEY.CONFIG and TDH.MNG.KEY.CONFIG on each package, caches written back on each before the KeyID is free again.
-    @Test void aTrustDomainOnTwoPackagesLeavesNothingBehind() {
-        try (var machine = new Machine(config(VmType.TDX).cpus(2).hostCpus(4).packages(2))) {
+    @ParameterizedTest
+    @ValueSource(ints = {2, 4, 8})
+    void aTrustDomainOnSeveralPackagesLeavesNothingBehind(int packages) {
+        try (var machine = new Machine(config(VmType.TDX).cpus(2).hostCpus(2 * packages).packages(packages))) {
             assertThat(machine.run()).isEqualTo(new Outcome.PowerOff());
-            assertThat(machine.inspect().packages()).hasSize(2);
-            assertThat(machine.inspect().processors()).extracting(LpSnapshot::packageId).containsExactly(0, 0, 1, 1);
+            assertThat(machine.inspect().packages()).hasSize(packages);
+            assertThat(machine.inspect().processors()).extracting(LpSnapshot::packageId)
+                    .isEqualTo(IntStream.range(0, 2 * packages).map(lp -> lp / 2).boxed().toList());
             assertThat(machine.tearDown()).as("pages not reclaimed").isZero();
             var stats = machine.stats();
-            assertThat(stats.seamcalls("TDH.SYS.KEY.CONFIG")).isEqualTo(2);
-            assertThat(stats.seamcalls("TDH.MNG.KEY.CONFIG")).isEqualTo(2);
-            assertThat(stats.seamcalls("TDH.PHYMEM.CACHE.WB")).isGreaterThanOrEqualTo(2);
+            assertThat(stats.seamcalls("TDH.SYS.KEY.CONFIG")).isEqualTo(packages);
+            assertThat(stats.seamcalls("TDH.MNG.KEY.CONFIG")).isEqualTo(packages);
+            assertThat(stats.seamcalls("TDH.PHYMEM.CACHE.WB")).isGreaterThanOrEqualTo(packages);
         }
     }
 

@@ -15,7 +15,10 @@ import cloister.isa.Operands;
 import cloister.memory.PhysicalMemory;
 import cloister.sim.Entropy;
 import cloister.sim.VirtualClock;
+import cloister.spec.x86.Cet;
 import cloister.spec.x86.Cr0;
+import cloister.spec.x86.Cr4;
+import cloister.spec.x86.ExceptionVector;
 import cloister.spec.x86.Rflags;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -144,6 +147,82 @@ class TaskSwitchTest {
         assertThat(memory.read(0x7000, 4)).isEqualTo(0x18);
         assertThat(memory.read(OLD + 0x20, 4)).isEqualTo(0x1234);
         assertThat(memory.read(OLD + 0x24, 4) & Rflags.RF).isNotZero();
+    }
+
+    private static final long OLD_SSP = 0x1_2800;
+    private static final long NEW_SSP = 0x1_3800;
+
+    /// Both tasks at CPL 0 with supervisor shadow stacks, in pages that are read-only and dirty; a free token on the new one.
+    private void shadowStacks() {
+        for (int page = 0; page < 256; page++) {
+            boolean shadow = page == OLD_SSP >> 12 || page == NEW_SSP >> 12;
+            memory.write(0x1_1000 + (4 * page), 4, ((long) page << 12) | (shadow ? 0x61 : 0x63));
+        }
+        memory.write(0x1_0000, 4, 0x1_1003);
+        memory.write(OLD + 0x1c, 4, 0x1_0000);
+        memory.write(NEW + 0x1c, 4, 0x1_0000);
+        memory.write(NEW + 0x68, 4, NEW_SSP);
+        memory.write(NEW_SSP, 8, NEW_SSP);
+        memory.write(GDT + OLD_SELECTOR, 8, 0x0000_8b00_3000_006bL);
+        memory.write(GDT + NEW_SELECTOR, 8, 0x0000_8900_4000_006bL);
+        Segments.fill(cpu, Cpu.TR, OLD_SELECTOR, 0x0000_8b00_3000_006bL);
+        segments(0x08, 0x10);
+        memory.write(NEW + 0x60, 2, 0);
+        cpu.cr3 = 0x1_0000;
+        cpu.cr4 = Cr4.CET;
+        cpu.cr0 |= Cr0.PG | Cr0.WP;
+        cpu.cet.sCet = Cet.SH_STK_EN;
+        cpu.cet.ssp = OLD_SSP;
+        cpu.updateMode();
+        cpu.tlb.flushAll();
+    }
+
+    /// The frame on the new shadow stack: CS, linear address, SSP. [SDM Vol. 3 "Task Switching"]
+    @Test
+    void aCallLeavesItsFrameOnTheNewShadowStackAndIretFindsIt() {
+        shadowStacks();
+        execute(Op.CALL_FAR, Operands.far32(NEW_SELECTOR, 0));
+        assertThat(cpu.segSelector[Cpu.TR]).isEqualTo(NEW_SELECTOR);
+        assertThat(cpu.cet.ssp).isEqualTo(NEW_SSP - 24);
+        assertThat(memory.read(NEW_SSP, 8)).as("the token is busy").isEqualTo(NEW_SSP | Cet.TOKEN_BUSY);
+        assertThat(new long[] {memory.read(NEW_SSP - 8, 8), memory.read(NEW_SSP - 16, 8), memory.read(NEW_SSP - 24, 8)})
+                .containsExactly(0x08, 0x1007, OLD_SSP);
+        execute(Op.IRET);
+        assertThat(cpu.segSelector[Cpu.TR]).isEqualTo(OLD_SELECTOR);
+        assertThat(cpu.cet.ssp).isEqualTo(OLD_SSP);
+        assertThat(memory.read(NEW_SSP, 8)).as("the token is free").isEqualTo(NEW_SSP);
+    }
+
+    @Test
+    void aJumpTakesTheNewShadowStackAndLeavesNothingThere() {
+        shadowStacks();
+        execute(Op.JMP_FAR, Operands.far32(NEW_SELECTOR, 0));
+        assertThat(cpu.cet.ssp).isEqualTo(NEW_SSP);
+        assertThat(memory.read(NEW_SSP, 8)).isEqualTo(NEW_SSP | Cet.TOKEN_BUSY);
+        assertThat(memory.read(NEW_SSP - 8, 8)).isZero();
+    }
+
+    @Test
+    void anIretThatComesToAnotherPlaceIsAControlProtectionException() {
+        shadowStacks();
+        execute(Op.CALL_FAR, Operands.far32(NEW_SELECTOR, 0));
+        memory.write(OLD + 0x20, 4, 0x2000);
+        var fault = catchThrowableOfType(GuestFault.class, () -> execute(Op.IRET));
+        assertThat(fault.vector).isEqualTo(ExceptionVector.CP);
+        assertThat(fault.errorCode).isEqualTo(Cet.CP_FAR_RET_IRET);
+    }
+
+    /// The word where the token should be, the SSP of the TSS, and the fault.
+    @ParameterizedTest
+    @CsvSource({"0x13801, 0x13800, 13, 0", "0x13808, 0x13800, 13, 0", "0, 0x13800, 13, 0", "0x13800, 0x13804, 10, 0x30"})
+    void aShadowStackWithoutAFreeTokenIsNotTaken(String token, String ssp, int vector, String errorCode) {
+        shadowStacks();
+        memory.write(NEW_SSP, 8, Long.decode(token));
+        memory.write(NEW + 0x68, 4, Long.decode(ssp));
+        var fault = catchThrowableOfType(GuestFault.class, () -> execute(Op.JMP_FAR, Operands.far32(NEW_SELECTOR, 0)));
+        assertThat(fault.vector).isEqualTo(vector);
+        assertThat(fault.errorCode).isEqualTo(Integer.decode(errorCode));
+        assertThat(cpu.segSelector[Cpu.TR]).as("the fault is the new task's").isEqualTo(NEW_SELECTOR);
     }
 
     /// Access byte and limit of the new TSS; CS, other selectors and EIP in it; the fault, and whose it is.

@@ -230,6 +230,23 @@ public final class ProcessMemory implements UserMemory {
         };
     }
 
+    /// The physical address of the page behind `address` when it has a frame and may be written, else [#NO_MAPPING]. [LINUX
+    /// get_user_pages_fast_only]
+    public long present(long address) {
+        var mapping = find(address);
+        if (mapping == null || !mapping.writable) {
+            return NO_MAPPING;
+        }
+        long page = mapping.page(address);
+        long pa = switch (mapping.backing) {
+            case Mapping.Anonymous own -> own.table().pa(page);
+            case Mapping.Shared shared -> shared.file().table().pa(shared.firstPage() + page);
+            case Mapping.Guest guest -> NO_MAPPING;
+            case Mapping.Device device -> NO_MAPPING;
+        };
+        return pa < 0 ? NO_MAPPING : pa;
+    }
+
     private static long withBits(long pa, long bits) {
         return pa < 0 ? pa : pa | bits;
     }

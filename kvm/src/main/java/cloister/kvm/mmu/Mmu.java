@@ -7,7 +7,6 @@ import cloister.kvm.host.GuestMemFile;
 import cloister.kvm.host.Held;
 import cloister.kvm.host.InvalidationListener;
 import cloister.kvm.host.Mutex;
-import cloister.kvm.host.ProcessMemory;
 import cloister.kvm.host.RwLock;
 import cloister.kvm.host.Srcu;
 import cloister.sim.Persistent;
@@ -29,7 +28,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     /// Pages of 1 GiB.
     public static final int MAX_HUGE_PAGE_LEVEL = 3;
     static final int PAGE_SHIFT = 12;
-    private static final long PAGE_MASK = (1L << PAGE_SHIFT) - 1;
+    static final long PAGE_MASK = (1L << PAGE_SHIFT) - 1;
     private static final long NO_RANGE = -1;
     private static final int SYSTEM_MANAGEMENT_SPACES = 2;
     /// Bits of a guest-physical address that the guest's own tables can hold.
@@ -40,6 +39,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     private final boolean privateMemory;
     private final RwLock lock;
     private final Mutex slotsLock;
+    private final FaultIn faultIn;
     private final Srcu slotReaders;
     private final MemSlots slots;
     private final MemoryAttributes attributes = new MemoryAttributes();
@@ -88,6 +88,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         this.tracking = new Tracking(this, tdp);
         this.mmioValue = module.masks().mmioValue();
         this.slotZapAllQuirk = !privateMemory;
+        this.faultIn = new FaultIn(this);
         module.userMemory().addListener(this);
     }
 
@@ -258,6 +259,10 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         return tracking;
     }
 
+    FaultIn faultIn() {
+        return faultIn;
+    }
+
     // --- locks
 
     void lockShared() {
@@ -289,6 +294,13 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     /// Sections in which slots that were found stay valid. [LINUX kvm->srcu]
     public Srcu slotReaders() {
         return slotReaders;
+    }
+
+    /// KVM_SET_NR_MMU_PAGES: how many shadow pages there may be. slots_lock is held. [LINUX kvm_mmu_change_mmu_pages]
+    public void shadowPages(long most) {
+        lockExclusive();
+        shadow.quota(most);
+        unlockExclusive();
     }
 
     boolean lockIsContended() {
@@ -557,6 +569,10 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         return invalidationSequence;
     }
 
+    boolean invalidationInProgress() {
+        return invalidationsInProgress != 0;
+    }
+
     /// Whether what was found for `gfn` since `sequence` may have changed. Certain with mmu_lock held, a hint without. [LINUX
     /// mmu_invalidate_retry_gfn]
     boolean mustRetry(long sequence, long gfn) {
@@ -661,66 +677,6 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     }
 
     // --- finding the page of a fault
-
-    /// Finds what is behind the frame of a fault. [LINUX kvm_mmu_faultin_pfn]
-    ///
-    /// @return null when there is a page or an entry for MMIO to map, else what the fault comes to
-    FaultResult findPage(VcpuMmu vcpu, PageFault fault) {
-        fault.invalidationSequence = invalidationSequence;
-        if (fault.isPrivate != isPrivate(fault.gfn)) {
-            return FaultResult.MEMORY_FAULT;
-        }
-        var slot = fault.slot;
-        if (slot == null) {
-            return noSlot(vcpu, fault);
-        }
-        if (slot.isInvalid() && !has(Defect.INVALID_SLOT_IS_USED)) {
-            return fault.prefetch && !has(Defect.PREFAULT_WAITS_FOR_INVALID_SLOT) ? FaultResult.INVALID_SLOT : FaultResult.RETRY;
-        }
-        if (mustRetry(fault.invalidationSequence, fault.gfn)) {
-            return FaultResult.RETRY;
-        }
-        var result = fault.isPrivate || slot.gmemOnly() ? findInGmem(fault) : findInUserMemory(fault);
-        return result == null && mustRetry(fault.invalidationSequence, fault.gfn) ? FaultResult.RETRY : result;
-    }
-
-    private FaultResult noSlot(VcpuMmu vcpu, PageFault fault) {
-        if (fault.isPrivate) {
-            return FaultResult.MEMORY_FAULT;
-        }
-        vcpu.rememberMmio(fault.gfn);
-        return masks().mmioCaching() && fault.gfn <= maxGfn() ? null : FaultResult.EMULATE;
-    }
-
-    private static FaultResult findInGmem(PageFault fault) {
-        var file = fault.slot.gmem();
-        if (file == null) {
-            return FaultResult.MEMORY_FAULT;
-        }
-        long pa = file.fault(fault.slot.gmemIndex(fault.gfn));
-        if (pa < 0) {
-            return FaultResult.NO_MEMORY;
-        }
-        fault.pa = pa;
-        fault.mayWrite = true;
-        fault.maxLevel = 1;
-        return null;
-    }
-
-    private FaultResult findInUserMemory(PageFault fault) {
-        var slot = fault.slot;
-        if (slot.readOnly() && fault.write) {
-            return FaultResult.EMULATE;
-        }
-        long page = module.userMemory().pin(slot.hva(fault.gfn), fault.write);
-        if (page < 0) {
-            return page == ProcessMemory.NO_MEMORY ? FaultResult.NO_MEMORY : FaultResult.FAULT;
-        }
-        fault.pa = page & ~PAGE_MASK;
-        fault.mayWrite = (page & ProcessMemory.WRITABLE) != 0 && !slot.readOnly();
-        fault.hostMmio = (page & ProcessMemory.HOST_MMIO) != 0;
-        return null;
-    }
 
     /// The largest page that may map `gfn`. mmu_lock is held. [LINUX kvm_mmu_max_mapping_level]
     ///

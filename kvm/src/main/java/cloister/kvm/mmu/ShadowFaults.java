@@ -10,6 +10,7 @@ final class ShadowFaults {
     private final ShadowVcpu shadowVcpu;
     private final ShadowMmu shadow;
     private final SpteMasks masks;
+    private final ShadowPrefetch prefetch;
     private boolean wroteOwnTable;
 
     ShadowFaults(Mmu mmu, VcpuMmu vcpu, ShadowVcpu shadowVcpu) {
@@ -18,6 +19,7 @@ final class ShadowFaults {
         this.shadowVcpu = shadowVcpu;
         this.shadow = mmu.shadow();
         this.masks = mmu.masks();
+        this.prefetch = new ShadowPrefetch(mmu, vcpu, shadowVcpu);
     }
 
     boolean wroteOwnTable() {
@@ -46,7 +48,7 @@ final class ShadowFaults {
             wroteOwnTable = usesTable(fault.gfn);
             return FaultResult.WRITE_PROTECTED;
         }
-        var result = mmu.findPage(vcpu, fault);
+        var result = mmu.faultIn().find(vcpu, fault);
         if (result != null) {
             return result;
         }
@@ -125,7 +127,12 @@ final class ShadowFaults {
             }
             table = shadow.tables.child(shadow.tables.read(table, index));
         }
-        return leaf(fault, table, PageTables.index(frame, table.level()), access);
+        int index = PageTables.index(frame, table.level());
+        var result = leaf(fault, table, index, access);
+        if (result != FaultResult.SPURIOUS) {
+            prefetch.around(table, index);
+        }
+        return result;
     }
 
     /// A table below a large page whose rights are others now. [LINUX validate_direct_spte]

@@ -60,14 +60,13 @@ final class ShadowMmu {
 
     // --- quota [LINUX kvm_mmu_change_mmu_pages, make_mmu_pages_available]
 
-    /// How many shadow pages there may be, 0 for what fits the memory slots.
+    /// How many shadow pages there may be, instead of what fits the memory slots. What is more goes, the oldest first; roots stay, and
+    /// the quota is not less than what is left.
     void quota(long pages) {
-        quota = pages == 0 ? UNKNOWN : Math.max(pages, LEAST_QUOTA);
-        if (inUse()) {
-            var gone = new ArrayList<MmuPage>();
-            zapOldest(Math.max(0, used - quota()), gone);
-            commit(gone);
-        }
+        var gone = new ArrayList<MmuPage>();
+        zapOldest(Math.max(0, used - pages), gone);
+        commit(gone);
+        quota = Math.max(pages, used);
     }
 
     long quota() {

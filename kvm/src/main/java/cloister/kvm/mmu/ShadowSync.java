@@ -115,17 +115,24 @@ final class ShadowSync {
         }
     }
 
+    /// The guest's entry that entry `index` of a smallest table was made from.
+    ///
+    /// @throws KvmException when the table is outside of memory
+    long guestEntry(ShadowVcpu vcpu, MmuPage page, int index) {
+        int bytes = vcpu.paging().entryBytes();
+        int quadrant = MmuRole.hasFourByteEntries(page.role) ? MmuRole.quadrant(page.role) : 0;
+        return vcpu.memory().read((page.gfn << Mmu.PAGE_SHIFT) + (((long) (quadrant << 9) + index) * bytes), bytes);
+    }
+
     private int entry(ShadowVcpu vcpu, MmuPage page, int index) {
         long spte = shadow.tables.read(page, index);
         if (spte == Spte.NONPRESENT) {
             return UNCHANGED;
         }
         var paging = vcpu.paging();
-        int quadrant = MmuRole.hasFourByteEntries(page.role) ? MmuRole.quadrant(page.role) : 0;
         long entry;
         try {
-            long at = ((long) (quadrant << 9) + index) * paging.entryBytes();
-            entry = vcpu.memory().read((page.gfn << Mmu.PAGE_SHIFT) + at, paging.entryBytes());
+            entry = guestEntry(vcpu, page, index);
         } catch (KvmException outsideMemory) {
             return FAILED;
         }

@@ -387,7 +387,7 @@ public final class VcpuMmu implements Persistent {
                 return fast;
             }
         }
-        var result = mmu.findPage(this, f);
+        var result = mmu.faultIn().find(this, f);
         if (result != null) {
             return result;
         }

@@ -357,6 +357,16 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
         }
     }
 
+    /// [LINUX kvm_vm_ioctl_set_nr_mmu_pages]
+    @Override public void setNrMmuPages(long pages) {
+        requireAlive();
+        require(Long.compareUnsigned(pages, KvmAbi.MIN_ALLOC_MMU_PAGES) >= 0, Errno.EINVAL, "fewer than "
+                + KvmAbi.MIN_ALLOC_MMU_PAGES + " pages");
+        try (var held = mmu.lockSlots()) {
+            mmu.shadowPages(Long.compareUnsigned(pages, Integer.MAX_VALUE) > 0 ? Integer.MAX_VALUE : pages);
+        }
+    }
+
     @Override public int resetDirtyRings() {
         requireAlive();
         try (var held = mmu.lockSlots()) {

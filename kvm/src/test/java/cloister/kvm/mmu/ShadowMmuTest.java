@@ -190,6 +190,74 @@ class ShadowMmuTest {
         assertThat(guest.fixture.mmu.pages().mapped(1)).isZero();
     }
 
+    /// [LINUX kvm_mmu_change_mmu_pages]
+    @Test void aSmallerQuotaTakesTheOldestPagesAndLeavesRoots() {
+        var shadow = guest.fixture.mmu.shadow();
+        guest.fixture.mmu.shadowPages(1000);
+        for (int i = 0; i < 200; i++) {
+            long table = 0x10_0000 + (i * 0x1000L);
+            guest.memory.write(null, table, 8, 0x2000 | RIGHTS);
+            load(table);
+            assertThat(write(0)).isEqualTo(PAGE);
+        }
+        assertThat(shadow.pages()).isGreaterThan(200);
+        guest.fixture.mmu.shadowPages(64);
+        assertThat(shadow.pages()).isEqualTo(64);
+        assertThat(shadow.quota()).isEqualTo(64);
+        assertThat(shadow.shadowing(0x100)).as("the oldest").isEmpty();
+        assertThat(shadow.shadowing(0x100 + 199)).as("the root in use").hasSize(1);
+        assertThat(write(0)).isEqualTo(PAGE);
+    }
+
+    /// The tables' entries beside the one that faults, for pages that have frames.
+    private void eightPages(int first, long flags) {
+        for (int i = first; i < first + 8; i++) {
+            guest.memory.write(null, PAGE + (i * 0x1000L), 8, i);
+            guest.poke(SMALL + (8 * i), 8, (PAGE + (i * 0x1000L)) | flags);
+        }
+        guest.mmu.syncRoots();
+    }
+
+    @Test void aFaultBringsTheNeighboursThatTheGuestHasUsed() {
+        eightPages(0, RIGHTS);
+        assertThat(faultsOf(() -> read(0x3000))).isPositive();
+        assertThat(faultsOf(() -> {
+            for (int i = 0; i < 8; i++) {
+                assertThat(read(i * 0x1000L)).isEqualTo(PAGE + (i * 0x1000L));
+                assertThat(write(i * 0x1000L)).isEqualTo(PAGE + (i * 0x1000L));
+            }
+        })).isZero();
+        assertThat(guest.fixture.mmu.pages().mapped(1)).isEqualTo(8);
+    }
+
+    @Test void neighboursWithoutAccessedFlagAreNoneAndCleanOnesAreReadOnly() {
+        eightPages(0, RIGHTS & ~Pte.A);
+        read(0);
+        assertThat(faultsOf(() -> read(0x1000))).as("the guest has not used it").isPositive();
+        eightPages(8, RIGHTS & ~Pte.D);
+        read(0x8000);
+        assertThat(faultsOf(() -> read(0xf000))).isZero();
+        assertThat(faultsOf(() -> write(0xf000))).as("its dirty flag is to be set").isPositive();
+        assertThat(guest.memory.read(SMALL + (8 * 15), 8) & Pte.D).isNotZero();
+    }
+
+    @Test void neighboursWithoutFramesStayAway() {
+        eightPages(0, RIGHTS);
+        guest.fixture.user.discard(guest.fixture.mmu.slots().find(0).userspaceAddr() + PAGE, 8 * 0x1000L);
+        read(0);
+        assertThat(guest.fixture.mmu.pages().mapped(1)).isEqualTo(1);
+        assertThat(faultsOf(() -> read(0x7000))).isPositive();
+    }
+
+    @Test void nothingIsPrefetchedDuringAnInvalidation() {
+        eightPages(0, RIGHTS);
+        long elsewhere = guest.fixture.mmu.slots().find(0).userspaceAddr() + PAGE + 0x10_0000;
+        guest.fixture.mmu.beginInvalidation(elsewhere, elsewhere + 0x1000);
+        read(0);
+        guest.fixture.mmu.endInvalidation(elsewhere, elsewhere + 0x1000);
+        assertThat(guest.fixture.mmu.pages().mapped(1)).isEqualTo(1);
+    }
+
     @Test void withoutPagingLinearIsPhysical() {
         guest.registers(Cr0.PE, 0, 0, 0, 0);
         assertThat(write(PAGE + 5)).isEqualTo(PAGE + 5);

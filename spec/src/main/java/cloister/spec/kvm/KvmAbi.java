@@ -7,6 +7,8 @@ public final class KvmAbi {
     public static final int MEM_READONLY = 1 << 1;
     public static final int MEM_GUEST_MEMFD = 1 << 2;
     /// The flags that the first form of the ioctl knows. (KVM_SET_USER_MEMORY_REGION_V1_FLAGS)
+    /// The least that KVM_SET_NR_MMU_PAGES takes.
+    public static final int MIN_ALLOC_MMU_PAGES = 64;
     public static final int MEM_V1_FLAGS = MEM_LOG_DIRTY_PAGES | MEM_READONLY;
 
     /// KVM_MEMORY_ATTRIBUTE_PRIVATE.
