@@ -84,7 +84,8 @@ class DeviceStateTest {
         var known = new HashSet<String>();
         devices().forEach(device -> {
             var names = declared(device);
-            Arrays.stream(device.getClass().getDeclaredFields()).filter(field -> !Modifier.isStatic(field.getModifiers())).forEach(field -> {
+            var fields = Arrays.stream(device.getClass().getDeclaredFields()).filter(field -> !Modifier.isStatic(field.getModifiers()));
+            fields.forEach(field -> {
                 String name = device.getClass().getSimpleName() + "." + field.getName();
                 known.add(name);
                 if (names.contains(field.getName()) == NO_STATE.containsKey(name)) {
