@@ -12,12 +12,16 @@ public sealed interface KvmExit {
     record Mmio(long gpa, int length, boolean write) implements KvmExit {
     }
 
-    /// KVM_EXIT_X86_RDMSR: answer in [KvmRun#ret], [KvmRun#msrError].
-    record Rdmsr(int index) implements KvmExit {
+    /// KVM_EXIT_X86_RDMSR, if KVM_CAP_X86_USER_SPACE_MSR asks for it: answer in [KvmRun#ret], [KvmRun#msrError].
+    ///
+    /// @param reason a [cloister.spec.kvm.KvmAbi] MSR_EXIT_REASON_ bit
+    record Rdmsr(int index, int reason) implements KvmExit {
     }
 
     /// KVM_EXIT_X86_WRMSR: answer in [KvmRun#msrError].
-    record Wrmsr(int index, long value) implements KvmExit {
+    ///
+    /// @param reason a [cloister.spec.kvm.KvmAbi] MSR_EXIT_REASON_ bit
+    record Wrmsr(int index, long value, int reason) implements KvmExit {
     }
 
     /// KVM_EXIT_HYPERCALL with KVM_HC_MAP_GPA_RANGE, the only one that exits: answer in [KvmRun#ret]. Of a TD it is 0 or a

@@ -7,6 +7,7 @@ import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Op;
 import cloister.spec.kvm.CpuidEntry;
+import cloister.spec.kvm.KvmCap;
 import cloister.spec.x86.Msr;
 import java.util.ArrayList;
 import java.util.List;
@@ -59,6 +60,37 @@ final class FeatureMsrsTest {
             assertThat(regs.rdi).as("abort status").isZero();
             assertThat(regs.rsi & RTM_AND_HLE).isZero();
             assertThat(guest.vcpu.getCpuid2()).anyMatch(e -> e.function() == 7 && (e.ebx() & RTM_AND_HLE) == RTM_AND_HLE);
+        }
+    }
+
+    /// An ordinary guest's MSR that KVM does not know, or a value that it refuses, goes to a VMM that wants it; without an error the
+    /// instruction is done. ECX, the reason that the VMM wants, whether it exits, and what the guest has in EAX.
+    @ParameterizedTest @CsvSource({"12345, 2, 2, 77", "12345, 1, 0, 0", "122, 1, 1, 4", "122, 2, 0, 0"})
+    void refusedMsrsGoToAVmmThatWantsThem(String msr, int wanted, int reason, long eax) {
+        try (var guest = new ProtectedGuest()) {
+            int index = Integer.parseInt(msr, 16);
+            guest.vm.enableCap(KvmCap.X86_USER_SPACE_MSR, wanted);
+            var a = ProtectedGuest.code().mov(ECX, index).mov(EAX, 4).mov(EDX, 0).mov(EDI, 0);
+            if (index == Msr.IA32_TSX_CTRL) {
+                a.wrmsr();
+            } else {
+                a.rdmsr();
+            }
+            guest.load(ProtectedGuest.CODE, ProtectedGuest.end(a.mov(EDI, EAX).mov(EDX, ProtectedGuest.PORT)).assemble());
+            guest.handler(13, ProtectedGuest.end(new Assembler(CodeMode.BITS32, ProtectedGuest.handler(13)).mov(EDX, ProtectedGuest.PORT)));
+            var exits = new ArrayList<KvmExit>();
+            guest.host.scheduler().spawn("vcpu", () -> {
+                var exit = guest.runOn();
+                while (exit != null) {
+                    exits.add(exit);
+                    guest.vcpu.kvmRun().ret = 77;
+                    exit = guest.runOn();
+                }
+            });
+            guest.host.scheduler().run();
+            KvmExit expected = index == Msr.IA32_TSX_CTRL ? new KvmExit.Wrmsr(index, 4, reason) : new KvmExit.Rdmsr(index, reason);
+            assertThat(exits).isEqualTo(reason == 0 ? List.of() : List.of(expected));
+            assertThat(guest.vcpu.getRegs().rdi).isEqualTo(eax);
         }
     }
 

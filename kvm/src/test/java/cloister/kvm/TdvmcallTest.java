@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.catchThrowableOfType;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
+import cloister.spec.kvm.KvmCap;
 import cloister.spec.tdx.SeamRegs;
 import cloister.spec.tdx.Tdvmcall;
 import java.util.ArrayList;
@@ -320,6 +321,24 @@ final class TdvmcallTest {
             td.run();
             assertThat(seen[SeamRegs.R10]).isEqualTo(OK);
             assertThat(Long.toHexString(seen[SeamRegs.R11])).isEqualTo(value);
+        }
+    }
+
+    /// With KVM_CAP_X86_USER_SPACE_MSR the VMM answers what KVM refuses.
+    @ParameterizedTest @CsvSource({"31, false, 0", "31, true, -9223372036854775808", "32, false, 0", "32, true, -9223372036854775808"})
+    void refusedMsrsGoToAVmmThatWantsThem(int leaf, boolean error, long status) {
+        try (var td = new ScriptedTd()) {
+            td.vm.enableCap(KvmCap.X86_USER_SPACE_MSR, KvmAbi.MSR_EXIT_REASON_INVAL);
+            long[] seen = new long[16];
+            td.then(ScriptedModule.tdvmcall(leaf, 0x12345, 7)).end(seen);
+            var exits = td.run(exit -> {
+                td.vcpu().kvmRun().ret = 0x1_0000_0002L;
+                td.vcpu().kvmRun().msrError = error;
+            });
+            assertThat(exits).containsExactly(leaf == RDMSR ? new KvmExit.Rdmsr(0x12345, KvmAbi.MSR_EXIT_REASON_INVAL)
+                    : new KvmExit.Wrmsr(0x12345, 7, KvmAbi.MSR_EXIT_REASON_INVAL), new KvmExit.Shutdown());
+            assertThat(seen[SeamRegs.R10]).isEqualTo(status);
+            assertThat(seen[SeamRegs.R11] == 0x1_0000_0002L).isEqualTo(leaf == RDMSR && !error);
         }
     }
 

@@ -14,6 +14,14 @@ sealed interface PendingTdExit {
     record CallInfo() implements PendingTdExit {
     }
 
+    /// RDMSR of what KVM refuses: the VMM's value goes to R11, or the operand is invalid.
+    record ReadMsr() implements PendingTdExit {
+    }
+
+    /// WRMSR likewise, without a value.
+    record WriteMsr() implements PendingTdExit {
+    }
+
     /// GetQuote and SetupEventNotifyInterrupt: the status.
     record Status() implements PendingTdExit {
     }

@@ -86,6 +86,11 @@ final class TdExits implements Persistent {
                         args.fourth());
                 yield finish(run.ret);
             }
+            case PendingTdExit.ReadMsr() -> {
+                args.result(run.msrError ? args.leaf() : run.ret);
+                yield finish(run.msrError ? Tdvmcall.STATUS_INVALID_OPERAND : Tdvmcall.STATUS_SUCCESS);
+            }
+            case PendingTdExit.WriteMsr() -> finish(run.msrError ? Tdvmcall.STATUS_INVALID_OPERAND : Tdvmcall.STATUS_SUCCESS);
             case PendingTdExit.Status() -> finish(run.ret);
         };
     }
@@ -285,25 +290,35 @@ final class TdExits implements Persistent {
         int msr = (int) args.first();
         try {
             if (!TdMsrs.isEmulated(msr)) {
-                return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+                throw GuestGp.INSTANCE;
             }
             args.result(msr == Msr.IA32_FEATURE_CONTROL ? FEATURE_CONTROL_LOCKED : vcpu.msrs.read(msr));
             return null;
         } catch (GuestGp refused) {
+            return refused(refused, new PendingTdExit.ReadMsr(), new KvmExit.Rdmsr(msr, refused.msrReason()));
+        }
+    }
+
+    private KvmExit refused(GuestGp refused, PendingTdExit answer, KvmExit exit) {
+        if (!td.asksVmmFor(refused)) {
             return finish(Tdvmcall.STATUS_INVALID_OPERAND);
         }
+        run.ret = 0;
+        run.msrError = false;
+        pending = answer;
+        return exit;
     }
 
     private KvmExit writeMsr() {
         int msr = (int) args.first();
         try {
             if (!TdMsrs.isEmulated(msr) || TdMsrs.isReadOnly(msr)) {
-                return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+                throw GuestGp.INSTANCE;
             }
             vcpu.msrs.write(msr, args.second(), false);
             return null;
         } catch (GuestGp refused) {
-            return finish(Tdvmcall.STATUS_INVALID_OPERAND);
+            return refused(refused, new PendingTdExit.WriteMsr(), new KvmExit.Wrmsr(msr, args.second(), refused.msrReason()));
         }
     }
 

@@ -31,6 +31,7 @@ public final class Extensions {
             case SPLIT_IRQCHIP, USER_MEMORY2, MEMORY_FAULT_INFO, X86_APIC_BUS_CYCLES_NS -> 1;
             case PRE_FAULT_MEMORY -> ept ? 1 : 0;
             case X2APIC_API -> 3;
+            case X86_USER_SPACE_MSR -> 1;
             case EXIT_HYPERCALL -> 1L << KvmAbi.HC_MAP_GPA_RANGE;
             case VM_TYPES -> vmTypes.getAsLong();
             case MEMORY_ATTRIBUTES -> KvmAbi.MEMORY_ATTRIBUTE_PRIVATE;
@@ -44,7 +45,6 @@ public final class Extensions {
             case DISABLE_QUIRKS -> 1;
             case DISABLE_QUIRKS2 -> KvmAbi.QUIRK_CD_NW_CLEARED | KvmAbi.QUIRK_SLOT_ZAP_ALL
                     | (selfSnoop ? KvmAbi.QUIRK_IGNORE_GUEST_PAT : 0);
-            case X86_USER_SPACE_MSR -> 0;
         };
     }
 }

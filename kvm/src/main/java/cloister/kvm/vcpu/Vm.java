@@ -11,6 +11,7 @@ import cloister.kvm.KvmVcpu;
 import cloister.kvm.KvmVm;
 import cloister.kvm.MsiRoute;
 import cloister.kvm.UserMemoryRegion;
+import cloister.kvm.emulate.GuestGp;
 import cloister.kvm.host.GuestMemFile;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
@@ -39,6 +40,8 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
     /// KVM_MAX_VCPU_IDS.
     static final int MAX_VCPU_IDS = 4 * MAX_VCPUS;
     /// The longest APIC timer period counts 2^32 - 1 times the largest divider.
+    private static final long MSR_EXIT_REASONS = KvmAbi.MSR_EXIT_REASON_INVAL | KvmAbi.MSR_EXIT_REASON_UNKNOWN
+            | KvmAbi.MSR_EXIT_REASON_FILTER;
     private static final long LONGEST_APIC_COUNT = 0xffff_ffffL * 128;
     private static final int MAX_IOAPIC_PINS = 4096;
 
@@ -52,6 +55,8 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
     private final List<GuestMemFile> files = new ArrayList<>();
     public boolean splitIrqchip;
     public long exitHypercalls;
+    /// For which MSR_EXIT_REASON_ bits of [KvmAbi] the VMM is asked instead of the guest faulting.
+    private int userSpaceMsrs;
     public long apicBusCycleNs = 1;
     /// kvm->lock: creation of vCPUs and what must not change meanwhile.
     public final Mutex lock;
@@ -149,6 +154,10 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
                 require((arg & ~(1L << KvmAbi.HC_MAP_GPA_RANGE)) == 0, Errno.EINVAL, "hypercall mask");
                 exitHypercalls = arg;
             }
+            case X86_USER_SPACE_MSR -> {
+                require((arg & ~MSR_EXIT_REASONS) == 0, Errno.EINVAL, "reasons of MSR exits");
+                userSpaceMsrs = (int) arg;
+            }
             case X2APIC_API -> {
                 require((arg & ~3L) == 0, Errno.EINVAL, "x2APIC flags");
                 bus.x2apicApi((arg & KvmAbi.X2APIC_API_USE_32BIT_IDS) != 0,
@@ -211,6 +220,11 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
 
     void released(VfioDevice device) {
         vfio = null;
+    }
+
+    /// Whether the VMM answers an access to an MSR that KVM refuses as `refused` says. [LINUX kvm_msr_user_space]
+    public final boolean asksVmmFor(GuestGp refused) {
+        return (userSpaceMsrs & refused.msrReason()) != 0;
     }
 
     @Override public void plant(Defect defect) {
@@ -484,6 +498,7 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
     @Override public void describe(StateSink to) {
         to.flag("splitIrqchip", splitIrqchip);
         to.field("exitHypercalls", exitHypercalls);
+        to.field("userSpaceMsrs", userSpaceMsrs);
         to.field("apicBusCycleNs", apicBusCycleNs);
         to.field("maxVcpuIds", maxVcpuIds);
         to.field("createdVcpus", createdVcpus);

@@ -10,6 +10,14 @@ sealed interface PendingVmxExit {
     record PortWrite() implements PendingVmxExit {
     }
 
+    /// RDMSR of what KVM refuses: the VMM's value, or #GP.
+    record ReadMsr() implements PendingVmxExit {
+    }
+
+    /// WRMSR likewise.
+    record WriteMsr() implements PendingVmxExit {
+    }
+
     /// A hypercall: the answer goes to RAX, or EAX outside 64-bit mode.
     record Hypercall() implements PendingVmxExit {
     }

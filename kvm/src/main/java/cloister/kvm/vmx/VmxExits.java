@@ -30,6 +30,8 @@ final class VmxExits implements Persistent {
     private static final int RSI = 6;
     private static final long LOW = 0xffff_ffffL;
     private static final int PAGE = 0x1000;
+    private static final PendingVmxExit READ_MSR = new PendingVmxExit.ReadMsr();
+    private static final PendingVmxExit WRITE_MSR = new PendingVmxExit.WriteMsr();
     private static final PendingVmxExit HYPERCALL = new PendingVmxExit.Hypercall();
     private static final PendingVmxExit PORT_WRITE = new PendingVmxExit.PortWrite();
     private static final PendingVmxExit EMULATION = new PendingVmxExit.Emulation();
@@ -68,6 +70,8 @@ final class VmxExits implements Persistent {
                 yield skip();
             }
             case PendingVmxExit.PortWrite() -> skip();
+            case PendingVmxExit.ReadMsr() -> vcpu.run.msrError ? refuse() : msrRead(vcpu.run.ret);
+            case PendingVmxExit.WriteMsr() -> vcpu.run.msrError ? refuse() : skip();
             case PendingVmxExit.Hypercall() -> answer(vcpu.run.ret);
             case PendingVmxExit.Emulation() -> afterEmulation(emulator.answered());
         };
@@ -199,24 +203,40 @@ final class VmxExits implements Persistent {
     }
 
     private KvmExit readMsr() {
+        int msr = (int) gprs[RCX];
         try {
-            long value = vcpu.msrs.read((int) gprs[RCX]);
-            gprs[RAX] = value & LOW;
-            gprs[RDX] = value >>> 32;
-            return skip();
+            return msrRead(vcpu.msrs.read(msr));
         } catch (GuestGp refused) {
-            vcpu.queueGp();
-            return null;
+            return vcpu.vm.asksVmmFor(refused) ? ask(READ_MSR, new KvmExit.Rdmsr(msr, refused.msrReason())) : refuse();
         }
     }
 
+    private KvmExit msrRead(long value) {
+        gprs[RAX] = value & LOW;
+        gprs[RDX] = value >>> 32;
+        return skip();
+    }
+
+    private KvmExit refuse() {
+        vcpu.queueGp();
+        return null;
+    }
+
+    private KvmExit ask(PendingVmxExit answer, KvmExit exit) {
+        vcpu.run.ret = 0;
+        vcpu.run.msrError = false;
+        pending = answer;
+        return exit;
+    }
+
     private KvmExit writeMsr() {
+        int msr = (int) gprs[RCX];
+        long value = (gprs[RAX] & LOW) | (gprs[RDX] << 32);
         try {
-            vcpu.msrs.write((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32), false);
+            vcpu.msrs.write(msr, value, false);
             return skip();
         } catch (GuestGp refused) {
-            vcpu.queueGp();
-            return null;
+            return vcpu.vm.asksVmmFor(refused) ? ask(WRITE_MSR, new KvmExit.Wrmsr(msr, value, refused.msrReason())) : refuse();
         }
     }
 

@@ -572,7 +572,7 @@ final class VmxVcpu extends VcpuFile {
             case Msr.IA32_SYSENTER_ESP -> vmcs.read(GUEST_SYSENTER_ESP);
             case Msr.IA32_SYSENTER_EIP -> vmcs.read(GUEST_SYSENTER_EIP);
             case Msr.IA32_XSS -> xss;
-            default -> throw GuestGp.INSTANCE;
+            default -> throw GuestGp.UNKNOWN_MSR;
         };
     }
 
@@ -605,7 +605,7 @@ final class VmxVcpu extends VcpuFile {
                 }
                 xss = value;
             }
-            default -> throw GuestGp.INSTANCE;
+            default -> throw GuestGp.UNKNOWN_MSR;
         }
     }
 

@@ -31,6 +31,11 @@ public final class KvmAbi {
     public static final long DEV_VFIO_FILE_ADD = 1;
     public static final long DEV_VFIO_FILE_DEL = 2;
 
+    /// KVM_MSR_EXIT_REASON_: a value or an access that the MSR does not allow, an MSR that KVM does not know, one that a filter forbids.
+    public static final int MSR_EXIT_REASON_INVAL = 1;
+    public static final int MSR_EXIT_REASON_UNKNOWN = 1 << 1;
+    public static final int MSR_EXIT_REASON_FILTER = 1 << 2;
+
     /// KVM_HC_MAP_GPA_RANGE, the hypercall, and its attribute bits.
     public static final int HC_MAP_GPA_RANGE = 12;
     public static final long MAP_GPA_RANGE_ENCRYPTED = 1L << 4;
