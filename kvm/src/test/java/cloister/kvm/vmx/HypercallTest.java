@@ -16,7 +16,8 @@ final class HypercallTest {
 
     /// The result is 32 bits wide outside 64-bit code; only the kernel may call.
     @ParameterizedTest
-    @CsvSource({"1, 0, 0", "2, 0, fffffc18", "1234, 0, fffffc18", "5, 0, 0", "9, 0, ffffffa1", "10, 0, 0", "11, 0, 0", "12, 0, fffffc18", "1, 3, ffffffff", "2, 3, ffffffff"})
+    @CsvSource({"1, 0, 0", "2, 0, fffffc18", "1234, 0, fffffc18",
+            "5, 0, 0", "9, 0, ffffffa1", "10, 0, 0", "11, 0, 0", "12, 0, fffffc18", "1, 3, ffffffff", "2, 3, ffffffff"})
     void hypercallsReturnWhatLinuxReturns(int number, int cpl, String expected) {
         try (var guest = new ProtectedGuest()) {
             guest.load(ProtectedGuest.CODE, ProtectedGuest.end(ProtectedGuest.code().mov(EAX, number).vmcall().mov(EBX, EAX)).assemble());
