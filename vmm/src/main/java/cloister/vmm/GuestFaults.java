@@ -61,6 +61,16 @@ final class GuestFaults {
                 + ": RIP 0x%x. KVM: %s", vcpu.id(), witness(vcpu).map(TdWitness::rip).orElse(0L), text));
     }
 
+    /// VM entry of a trust domain's vCPU failed for what the guest made of its own state: the TDX module carries some writes of control
+    /// registers out that VM entry then refuses, and says that the trust domain cannot be recovered. [LINUX tdx_failed_vmentry]
+    ///
+    /// @param reason the exit reason of the failed entry
+    Optional<Outcome> tdUnenterable(KvmVcpu vcpu, long reason) {
+        return reason != INVALID_STATE ? Optional.empty() : Optional.of(new Outcome.GuestFault(String.format(Locale.ROOT,
+                "vCPU %d put its trust domain into a " + CANNOT_BE_ENTERED + ": RIP 0x%x. KVM exits with KVM_EXIT_FAIL_ENTRY; QEMU says "
+                + "\"KVM: entry failed, hardware error 0x%x\"", vcpu.id(), witness(vcpu).map(TdWitness::rip).orElse(0L), reason)));
+    }
+
     /// VM entry of an ordinary VM failed for what the guest made of its own state. There is one such way: KVM leaves IA32_S_CET to the
     /// guest, WRMSR takes 64 bits of it in every mode, and VM entry only 32 outside IA-32e mode. [SDM Vol. 3 "Checks on Guest Control
     /// Registers, Debug Registers, and MSRs"]

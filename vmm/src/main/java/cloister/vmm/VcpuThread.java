@@ -89,7 +89,7 @@ final class VcpuThread implements Runnable {
     }
 
     private Outcome entryFailed(long reason, int processor) {
-        return (td ? Optional.<Outcome>empty() : faults.unenterable(vcpu, reason)).orElseGet(() -> new Outcome.InternalError(
+        return (td ? faults.tdUnenterable(vcpu, reason) : faults.unenterable(vcpu, reason)).orElseGet(() -> new Outcome.InternalError(
                 String.format(Locale.ROOT, "VM entry of vCPU %d failed on LP %d: 0x%x\n%s", vcpu.id(), processor, reason,
                         RegisterDump.of(vcpu))));
     }
