@@ -50,7 +50,7 @@ public class RunBenchmark {
     @Setup
     public void build() {
         platform = new Platform(new PlatformOptions(1, PLATFORM_MEMORY, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
-        var kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.memory(), platform.scheduler(), platform.freeStartPa(),
+        var kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(), platform.freeStartPa(),
                 platform.freeEndPa()));
         if (checked) {
             kvm.checkHostState();
