@@ -50,8 +50,8 @@ public class RunBenchmark {
     @Setup
     public void build() {
         platform = new Platform(new PlatformOptions(1, PLATFORM_MEMORY, 1, new RoundRobin(), Scheduler.IdlePace.SKIP));
-        var kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(), platform.freeStartPa(),
-                platform.freeEndPa()));
+        var kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(),
+                platform.freeStartPa(), platform.freeEndPa()));
         if (checked) {
             kvm.checkHostState();
         }
