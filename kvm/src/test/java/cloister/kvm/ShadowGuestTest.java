@@ -226,10 +226,59 @@ final class ShadowGuestTest {
         return shown;
     }
 
-    @Test void realAddressModeIsRefusedByName() {
-        var exit = run(vcpu(new Assembler(CodeMode.BITS16, CODE).db(0xf4).assemble())).getFirst();
-        assertThat(exit).isInstanceOf(KvmExit.InternalError.class);
-        assertThat(exit.toString()).contains("real-address mode", "ept=0", "emulator");
+    /// From real-address mode to flat 32-bit code and back, with a fault's and an INT's handlers in real mode: what the processor does not
+    /// take is emulated.
+    @Test void wayFromRealModeAndBack() {
+        var a = new Assembler(CodeMode.BITS16, CODE);
+        // INT 0x20 and #DE in real mode: both handlers count in BL.
+        a.db(0x31, 0xdb, 0xcd, 0x20, 0x31, 0xc9, 0xf7, 0xf1);
+        // The handler of #DE comes back behind DIV, which it has skipped.
+        a.db(0x0f, 0x01, 0x16).dw(0x2000); // LGDT [0x2000]
+        a.db(0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0); // CR0.PE
+        a.db(0xea).dw(0x3000, 8);
+        byte[] real = a.assemble();
+        poke16(0x2000, 0x27, 0x2010, 0);
+        pokeDescriptors(0x2010, 0, 0x00cf_9b00_0000_ffffL, 0x00cf_9300_0000_ffffL, 0x0000_9b00_0000_ffffL, 0x0000_9300_0000_ffffL);
+        load(0x3000, new Assembler(CodeMode.BITS32, 0x3000).mov(EAX, 0x10)
+                .db(0x8e, 0xd0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xe0, 0x8e, 0xe8) // SS, DS, ES, FS, GS: now the processor takes it
+                .mov(ECX, 1000).db(0x43, 0xe2, 0xfd) // INC EBX; LOOP
+                .db(0xea).dd(0x3100).dw(0x18).assemble());
+        // 16-bit code, PE off, a far jump to real mode, the sum to the port.
+        load(0x3100, new Assembler(CodeMode.BITS16, 0x3100).db(0xb8, 0x20, 0, 0x8e, 0xd0, 0x8e, 0xd8)
+                .db(0x0f, 0x20, 0xc0, 0x24, 0xfe, 0x0f, 0x22, 0xc0, 0xea).dw(0x3200, 0).assemble());
+        load(0x3200, new byte[] {(byte) 0x89, (byte) 0xd8, (byte) 0xe7, 0x10, (byte) 0xf4});
+        load(0x3300, new byte[] {0x43, (byte) 0xcf}); // INC BX; IRET
+        // INC BX; ADD WORD [BP+?]: the return address moves on by the two bytes of DIV.
+        load(0x3400, new byte[] {0x43, (byte) 0x89, (byte) 0xe5, (byte) 0x83, 0x46, 0, 2, (byte) 0xcf});
+        poke16(4 * 0x20, 0x3300, 0);
+        poke16(0, 0x3400, 0);
+        var vcpu = vcpu(real);
+        var sregs = vcpu.getSregs();
+        sregs.cs = KvmSegment.realMode(0, 0xb);
+        vcpu.setSregs(sregs);
+        var regs = vcpu.getRegs();
+        regs.rsp = 0x4000;
+        vcpu.setRegs(regs);
+        assertThat(run(vcpu)).containsExactly(new KvmExit.Io(true, 2, 0x10, 1));
+        assertThat(vcpu.kvmRun().item(0, 2)).isEqualTo(1002);
+        assertThat(vm.stats().exits()).as("the loop is the processor's").containsKey("CR_ACCESS");
+    }
+
+    private void poke16(long gpa, int... words) {
+        for (int i = 0; i < words.length; i++) {
+            load(gpa + (2 * i), new byte[] {(byte) words[i], (byte) (words[i] >> 8)});
+        }
+    }
+
+    private void load(long gpa, byte[] bytes) {
+        kvm.userMemory().write(user + gpa, bytes, 0, bytes.length);
+    }
+
+    private void pokeDescriptors(long gpa, long... descriptors) {
+        entryBytes = 8;
+        for (int i = 0; i < descriptors.length; i++) {
+            poke(gpa + (8 * i), descriptors[i]);
+        }
     }
 
     @Test void thereAreNoTrustDomains() {

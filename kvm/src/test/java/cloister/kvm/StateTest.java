@@ -99,6 +99,7 @@ final class StateTest {
             VmxExits.vmcs wiring
             VmxExits.gprs wiring
             VmxExits.paging wiring
+            VmxExits.invalidState wiring, and what is worked out again
             VmxVm.type constant
             InstructionEmulator.machine wiring
             InstructionEmulator.processor loaded for each instruction

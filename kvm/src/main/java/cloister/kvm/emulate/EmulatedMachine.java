@@ -19,6 +19,9 @@ public interface EmulatedMachine extends SystemOperations {
     /// @param traps whether RFLAGS.TF was set when it began
     void retired(EmulatedProcessor processor, boolean traps);
 
+    /// Takes over what a task switch has changed beside segments and general registers.
+    void taskSwitched(EmulatedProcessor processor);
+
     /// Loads the x87, MMX and SSE registers.
     void loadFpu(EmulatedProcessor processor);
 

@@ -22,6 +22,7 @@ public final class InstructionEmulator implements Persistent {
     /// Elements of a repeated instruction between two looks at what else there is to do. [LINUX x86_emulate_insn "r->count"]
     private static final int ELEMENTS = 1024;
     private static final int USER = 3;
+    private static final int TASK_REGISTER = 7;
 
     /// Which instructions are carried out.
     public enum Scope {
@@ -150,6 +151,58 @@ public final class InstructionEmulator implements Persistent {
             machine.retired(processor, traps);
         }
         return accesses.nextWrite();
+    }
+
+    // --- events and tasks
+
+    /// Delivers an event through the guest's interrupt table.
+    ///
+    /// @param type   interruption type of [cloister.spec.vmx.Interruption]
+    /// @param length of the instruction that causes a software event, else 0
+    /// @return an exit when that cannot be, or ends in a triple fault
+    public KvmExit deliver(int type, int vector, boolean hasErrorCode, int errorCode, int length) {
+        accesses.begin();
+        machine.load(processor);
+        try {
+            if (processor.deliver(type, vector, hasErrorCode, errorCode, length) == EmulatedProcessor.Outcome.SHUTDOWN) {
+                return new KvmExit.Shutdown();
+            }
+        } catch (Unanswered asks) {
+            return broken("the delivery of vector " + vector);
+        }
+        accesses.commit();
+        machine.store(processor);
+        machine.retired(processor, false);
+        return accesses.nextWrite();
+    }
+
+    /// Switches tasks. [LINUX emulator_task_switch]
+    ///
+    /// @param source    0 CALL, 1 IRET, 2 JMP, 3 task gate in the IDT
+    /// @param length    of the instruction that causes it, 0 when an event does
+    /// @param errorCode what the new task finds on its stack, or -1
+    public KvmExit switchTask(int selector, int source, int length, long errorCode) {
+        accesses.begin();
+        machine.load(processor);
+        EmulatedProcessor.Outcome outcome;
+        try {
+            outcome = processor.switchTask(selector, source, length, errorCode);
+        } catch (Unanswered asks) {
+            return broken("a task switch to selector 0x" + Integer.toHexString(selector));
+        }
+        accesses.commit();
+        machine.store(processor);
+        if (processor.changed(TASK_REGISTER)) {
+            machine.taskSwitched(processor);
+            machine.retired(processor, false);
+        }
+        return outcome == EmulatedProcessor.Outcome.FAULTED ? raise() : accesses.nextWrite();
+    }
+
+    private KvmExit broken(String what) {
+        accesses.begin();
+        return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION, "cannot emulate " + what + " through MMIO, RIP 0x"
+                + Long.toHexString(processor.rip()), machine.failureData(new byte[0]));
     }
 
     private KvmExit raise() {

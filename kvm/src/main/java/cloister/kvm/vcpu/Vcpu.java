@@ -382,6 +382,11 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
                 || (hasInterrupt() && interruptAllowed());
     }
 
+    /// Whether it waits because of HLT.
+    public final boolean isHalted() {
+        return mpState == MpState.HALTED;
+    }
+
     /// HLT was executed: the vCPU waits.
     public final void halt() {
         mpState = MpState.HALTED;

@@ -104,6 +104,7 @@ final class ControlRegisters implements Persistent {
     }
 
     private void loadCr0(long value) {
+        vcpu.stateChanged();
         cr0Hidden = value | Cr0.ET;
         vmcs.write(GUEST_CR0, (value & ~CR0_ALWAYS_OFF) | CR0_ALWAYS_ON | Cr0.ET | (ept ? 0 : CR0_SHADOW_ON));
         vmcs.write(CR0_READ_SHADOW, value | Cr0.ET);

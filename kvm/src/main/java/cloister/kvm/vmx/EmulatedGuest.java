@@ -21,6 +21,9 @@ import java.util.OptionalLong;
 /// A vCPU of an ordinary VM as the instruction emulator sees it.
 final class EmulatedGuest implements EmulatedMachine {
     private static final long PAGE_ADDRESS = 0x000f_ffff_ffff_f000L;
+    private static final long LOCAL_BREAKPOINTS = 0x155;
+    /// In DR6.
+    private static final long TASK_TRAP = 1 << 15;
     private static final int NO_INTERRUPTS = GuestActivity.BLOCKING_BY_STI | GuestActivity.BLOCKING_BY_MOV_SS;
 
     private final VmxVcpu vcpu;
@@ -82,6 +85,17 @@ final class EmulatedGuest implements EmulatedMachine {
         }
         if (traps) {
             vcpu.trapped(GuestActivity.PENDING_BS);
+        }
+    }
+
+    @Override public void taskSwitched(EmulatedProcessor p) {
+        if (p.changedCr3()) {
+            vcpu.writeControl(3, p.cr3());
+        }
+        vcpu.writeControl(0, vcpu.cr.cr0() | Cr0.TS);
+        vmcs.write(GUEST_DR7, vmcs.read(GUEST_DR7) & ~LOCAL_BREAKPOINTS);
+        if (p.takeTaskTrap()) {
+            vcpu.queueDebug(TASK_TRAP);
         }
     }
 
@@ -207,7 +221,7 @@ final class EmulatedGuest implements EmulatedMachine {
     }
 
     @Override public void unmaskNmis() {
-        vcpu.injection.unmaskNmis();
+        vcpu.injection.maskNmis(false);
     }
 
     @Override public void invalidatePage(long linear) {

@@ -45,7 +45,7 @@ final class EventInjection {
         return (vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE) & GuestActivity.BLOCKING_BY_NMI) != 0;
     }
 
-    private void maskNmis(boolean masked) {
+    void maskNmis(boolean masked) {
         int state = vmcs.readInt(GUEST_INTERRUPTIBILITY_STATE);
         vmcs.write(GUEST_INTERRUPTIBILITY_STATE,
                 masked ? state | GuestActivity.BLOCKING_BY_NMI : state & ~GuestActivity.BLOCKING_BY_NMI);
@@ -222,11 +222,6 @@ final class EventInjection {
                 && Interruption.vector(info) != ExceptionVector.DF && !Interruption.valid(vmcs.readInt(IDT_VECTORING_INFO))) {
             maskNmis(true);
         }
-    }
-
-    /// An IRET that KVM has carried out.
-    void unmaskNmis() {
-        maskNmis(false);
     }
 
     /// An IRET that ended the masking of NMIs met an EPT violation.

@@ -29,6 +29,7 @@ final class VmxExits implements Persistent {
     private static final int RBX = 3;
     private static final int RSI = 6;
     private static final long LOW = 0xffff_ffffL;
+    private static final int TASK_GATE = 3;
     private static final int PAGE = 0x1000;
     private static final PendingVmxExit READ_MSR = new PendingVmxExit.ReadMsr();
     private static final PendingVmxExit WRITE_MSR = new PendingVmxExit.WriteMsr();
@@ -41,6 +42,7 @@ final class VmxExits implements Persistent {
     private final long[] gprs;
     private final InstructionEmulator emulator;
     private final PagingExits paging;
+    private final InvalidGuestState invalidState;
     /// What the VMM's answer is for, or null.
     private PendingVmxExit pending;
 
@@ -51,6 +53,7 @@ final class VmxExits implements Persistent {
         var machine = new EmulatedGuest(vcpu);
         this.emulator = new InstructionEmulator(machine, vcpu.vm.host.clock());
         this.paging = new PagingExits(vcpu, this, machine, emulator);
+        this.invalidState = new InvalidGuestState(vcpu, emulator, machine);
     }
 
     boolean isPending() {
@@ -75,6 +78,15 @@ final class VmxExits implements Persistent {
             case PendingVmxExit.Hypercall() -> answer(vcpu.run.ret);
             case PendingVmxExit.Emulation() -> afterEmulation(emulator.answered());
         };
+    }
+
+    InvalidGuestState invalidState() {
+        return invalidState;
+    }
+
+    /// Emulates the guest, whose state the processor does not take.
+    KvmExit emulateInvalidState() {
+        return afterEmulation(invalidState.run());
     }
 
     /// [LINUX __vmx_handle_exit]
@@ -151,9 +163,7 @@ final class VmxExits implements Persistent {
                 vcpu.queueUd();
                 yield null;
             }
-            case ExitReason.TASK_SWITCH -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
-                    "cannot emulate a task switch to selector 0x" + Long.toHexString(vmcs.read(EXIT_QUALIFICATION) & 0xffff) + ", RIP 0x"
-                            + Long.toHexString(vmcs.read(GUEST_RIP)));
+            case ExitReason.TASK_SWITCH -> taskSwitch();
             default -> new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
                     "VM exit " + ExitReason.name(reason) + " is not handled, RIP 0x"
                             + Long.toHexString(vmcs.read(GUEST_RIP)), FailureData.unexpected(vmcs, vcpu.cpu().index()));
@@ -242,6 +252,26 @@ final class VmxExits implements Persistent {
 
     private KvmExit xsetbv() {
         return finish(vcpu.cpl() == 0 && vcpu.writeXcr((int) gprs[RCX], (gprs[RAX] & LOW) | (gprs[RDX] << 32)));
+    }
+
+    /// [LINUX handle_task_switch]
+    private KvmExit taskSwitch() {
+        long qualification = vmcs.read(EXIT_QUALIFICATION);
+        int source = ExitQualification.taskSwitchSource(qualification);
+        int info = vmcs.readInt(IDT_VECTORING_INFO);
+        int type = Interruption.valid(info) ? Interruption.type(info) : Interruption.SOFTWARE_INTERRUPT;
+        boolean byEvent = type < Interruption.SOFTWARE_INTERRUPT;
+        long errorCode = -1;
+        if (source == TASK_GATE && Interruption.valid(info)) { // the switch is the delivery
+            vcpu.events.clearInjected();
+            if (type == Interruption.NMI) {
+                vcpu.injection.maskNmis(true);
+            } else if (type == Interruption.HARDWARE_EXCEPTION && (info & Interruption.DELIVER_ERROR_CODE) != 0) {
+                errorCode = vmcs.read(IDT_VECTORING_ERROR_CODE) & LOW;
+            }
+        }
+        return afterEmulation(emulator.switchTask((int) qualification & 0xffff, source,
+                byEvent ? 0 : vmcs.readInt(EXIT_INSTRUCTION_LENGTH), errorCode));
     }
 
     // --- hypercalls [LINUX kvm_emulate_hypercall]

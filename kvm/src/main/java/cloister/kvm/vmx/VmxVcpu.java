@@ -214,7 +214,7 @@ final class VmxVcpu extends VcpuFile {
     }
 
     @Override protected void enter(HostCpu here) {
-        if (needsEmulation()) {
+        if (exits.invalidState().required()) {
             return;
         }
         var lp = here.lp();
@@ -255,16 +255,9 @@ final class VmxVcpu extends VcpuFile {
         return exits.complete();
     }
 
-    /// Without unrestricted guests the processor cannot be in real-address mode. [LINUX vmx_emulation_required]
-    private boolean needsEmulation() {
-        return !ept && (cr.cr0() & Cr0.PE) == 0;
-    }
-
     @Override protected KvmExit handleExit() {
-        if (needsEmulation()) {
-            return new KvmExit.InternalError(KvmAbi.INTERNAL_ERROR_EMULATION,
-                    "the guest is in real-address mode, which with ept=0 takes the instruction emulator that KVM does not have yet; RIP 0x"
-                            + Long.toHexString(vmcs.read(GUEST_RIP)));
+        if (exits.invalidState().required()) {
+            return exits.emulateInvalidState();
         }
         if (entryStatus != VmxStatus.SUCCEED) {
             return new KvmExit.FailEntry(vmcs.read(VM_INSTRUCTION_ERROR), cpu().index());
@@ -369,7 +362,7 @@ final class VmxVcpu extends VcpuFile {
     }
 
     @Override protected void injectEvents(HostCpu here) {
-        boolean again = injection.inject(!apicv);
+        boolean again = injection.inject(!apicv || exits.invalidState().required());
         if (again != exitsAtOnce) {
             exitsAtOnce = again;
             VmcsSetup.exitAtOnce(vmcs, again);
@@ -396,6 +389,13 @@ final class VmxVcpu extends VcpuFile {
     /// Queues a debug exception for which DR6 gets `conditions`.
     void queueDebug(long conditions) {
         raise(ExceptionVector.DB, false, 0, true, conditions);
+    }
+
+    /// Segment registers, CR0 or RFLAGS are not those of the last exit.
+    void stateChanged() {
+        if (exits != null) { // else the vCPU is being made
+            exits.invalidState().suspect();
+        }
     }
 
     /// The guest may be ready for events for which it was not. [LINUX KVM_REQ_EVENT]
@@ -656,6 +656,7 @@ final class VmxVcpu extends VcpuFile {
     }
 
     void segment(int index, int selector, long base, int limit, int ar) {
+        stateChanged();
         vmcs.write(VmcsField.ofSegment(GUEST_ES_SELECTOR, index), selector);
         vmcs.write(VmcsField.ofSegment(GUEST_ES_BASE, index), base);
         vmcs.write(VmcsField.ofSegment(GUEST_ES_LIMIT, index), limit);
@@ -705,6 +706,7 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(GUEST_RSP, r.rsp);
         vmcs.write(GUEST_RIP, r.rip);
         vmcs.write(GUEST_RFLAGS, r.rflags | 2);
+        stateChanged();
         events.exceptionPending = false;
         request(Request.EVENT);
     }

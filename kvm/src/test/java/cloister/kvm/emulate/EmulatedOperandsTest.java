@@ -66,6 +66,10 @@ class EmulatedOperandsTest {
             trapped += traps ? 1 : 0;
         }
 
+        @Override public void taskSwitched(EmulatedProcessor p) {
+            throw new AssertionError();
+        }
+
         @Override public void loadFpu(EmulatedProcessor p) {
             p.fpu().copyFrom(fpu);
         }

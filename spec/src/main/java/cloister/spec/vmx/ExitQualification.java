@@ -93,6 +93,11 @@ public final class ExitQualification {
         return (int) qualification & 7;
     }
 
+    /// What causes a task switch: 0 CALL, 1 IRET, 2 JMP, 3 a task gate in the IDT.
+    public static int taskSwitchSource(long qualification) {
+        return (int) (qualification >>> 30) & 3;
+    }
+
     /// Bytes per access of an I/O instruction: 1, 2 or 4.
     public static int ioSize(long qualification) {
         return ((int) qualification & 7) + 1;
