@@ -14,6 +14,7 @@ import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
 import cloister.sim.VirtualClock;
+import cloister.spec.vmx.Interruption;
 import cloister.spec.x86.ExceptionVector;
 import java.util.Arrays;
 
@@ -350,8 +351,19 @@ public final class EmulatedProcessor {
     /// @param length       of the instruction that causes a software event, else 0
     public Outcome deliver(int type, int vector, boolean hasErrorCode, int errorCode, int length) {
         cpu.tlb.flushNonGlobal();
-        long returnRip = cpu.rip + length;
-        EventDelivery.deliver(cpu, type, vector, errorCode, hasErrorCode, returnRip, 0, true);
+        EventDelivery.deliver(cpu, type, vector, errorCode, hasErrorCode, cpu.rip + length, 0, true);
+        return delivered();
+    }
+
+    /// Delivers the last exception, CR2 included.
+    public Outcome deliverFault() {
+        cpu.tlb.flushNonGlobal();
+        EventDelivery.deliver(cpu, Interruption.HARDWARE_EXCEPTION, faultVector, faultErrorCode,
+                ExceptionVector.hasErrorCode(faultVector), cpu.rip, faultAddress, false);
+        return delivered();
+    }
+
+    private Outcome delivered() {
         boolean shutdown = cpu.events.activity == PendingEvents.SHUTDOWN;
         cpu.events.activity = PendingEvents.ACTIVE;
         cpu.attention = 0;

@@ -187,6 +187,10 @@ public final class InstructionEmulator implements Persistent {
         EmulatedProcessor.Outcome outcome;
         try {
             outcome = processor.switchTask(selector, source, length, errorCode);
+            if (outcome == EmulatedProcessor.Outcome.FAULTED && processor.changed(TASK_REGISTER)) {
+                // The new task's own fault, perhaps for want of a CS, with which no guest can be entered.
+                outcome = processor.deliverFault();
+            }
         } catch (Unanswered asks) {
             return broken("a task switch to selector 0x" + Integer.toHexString(selector));
         }
@@ -196,7 +200,11 @@ public final class InstructionEmulator implements Persistent {
             machine.taskSwitched(processor);
             machine.retired(processor, false);
         }
-        return outcome == EmulatedProcessor.Outcome.FAULTED ? raise() : accesses.nextWrite();
+        return switch (outcome) {
+            case FAULTED -> raise();
+            case SHUTDOWN -> new KvmExit.Shutdown();
+            case RETIRED, REPEATS -> accesses.nextWrite();
+        };
     }
 
     private KvmExit broken(String what) {

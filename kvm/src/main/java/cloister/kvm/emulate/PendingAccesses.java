@@ -174,7 +174,8 @@ final class PendingAccesses implements MemoryAndPorts, Persistent {
             return writes == 0 ? value : withWrites(gpa, bytes, value);
         }
         if (machine.isApic(gpa)) {
-            return (machine.readApic((int) gpa & 0xff0) >>> (8 * ((int) gpa & 3))) & LOW;
+            long word = (machine.readApic((int) gpa & 0xff0) & LOW) >>> (8 * ((int) gpa & 3));
+            return bytes >= Integer.BYTES ? word : word & ((1L << (8 * bytes)) - 1);
         }
         if (used < answered) {
             return answers[used++];

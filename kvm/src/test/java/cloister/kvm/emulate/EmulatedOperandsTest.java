@@ -26,6 +26,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// Memory operands of emulated instructions at the edges of pages: memory, MMIO, nothing.
 class EmulatedOperandsTest {
     private static final int CODE = 0x100;
+    private static final long APIC = 0xfee0_0000L;
     private static final int RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RSI = 6, RDI = 7;
     private static final int PAGE_FAULT_OF_WRITE = 2;
 
@@ -33,19 +34,21 @@ class EmulatedOperandsTest {
     private final InstructionEmulator emulator = new InstructionEmulator(machine, new VirtualClock(1_000_000_000L));
 
     /// 64-bit code. Linear pages: 0 and 0x1000 are memory, 0x2000 is memory at 0x5000, 0x3000 is not present, 0x4000 is MMIO at
-    /// 0xD0000000, and the page behind it, too.
+    /// 0xD0000000, and the page behind it, too; 0x6000 is the local APIC.
     private static final class Machine implements EmulatedMachine {
         private static final int CODE_64 = 0xa09b;
         private static final int DATA = 0xc093;
         final long[] gprs = new long[16];
         final byte[] memory = new byte[0x6000];
         final KvmRun run = new KvmRun();
+        final List<String> apicWrites = new ArrayList<>();
         final List<String> raised = new ArrayList<>();
         final FpuState fpu = new FpuState();
         long rip = CODE;
         long rflags = 2;
         int cpl;
         int trapped;
+        int idtLimit;
 
         @Override public void load(EmulatedProcessor p) {
             p.loadGeneral(gprs);
@@ -60,6 +63,7 @@ class EmulatedOperandsTest {
             p.storeGeneral(gprs);
             rip = p.rip();
             rflags = p.rflags();
+            idtLimit = p.idtLimit();
         }
 
         @Override public void retired(EmulatedProcessor p, boolean traps) {
@@ -82,6 +86,7 @@ class EmulatedOperandsTest {
             return switch ((int) (linear >>> 12)) {
                 case 0, 1 -> linear;
                 case 2 -> linear + 0x3000;
+                case 6 -> linear - 0x6000 + APIC;
                 case 4, 5 -> linear - 0x4000 + 0xd000_0000L;
                 default -> Long.MIN_VALUE | (access == Access.WRITE ? PAGE_FAULT_OF_WRITE : 0);
             };
@@ -110,15 +115,15 @@ class EmulatedOperandsTest {
         }
 
         @Override public boolean isApic(long gpa) {
-            return false;
+            return gpa >>> 12 == APIC >>> 12;
         }
 
         @Override public int readApic(int offset) {
-            throw new AssertionError();
+            return 0x8765_4321;
         }
 
         @Override public void writeApic(int offset, int value) {
-            throw new AssertionError();
+            apicWrites.add(Integer.toHexString(offset) + " " + Integer.toHexString(value));
         }
 
         @Override public KvmRun run() {
@@ -397,6 +402,20 @@ class EmulatedOperandsTest {
             assertThat(exit.data()).containsExactly(15);
         });
         assertThat(machine.rip).isEqualTo(CODE);
+    }
+
+    /// Parts of APIC registers, and writes of less than a register, which are lost.
+    @Test void apicRegisters() {
+        machine.gprs[RBX] = 0x6020;
+        assertThat(emulate(0x0F, 0xB7, 0x03)).as("MOVZX EAX, WORD PTR [RBX]").isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(0x4321);
+        assertThat(emulate(0x0F, 0xB6, 0x43, 0x02)).as("MOVZX EAX, BYTE PTR [RBX + 2]").isNull();
+        assertThat(machine.gprs[RAX]).isEqualTo(0x65);
+        assertThat(emulate(0x66, 0x0F, 0x01, 0x1B)).as("LIDT [RBX]").isNull();
+        assertThat(machine.idtLimit).isEqualTo(0x4321);
+        assertThat(emulate(0x66, 0x89, 0x03)).isNull();
+        assertThat(emulate(0x89, 0x03)).isNull();
+        assertThat(machine.apicWrites).containsExactly("20 65");
     }
 
     /// Reads of what the processor keeps itself go to KVM.

@@ -80,8 +80,8 @@ final class TaskSwitchGuestTest {
     /// A segment of the new task that cannot be loaded is #TS within that task.
     @Test void segmentsOfTheNewTaskFaultThere() {
         try (var guest = guest(0x48, task(), call(ProtectedGuest.code()))) {
-            guest.handler(10, new Assembler(CodeMode.BITS32, ProtectedGuest.handler(10)).pop(EAX).out(DX, AL).pop(EAX).shr(EAX, 8).out(DX, AL)
-                    .mov(AL, 0xff).out(DX, AL).hlt());
+            guest.handler(10, new Assembler(CodeMode.BITS32, ProtectedGuest.handler(10)).pop(EAX).out(DX, AL).pop(EAX).shr(EAX, 8)
+                    .out(DX, AL).mov(AL, 0xff).out(DX, AL).hlt());
             assertThat(guest.play()).isNull();
             assertThat(guest.written).as("the selector, and the new task's EIP").containsExactly(0x48, NEW_CODE >> 8);
             assertThat(guest.vcpu.getSregs().tr.selector()).isEqualTo(NEW);
