@@ -1,5 +1,6 @@
 package cloister.cpu;
 
+import cloister.cpu.core.Tlb;
 import cloister.cpu.core.Cpu;
 import cloister.cpu.core.CpuState;
 import cloister.cpu.core.GuestFault;
@@ -649,10 +650,24 @@ public final class LogicalProcessor implements Persistent {
     public List<CachedTranslation> translations(FirmwareAccess access) {
         Objects.requireNonNull(access);
         var result = new ArrayList<CachedTranslation>();
-        cpu.tlb.visit((linear, hpa, pageShift, writable, ingredients) -> result.add(
-                new CachedTranslation(linear, hpa, pageShift, writable, EffectiveType.of(cpu, ingredients, hpa),
-                        EffectiveType.parts(cpu, ingredients, hpa))));
+        cpu.tlb.visit(into(result));
         return result;
+    }
+
+    /// The same of what was made under one VPID and one EPT pointer.
+    ///
+    /// @param eptp 0 for guests without EPT
+    public List<CachedTranslation> translations(FirmwareAccess access, int vpid, long eptp) {
+        Objects.requireNonNull(access);
+        var result = new ArrayList<CachedTranslation>();
+        cpu.tlb.visit(vpid, eptp, into(result));
+        return result;
+    }
+
+    private Tlb.Visitor into(List<CachedTranslation> result) {
+        return (linear, hpa, pageShift, writable, ingredients) -> result.add(
+                new CachedTranslation(linear, hpa, pageShift, writable, EffectiveType.of(cpu, ingredients, hpa),
+                        EffectiveType.parts(cpu, ingredients, hpa)));
     }
 
     /// Tells `sampler` where the guest is at the first slice end after every `period` instructions that it retires,

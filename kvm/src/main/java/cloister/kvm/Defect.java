@@ -20,6 +20,15 @@ public enum Defect {
     /// A fault maps the page that it found although it was invalidated meanwhile. [LINUX mmu_invalidate_retry_gfn]
     FAULT_IGNORES_INVALIDATION,
 
+    /// The frames of a hole in a guest_memfd are freed before they are unmapped: for a while guests use memory that is somebody else's.
+    /// [LINUX kvm_gmem_punch_hole]
+    HOLE_IS_FREED_BEFORE_UNMAPPED,
+    /// Pages become private or shared, and what maps them the other way stays. [LINUX kvm_pre_set_memory_attributes]
+    CONVERSION_LEAVES_MAPPINGS,
+
+    /// A private page is taken out of the mirror, and the Secure EPT keeps it. [LINUX tdx_sept_remove_private_spte]
+    MIRROR_ZAP_LEAVES_SECURE_EPT,
+
     /// A violation of a TD's private memory is retried until it is fixed, within one SRCU section, although the slot is going away: who
     /// deletes it waits for the section, the vCPU for the deletion. [LINUX tdx_handle_ept_violation without KVM_MEMSLOT_INVALID]
     TD_VIOLATION_WAITS_FOR_INVALID_SLOT,

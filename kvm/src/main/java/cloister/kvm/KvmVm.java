@@ -109,6 +109,9 @@ public interface KvmVm extends AutoCloseable {
     /// Makes the VM do something wrong, see [Defect]; no ioctl of Linux.
     void plant(Defect defect);
 
+    /// The VM's memory as only KVM sees it.
+    KvmInspection inspect();
+
     /// Counters of this VM; remain readable after [#close].
     KvmStats stats();
 

@@ -48,6 +48,11 @@ public interface UserMemory {
     /// madvise(MADV_DONTNEED): frees the frames; guests lose their mappings of them.
     void discard(long address, long length);
 
+    /// What the kernel does to find out which pages are in use, as when /sys/kernel/mm/page_idle is written.
+    ///
+    /// @return whether a guest accessed a page from `start` to `end` since the last call
+    boolean clearAccessed(long start, long end);
+
     /// Reads 1, 2, 4 or 8 bytes, which may cross pages.
     ///
     /// @throws KvmException EFAULT outside mappings

@@ -108,6 +108,11 @@ public final class Platform implements AutoCloseable, Persistent {
         return processors.stream().map(lp -> lp.translations(FirmwareAccess.SEAM)).toList();
     }
 
+    /// The usable translations of one processor that were made under one VPID and one EPT pointer (0: without EPT).
+    public List<CachedTranslation> translations(int processor, int vpid, long eptp) {
+        return processors.get(processor).translations(FirmwareAccess.SEAM, vpid, eptp);
+    }
+
     /// The frames that are used with and without caching at a time. Called like [#inspectTdxModule].
     public List<MixedType> mixedTypes() {
         return MixedType.find(translations().stream().flatMap(List::stream).toList());

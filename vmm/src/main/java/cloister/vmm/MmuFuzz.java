@@ -53,6 +53,11 @@ public final class MmuFuzz {
         return fuzzer.coverage();
     }
 
+    /// What was seen at least once: operations with how they ended, exits, kinds of machines.
+    public Set<String> seen() {
+        return fuzzer.seen();
+    }
+
     /// Replays a sequence.
     ///
     /// @return what it contradicts, or null

@@ -197,6 +197,24 @@ public final class Tlb {
         }
     }
 
+    /// Shows the usable translations of memory that were made under one VPID and one EPT pointer, of whatever PCID.
+    public void visit(int vpid, long eptp, Visitor visitor) {
+        long[] numbers = new long[(MAX_SPACE / Long.SIZE) + 1];
+        boolean found = false;
+        for (var entry : spaces.entrySet()) {
+            if (entry.getKey().vpid == vpid && entry.getKey().eptp == eptp) {
+                numbers[entry.getValue() / Long.SIZE] |= 1L << entry.getValue();
+                found = true;
+            }
+        }
+        for (int i = 0; found && i < ENTRIES; i++) {
+            int number = (int) (tags[i] & ~PAGE_MASK) >>> 2;
+            if (tags[i] != NONE && hooks[i] == null && (numbers[number / Long.SIZE] & (1L << number)) != 0) {
+                visitor.translation(tags[i] & PAGE_MASK, frames[i], shifts[i], writable[i], types[i]);
+            }
+        }
+    }
+
     // Look-up
 
     static int entryWord(long linear, long context) {

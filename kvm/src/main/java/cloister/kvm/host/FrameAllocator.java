@@ -1,6 +1,7 @@
 package cloister.kvm.host;
 
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
 import cloister.spec.kvm.Errno;
@@ -23,6 +24,7 @@ public final class FrameAllocator {
     private long blockEnd;
     private final FreeFrames free;
     private long allocated;
+    private KvmInspection.FreeObserver freeObserver = (pa, count) -> { };
 
     /// @param startPa first byte of the range, page-aligned
     /// @param endPa   end of the range, page-aligned
@@ -185,14 +187,26 @@ public final class FrameAllocator {
         if (!quarantined.isEmpty() && quarantined.contains(pa)) {
             return;
         }
+        freeObserver.freed(pa, 1);
         allocated--;
         free.putFrame(pa);
     }
 
     /// Takes a whole block back.
     public void freeBlock(long pa) {
+        freeObserver.freed(pa, BLOCK_SIZE / PhysicalMemory.FRAME_SIZE);
         allocated -= BLOCK_SIZE / PhysicalMemory.FRAME_SIZE;
         free.putBlock(pa);
+    }
+
+    /// Whether a frame of the range is not handed out.
+    public boolean isFree(long pa) {
+        return pa >= next || (pa >= blockNext && pa < blockEnd) || free.has(pa);
+    }
+
+    /// As [KvmInspection#onFree].
+    public void onFree(KvmInspection.FreeObserver observer) {
+        freeObserver = observer == null ? (pa, count) -> { } : observer;
     }
 
     private long zeroed(long pa, long length) {

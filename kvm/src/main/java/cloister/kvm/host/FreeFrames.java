@@ -13,6 +13,8 @@ final class FreeFrames {
     /// By block: its free frames, a bit each; null where there is none, and where the block is free as a whole.
     private final long[][] frames;
     private final short[] counts;
+    /// Which blocks are free as a whole.
+    private final boolean[] whole;
     /// The blocks with free frames are a list, the one that last got its first frame being the head.
     private final int[] nexts;
     private final int[] previouses;
@@ -24,6 +26,7 @@ final class FreeFrames {
         int length = Math.toIntExact((endPa + FrameAllocator.BLOCK_SIZE - 1) >>> BLOCK_SHIFT);
         this.frames = new long[length][];
         this.counts = new short[length];
+        this.whole = new boolean[length];
         this.nexts = new int[length];
         this.previouses = new int[length];
     }
@@ -49,7 +52,22 @@ final class FreeFrames {
 
     /// The address of a block that was free and is not any more; -1 when there is none.
     long takeBlock() {
-        return blockCount == 0 ? -1 : (long) blocks[--blockCount] << BLOCK_SHIFT;
+        if (blockCount == 0) {
+            return -1;
+        }
+        int block = blocks[--blockCount];
+        whole[block] = false;
+        return (long) block << BLOCK_SHIFT;
+    }
+
+    /// Whether the frame at `pa` is free.
+    boolean has(long pa) {
+        int block = (int) (pa >>> BLOCK_SHIFT);
+        if (frames[block] != null) {
+            int frame = (int) (pa >>> PhysicalMemory.FRAME_SHIFT) & (FRAMES - 1);
+            return (frames[block][frame / Long.SIZE] & (1L << frame)) != 0;
+        }
+        return whole[block];
     }
 
     void putFrame(long pa) {
@@ -75,7 +93,9 @@ final class FreeFrames {
         if (blockCount == blocks.length) {
             blocks = Arrays.copyOf(blocks, blockCount * 2);
         }
-        blocks[blockCount++] = (int) (pa >>> BLOCK_SHIFT);
+        int block = (int) (pa >>> BLOCK_SHIFT);
+        whole[block] = true;
+        blocks[blockCount++] = block;
     }
 
     private void link(int block) {

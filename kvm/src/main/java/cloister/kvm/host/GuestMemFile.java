@@ -1,5 +1,6 @@
 package cloister.kvm.host;
 
+import cloister.kvm.Defect;
 import cloister.kvm.GuestMemfd;
 import cloister.kvm.KvmException;
 import cloister.memory.PhysicalMemory;
@@ -30,6 +31,9 @@ public final class GuestMemFile implements GuestMemfd {
         ///
         /// @param isPrivate whether the private mappings are meant, or the shared ones
         void beginGmemInvalidation(List<Binding> bindings, long first, long end, boolean isPrivate);
+
+        /// Whether the VM was told to do something wrong.
+        boolean has(Defect defect);
 
         /// The pages may be mapped again.
         void endGmemInvalidation(List<Binding> bindings, long first, long end);
@@ -120,7 +124,12 @@ public final class GuestMemFile implements GuestMemfd {
         return table.pa(index);
     }
 
-    /// The same for an access of the VMM; what was not made shared cannot be touched by it (SIGBUS). [LINUX
+    /// The frame that page `index` has now, or -1; beyond the end there is none.
+    public long frameOf(long index) {
+        return index < table.pages() ? table.pa(index) : -1;
+    }
+
+    /// [#fault] for an access of the VMM; what was not made shared cannot be touched by it (SIGBUS). [LINUX
     /// kvm_gmem_fault_user_mapping]
     long userFault(long index) {
         return index >= table.pages() || !initShared ? ProcessMemory.NO_MAPPING : fault(index);
@@ -173,6 +182,9 @@ public final class GuestMemFile implements GuestMemfd {
             return;
         }
         var affected = boundIn(first, end);
+        if (owner.has(Defect.HOLE_IS_FREED_BEFORE_UNMAPPED)) {
+            table.release(first, end, frames);
+        }
         owner.beginGmemInvalidation(affected, first, end, !initShared);
         if (mappable) {
             process.unmapGuestPages(this, first, end);

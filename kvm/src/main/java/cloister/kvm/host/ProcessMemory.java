@@ -123,12 +123,22 @@ public final class ProcessMemory implements UserMemory {
         }
         var mapping = mustFind(address);
         require(length > 0 && length <= mapping.end - address && (address | length) % PAGE == 0, "range is not whole pages of one mapping");
-        // A large page that loses a part is split, and until then nobody may map it for the sake of its other parts. [LINUX
-        // __split_huge_pmd]
-        long last = address + length - 1;
-        long end = Math.min(mapping.end, (last & -largePage(last)) + largePage(last));
-        invalidate(Math.max(mapping.start, address & -largePage(address)), end,
-                () -> release(mapping, mapping.page(address), mapping.page(address + length)));
+        releaseWithin(mapping, address, address + length, address, address + length);
+    }
+
+    /// Gives the pages of `[address, end)` back when `[from, to)` is invalidated, or more: a large page that loses a part is split, and
+    /// until then nobody may map it for the sake of its other parts. It may have come while others were told. [LINUX __split_huge_pmd]
+    private void releaseWithin(Mapping mapping, long address, long end, long from, long to) {
+        long first = Math.max(mapping.start, Math.min(from, address & -largePage(address)));
+        long last = end - 1;
+        long after = Math.min(mapping.end, Math.max(to, (last & -largePage(last)) + largePage(last)));
+        invalidate(first, after, () -> {
+            if ((address & -largePage(address)) < first || (last & -largePage(last)) + largePage(last) > after) {
+                releaseWithin(mapping, address, end, first, after);
+            } else {
+                release(mapping, mapping.page(address), mapping.page(end));
+            }
+        });
     }
 
     /// Bytes of the page by which the process has `address` mapped.
@@ -175,8 +185,7 @@ public final class ProcessMemory implements UserMemory {
         }
     }
 
-    /// Whether a guest accessed a page of the range since the last call.
-    public boolean clearAccessed(long start, long end) {
+    @Override public boolean clearAccessed(long start, long end) {
         boolean accessed = false;
         for (int i = 0; i < listeners.size(); i++) {
             accessed |= listeners.get(i).clearAccessed(start, end);
@@ -319,6 +328,21 @@ public final class ProcessMemory implements UserMemory {
         var mapping = find(address);
         return mapping != null && (mapping.writable || !write)
                 && !(mapping.backing instanceof Mapping.Guest guest && !guest.file().isInitShared());
+    }
+
+    /// The frame behind `address`, or -1: none yet, or no mapping.
+    public long frameAt(long address) {
+        var mapping = find(address);
+        if (mapping == null) {
+            return -1;
+        }
+        long page = mapping.page(address);
+        return switch (mapping.backing) {
+            case Mapping.Anonymous own -> own.table().pa(page);
+            case Mapping.Shared shared -> shared.file().table().pa(shared.firstPage() + page);
+            case Mapping.Guest guest -> guest.file().frameOf(guest.firstPage() + page);
+            case Mapping.Device device -> device.pa() + (page << PhysicalMemory.FRAME_SHIFT);
+        };
     }
 
     /// Where a read finds its page: -1 for one that was never written.

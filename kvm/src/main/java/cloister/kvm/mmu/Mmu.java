@@ -2,6 +2,7 @@ package cloister.kvm.mmu;
 
 import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
 import cloister.kvm.host.Held;
@@ -10,7 +11,6 @@ import cloister.kvm.host.Mutex;
 import cloister.kvm.host.RwLock;
 import cloister.kvm.host.Srcu;
 import cloister.sim.Persistent;
-import cloister.sim.Scheduler;
 import cloister.sim.StateSink;
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
@@ -142,7 +142,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     }
 
     /// Whether the VM was told to do `defect`.
-    public boolean has(Defect defect) {
+    @Override public boolean has(Defect defect) {
         return defects.contains(defect);
     }
 
@@ -263,6 +263,11 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         return faultIn;
     }
 
+    /// The roots of two-dimensional paging, for who inspects the VM.
+    public void inspectRoots(List<KvmInspection.Root> found) {
+        tdp.inspect(found);
+    }
+
     // --- locks
 
     void lockShared() {
@@ -315,11 +320,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     }
 
     void letOthersRun() {
-        scheduler().switchPoint(SwitchPoint.YIELD, this, 0);
-    }
-
-    private Scheduler scheduler() {
-        return module.scheduler();
+        module.scheduler().switchPoint(SwitchPoint.YIELD, this, 0);
     }
 
     // --- the VM
@@ -410,7 +411,9 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
             // A large page that the range cuts must not be made either until the attributes are set.
             long largest = PageTables.span(MAX_HUGE_PAGE_LEVEL);
             addToInvalidation(Math.max(slot.baseGfn(), from & -largest), Math.min(slot.endGfn(), (to + largest - 1) & -largest));
-            flush |= tdp.zapLeaves(0, rootTypes(!isPrivate), from, to, true) | shadow.unmap(slot, from, to);
+            if (!has(Defect.CONVERSION_LEAVES_MAPPINGS)) {
+                flush |= tdp.zapLeaves(0, rootTypes(!isPrivate), from, to, true) | shadow.unmap(slot, from, to);
+            }
         }
         if (flush) {
             vm.flushRemoteTlbs();
@@ -485,7 +488,7 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
     /// mn_active_invalidate_count]
     void awaitNoInvalidation() {
         while (activeInvalidations != 0) {
-            if (scheduler().current() == null) {
+            if (module.scheduler().current() == null) {
                 throw new IllegalStateException("slots change in the middle of an invalidation of user memory");
             }
             letOthersRun();
@@ -719,7 +722,8 @@ public final class Mmu implements Persistent, InvalidationListener, GuestMemFile
         long gfn = fault.gfn & -PageTables.span(level);
         long types = masks.isEpt() ? memoryTypes.typeBits(vcpu, gfn, level, fault.hostMmio) : 0;
         long spte = masks.leaf(fault.pa, level, adType, access, types, fault.hostMmio, fault.mayWrite, !fault.prefetch);
-        if (fault.mayWrite && (access & Spte.ACCESS_WRITE) != 0) {
+        if (fault.mayWrite && (access & Spte.ACCESS_WRITE) != 0
+                && !(fault.prefetch && dirtyLog.isFull(vcpu, fault.slot))) {
             fault.writeProtected = shadow.keepsReadOnly(fault.slot, fault.gfn, true, fault.prefetch);
             spte = fault.writeProtected ? spte : masks.writable(spte);
         }

@@ -1,9 +1,11 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import cloister.spec.kvm.Errno;
 import cloister.spec.x86.Pte;
 import java.util.ArrayList;
+import java.util.List;
 
 /// One vCPU's use of shadow pages: the guest's paging, the roots for it, and faults. [LINUX shadow_mmu_init_context,
 /// mmu_alloc_shadow_roots, kvm_mmu_new_pgd, FNAME(page_fault)]
@@ -361,5 +363,16 @@ final class ShadowVcpu {
     /// Whether the last fault was a write to a table that its own translation uses: the guest cannot write there on its own.
     boolean wroteOwnTable() {
         return faults.wroteOwnTable();
+    }
+
+    /// The roots of 4 or 5 levels, for who inspects the VM.
+    void inspect(List<KvmInspection.Root> found) {
+        for (int i = -1; i < PREVIOUS; i++) {
+            var page = i < 0 ? root : previous[i];
+            if (page != null && page.level() >= 4) {
+                found.add(new KvmInspection.Root(KvmInspection.Tables.SHADOW, page.tablePa, page.level(), shadow.mustReload(page),
+                        page.addressSpace()));
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@ package cloister.kvm.mmu;
 
 import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -214,6 +215,9 @@ final class TdpMmu {
     private ExternalPageTables.Result follow(long gfn, int level, long old, long spte, boolean wasPresent, boolean isLeaf) {
         var external = mmu.external();
         if (wasPresent) {
+            if (mmu.has(Defect.MIRROR_ZAP_LEAVES_SECURE_EPT)) {
+                return ExternalPageTables.Result.DONE;
+            }
             if (!external.removeLeaf(gfn, level, Spte.address(old))) {
                 mmu.lost(Spte.address(old));
                 return ExternalPageTables.Result.FAILED;
@@ -503,6 +507,14 @@ final class TdpMmu {
             tables.endWalk();
         }
         return flush;
+    }
+
+    /// The roots for who inspects the VM.
+    void inspect(List<KvmInspection.Root> found) {
+        for (var root : roots) {
+            found.add(new KvmInspection.Root(root.isMirror() ? KvmInspection.Tables.MIRROR : KvmInspection.Tables.EPT, root.tablePa,
+                    root.level(), root.isInvalid(), root.addressSpace()));
+        }
     }
 
     /// The frames of all roots, in order of their creation.

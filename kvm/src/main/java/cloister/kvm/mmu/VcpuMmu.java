@@ -1,10 +1,12 @@
 package cloister.kvm.mmu;
 
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.vmx.Ept;
+import java.util.List;
 
 /// One vCPU's view of its VM's memory: the roots that it has loaded, by the role that its mode gives. [LINUX struct kvm_mmu,
 /// arch/x86/kvm/mmu/mmu.c]
@@ -542,6 +544,13 @@ public final class VcpuMmu implements Persistent {
                 return result == FaultResult.FIXED ? 0
                         : -(result == FaultResult.NO_MEMORY ? Errno.ENOMEM : Errno.EIO).number();
             }
+        }
+    }
+
+    /// The shadow roots that the vCPU has, for who inspects the VM.
+    public void inspectRoots(List<KvmInspection.Root> found) {
+        if (shadow != null) {
+            shadow.inspect(found);
         }
     }
 

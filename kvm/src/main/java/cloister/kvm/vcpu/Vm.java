@@ -4,6 +4,7 @@ import cloister.kvm.Defect;
 import cloister.kvm.GuestMemfd;
 import cloister.kvm.KvmDevice;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmInspection;
 import cloister.kvm.KvmPolicy;
 import cloister.kvm.KvmStats;
 import cloister.kvm.KvmTdxCmd;
@@ -420,6 +421,10 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
     @Override public int assertGsi(int gsi) {
         requireAlive();
         return bus.assertGsi(gsi);
+    }
+
+    @Override public KvmInspection inspect() {
+        return new VmInspection(this);
     }
 
     @Override public KvmStats stats() {

@@ -3,6 +3,7 @@ package cloister.kvm.host;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import cloister.kvm.Defect;
 import cloister.kvm.GuestMemfd;
 import cloister.memory.HostMemory;
 import cloister.memory.PhysicalMemory;
@@ -42,6 +43,10 @@ final class ProcessMemoryTest {
 
     /// An owner without slots.
     private static final class NoSlots implements GuestMemFile.Owner {
+        @Override public boolean has(Defect defect) {
+            return false;
+        }
+
         @Override public void beginGmemInvalidation(List<GuestMemFile.Binding> bindings, long first, long end, boolean isPrivate) {
             assertThat(bindings).isEmpty();
         }

@@ -210,6 +210,20 @@ final class DirtyLogTest {
         assertThat(ring.offset(192)).isEqualTo(99);
     }
 
+    /// Was a fault: populated pages count as written, and more than the ring has entries for were an internal error.
+    @Test void populatingMoreThanTheRingHoldsMapsTheRestReadOnly() {
+        f.mmu.dirtyLog().enableRings(4096, false);
+        var vcpu = new VcpuMmu(f.mmu, f);
+        vcpu.reload();
+        slot(LOG);
+        for (int i = 0; i < 400; i++) {
+            assertThat(vcpu.mapPage(BASE + (i * PAGE), 0)).isEqualTo(1);
+        }
+        assertThat(vcpu.dirtyRing().isSoftFull()).isTrue();
+        assertThat(f.walk(vcpu.eptp(), BASE + (191 * PAGE))[0] & Ept.WRITE).isNotZero();
+        assertThat(f.walk(vcpu.eptp(), BASE + (192 * PAGE))[0] & Ept.PERMISSIONS).isEqualTo(Ept.READ | Ept.EXECUTE);
+    }
+
     @Test void aSignalEndsTheResetBetweenTwoEntriesAndLosesNoWrite() {
         f.mmu.dirtyLog().enableRings(4096, false);
         var vcpu = new VcpuMmu(f.mmu, f);

@@ -11,9 +11,12 @@ import static cloister.isa.Operands.ECX;
 import static cloister.isa.Operands.EDX;
 import static cloister.isa.Operands.ES;
 import static cloister.isa.Operands.ESI;
+import static cloister.isa.Operands.R10;
 import static cloister.isa.Operands.R10D;
 import static cloister.isa.Operands.R11D;
+import static cloister.isa.Operands.R12;
 import static cloister.isa.Operands.R12D;
+import static cloister.isa.Operands.R13;
 import static cloister.isa.Operands.R13D;
 import static cloister.isa.Operands.R14D;
 import static cloister.isa.Operands.R15D;
@@ -22,6 +25,7 @@ import static cloister.isa.Operands.R9;
 import static cloister.isa.Operands.RAX;
 import static cloister.isa.Operands.RBX;
 import static cloister.isa.Operands.RCX;
+import static cloister.isa.Operands.RDX;
 import static cloister.isa.Operands.RSP;
 import static cloister.isa.Operands.SS;
 import static cloister.isa.Operands.abs;
@@ -34,6 +38,8 @@ import cloister.isa.Assembler;
 import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.isa.Label;
+import cloister.spec.kvm.KvmAbi;
+import cloister.spec.tdx.Tdvmcall;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
@@ -55,6 +61,7 @@ final class AccessGuest {
     static final int OPERATION = 0;
     static final int ADDRESS = 8;
     static final int VALUE = 16;
+    static final int ATTRIBUTES = 24;
     static final int RESULT = 32;
     static final int STATUS = 40;
     static final int STATUS_DONE = 0;
@@ -74,6 +81,7 @@ final class AccessGuest {
     private static final int TDG_MEM_PAGE_ACCEPT = 6;
     private static final int TDVMCALL_IO = 30;
     private static final int PASS_R10_TO_R15 = 0xfc00;
+    private static final long CR0_CD = 1 << 30;
 
     private final Assembler code = new Assembler(CodeMode.BITS32, CODE_GPA);
     private final boolean td;
@@ -141,6 +149,12 @@ final class AccessGuest {
         code.cmp(EAX, MmuStep.Operation.WRITE.ordinal()).jcc(Condition.E, write);
         code.cmp(EAX, MmuStep.Operation.FETCH.ordinal()).jcc(Condition.E, fetch);
         code.cmp(EAX, MmuStep.Operation.ACCEPT.ordinal()).jcc(Condition.E, accept);
+        var convert = code.label();
+        var wrmsr = code.label();
+        var caches = code.label();
+        code.cmp(EAX, MmuStep.Operation.CONVERT.ordinal()).jcc(Condition.E, convert);
+        code.cmp(EAX, MmuStep.Operation.WRMSR.ordinal()).jcc(Condition.E, wrmsr);
+        code.cmp(EAX, MmuStep.Operation.CACHES.ordinal()).jcc(Condition.E, caches);
         code.mov(R9, mem(R8)).mov(mem(RBX, RESULT), R9).jmp(next);
         code.label(write).mov(mem(R8), R9).jmp(next);
         code.label(fetch).lea(RAX, mem(RBX, 0x800)).call(R8).jmp(next);
@@ -149,6 +163,11 @@ final class AccessGuest {
             code.mov(RCX, R8).mov(EAX, TDG_MEM_PAGE_ACCEPT).xor(EDX, EDX).tdcall().mov(mem(RBX, RESULT), RAX);
         }
         code.label(done).jmp(next);
+        code.label(convert);
+        convert();
+        code.jmp(next);
+        code.label(wrmsr).mov(RCX, R8).mov(RAX, R9).mov(RDX, R9).shr(RDX, 32).wrmsr().jmp(next);
+        code.label(caches).mov(RAX, CR0).and(RAX, ~CR0_CD).or(RAX, R9).mov(CR0, RAX).jmp(next);
         code.label(ve);
         if (td) {
             code.mov(EAX, TDG_VP_VEINFO_GET).tdcall();
@@ -158,6 +177,17 @@ final class AccessGuest {
         code.label(idtPointer).dw((16 * 32) - 1).dq(IDT_GPA);
         code.padTo(ENTRY_GPA, 0xcc).mode(CodeMode.BITS32).jmp(start);
         return code.padTo(BASE_GPA + BYTES, 0xcc).assemble();
+    }
+
+    /// MapGPA, or the hypercall of ordinary VMs: address in R8, bytes in R9.
+    private void convert() {
+        if (td) {
+            code.mov(R12, R8).mov(R13, R9).xor(R14D, R14D).xor(R15D, R15D);
+            code.xor(EAX, EAX).mov(ECX, PASS_R10_TO_R15).xor(R10D, R10D).mov(R11D, Tdvmcall.MAP_GPA).tdcall().mov(mem(RBX, RESULT), R10);
+        } else {
+            code.mov(R10, RBX).mov(RDX, mem(RBX, ATTRIBUTES)).mov(RCX, R9).shr(RCX, 12).mov(RBX, R8);
+            code.mov(EAX, KvmAbi.HC_MAP_GPA_RANGE).vmcall().mov(RBX, R10).mov(mem(RBX, RESULT), RAX);
+        }
     }
 
     /// Tells the VMM that the command was carried out. It writes the next one into the mailbox before it lets the guest run on.

@@ -8,6 +8,8 @@ import cloister.kvm.UserMemory;
 import cloister.sim.HostThread;
 import cloister.sim.Scheduler;
 import cloister.sim.SwitchPoint;
+import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
@@ -17,6 +19,21 @@ final class Lane implements Runnable {
     /// What came of an access.
     enum Outcome { DONE, VE, MMIO, FAULT, PRIVATE_FAULT, REFUSED }
 
+    /// What a vCPU needs the VMM for.
+    interface Vmm {
+        /// A guest wants pages to be private or shared.
+        void convert(long gpa, long pages, boolean toPrivate);
+
+        /// A dirty ring is full.
+        void harvest();
+
+        /// KVM_PRE_FAULT_MEMORY was refused.
+        void refused(Errno errno);
+
+        /// KVM_RUN returned.
+        void left(String reason);
+    }
+
     /// Exits without an end of the access: the guest is lost.
     private static final int MAX_EXITS = 2000;
 
@@ -25,23 +42,28 @@ final class Lane implements Runnable {
     private final UserMemory user;
     private final long mailbox;
     private final Scheduler scheduler;
+    private final Vmm vmm;
     private HostThread thread;
     private HostThread driver;
     private boolean stop;
     private MmuStep.Access access;
     private long address;
     private boolean operationGoesOn;
+    private boolean signalled;
+    /// Whose signals the vCPU's are.
+    private HostThread lastRunner;
     private RuntimeException failure;
 
     Outcome outcome;
     long value;
 
-    Lane(int id, KvmVcpu vcpu, UserMemory user, long mailbox, Scheduler scheduler) {
+    Lane(int id, KvmVcpu vcpu, UserMemory user, long mailbox, Scheduler scheduler, Vmm vmm) {
         this.id = id;
         this.vcpu = vcpu;
         this.user = user;
         this.mailbox = mailbox;
         this.scheduler = scheduler;
+        this.vmm = vmm;
     }
 
     void threads(HostThread own, HostThread driverThread) {
@@ -110,20 +132,65 @@ final class Lane implements Runnable {
     /// Makes an access and leaves its outcome and what was read.
     void perform(MmuStep.Access wanted, long at, long newValue) {
         if (wanted.operation() == MmuStep.Operation.POPULATE) {
-            populate(wanted.page(), wanted.populated());
+            populate(wanted.page(), wanted.touched());
             return;
         }
-        user.write(mailbox + AccessGuest.OPERATION, 8, wanted.operation().ordinal());
-        user.write(mailbox + AccessGuest.ADDRESS, 8, at);
-        user.write(mailbox + AccessGuest.VALUE, 8, newValue);
-        user.write(mailbox + AccessGuest.RESULT, 8, 0);
-        runToRing();
+        command(wanted.operation(), at, newValue);
         if (outcome == Outcome.DONE && user.read(mailbox + AccessGuest.STATUS, 8) == AccessGuest.STATUS_VE) {
             outcome = Outcome.VE;
         }
         if (wanted.operation() != MmuStep.Operation.WRITE) {
             value = user.read(mailbox + AccessGuest.RESULT, 8);
         }
+    }
+
+    private void command(MmuStep.Operation operation, long at, long newValue) {
+        user.write(mailbox + AccessGuest.OPERATION, 8, operation.ordinal());
+        user.write(mailbox + AccessGuest.ADDRESS, 8, at);
+        user.write(mailbox + AccessGuest.VALUE, 8, newValue);
+        user.write(mailbox + AccessGuest.RESULT, 8, 0);
+        runToRing();
+    }
+
+    /// The guest asks for pages to be private or shared.
+    ///
+    /// @return what it was answered
+    long convert(long gpa, long bytes, boolean toPrivate) {
+        user.write(mailbox + AccessGuest.ATTRIBUTES, 8, toPrivate ? KvmAbi.MAP_GPA_RANGE_ENCRYPTED : 0);
+        return told(MmuStep.Operation.CONVERT, gpa, bytes);
+    }
+
+    /// The guest carries out something that is no access.
+    ///
+    /// @return its result
+    long told(MmuStep.Operation operation, long at, long newValue) {
+        command(operation, at, newValue);
+        if (outcome != Outcome.DONE) {
+            throw new MmuFinding(operation + " of vCPU " + id + " ended as " + outcome);
+        }
+        return user.read(mailbox + AccessGuest.RESULT, 8);
+    }
+
+    /// A signal for the vCPU's thread, which ends the next KVM_RUN or this one.
+    void signal() {
+        signalled = true;
+        vcpu.kick();
+    }
+
+    /// The current thread comes back to its program: what signals it has for the vCPU are handled.
+    void handleSignals() {
+        if (signalled && lastRunner == scheduler.current() && !isBusy()) {
+            var exit = vcpu.run();
+            if (!(exit instanceof KvmExit.Intr)) {
+                throw new MmuFinding("a signal for vCPU " + id + " did not end KVM_RUN but " + exit);
+            }
+            signalled = false;
+        }
+    }
+
+    /// Whether a signal waits.
+    boolean isSignalled() {
+        return signalled;
     }
 
     /// Goes on with an access that faulted.
@@ -139,9 +206,10 @@ final class Lane implements Runnable {
         try {
             vcpu.preFaultMemory(new GpaRange(MmuRig.REGION_GPA + (page * MmuRig.PAGE), pages * MmuRig.PAGE));
         } catch (KvmException e) {
+            vmm.refused(e.errno());
             outcome = switch (e.errno()) {
                 case ENOENT -> Outcome.MMIO;
-                case EAGAIN, EFAULT -> Outcome.REFUSED;
+                case EAGAIN, EFAULT, EINTR, EOPNOTSUPP -> Outcome.REFUSED;
                 default -> throw e;
             };
         }
@@ -154,9 +222,13 @@ final class Lane implements Runnable {
 
     private void runToRing() {
         outcome = Outcome.DONE;
-        for (int exits = 0; exits < MAX_EXITS; exits++) {
+        lastRunner = scheduler.current();
+        for (int exits = 0; exits < MAX_EXITS;) {
             boolean late = !operationGoesOn;
-            switch (vcpu.run()) {
+            var exit = vcpu.run();
+            vmm.left(exit.getClass().getSimpleName());
+            exits += exit instanceof KvmExit.MemoryFault ? 0 : 1; // it lasts as long as the operation
+            switch (exit) {
                 case KvmExit.Io io when io.out() && io.port() == AccessGuest.PORT -> {
                     return;
                 }
@@ -171,8 +243,16 @@ final class Lane implements Runnable {
                     return;
                 }
                 case KvmExit.MemoryFault fault -> scheduler.switchPoint(SwitchPoint.YIELD);
-                case KvmExit.Intr intr -> scheduler.switchPoint(SwitchPoint.YIELD);
-                case KvmExit exit -> throw new MmuFinding("vCPU " + id + " ended with " + exit);
+                case KvmExit.Intr intr -> {
+                    signalled = false;
+                    scheduler.switchPoint(SwitchPoint.YIELD);
+                }
+                case KvmExit.MapGpaRange map -> {
+                    vmm.convert(map.gpa(), map.pages(), map.toPrivate());
+                    vcpu.kvmRun().ret = 0;
+                }
+                case KvmExit.DirtyRingFull full -> vmm.harvest();
+                case KvmExit other -> throw new MmuFinding("vCPU " + id + " ended with " + other);
             }
         }
         throw new MmuFinding("vCPU " + id + " does not end its access");

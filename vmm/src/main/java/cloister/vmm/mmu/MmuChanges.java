@@ -40,9 +40,20 @@ final class MmuChanges {
                 yield null;
             }
             case HOST_WRITE -> model.user.writable ? null : Errno.EFAULT;
-            case GET_LOG, CLEAR_LOG -> model.slots[o[0]] == null || !model.slots[o[0]].logs() ? Errno.ENOENT : null;
-            case PREFAULT -> prefault(model, o[1], o[2]);
-            case ALLOCATE, HOST_READ, DMA, MTRR, CACHE_DISABLE -> null;
+            case GET_LOG, CLEAR_LOG -> model.is(MmuModel.RINGS) ? Errno.ENXIO
+                    : model.slots[o[0]] == null || !model.slots[o[0]].logs() ? Errno.ENOENT : null;
+            case PREFAULT -> model.is(MmuModel.SHADOW) ? Errno.EOPNOTSUPP : prefault(model, o[1], o[2]);
+            case MAP_GPA -> {
+                if (model.hasAttributes()) {
+                    model.attributes(o[1], o[2], o[3] == 1);
+                }
+                yield null;
+            }
+            case HARVEST -> model.is(MmuModel.RINGS) ? null : Errno.EINVAL;
+            case POLICY -> Errno.EBUSY;
+            case PROCESSOR -> processor(model, o[0], o[1] == 1);
+            case NEIGHBOUR -> neighbour(model, o[0] == 1);
+            case ALLOCATE, HOST_READ, DMA, MTRR, CACHE_DISABLE, GUEST_MTRR, GUEST_CACHE_DISABLE, TIME, AGE, SIGNAL, TAMPER -> null;
         };
     }
 
@@ -55,6 +66,25 @@ final class MmuChanges {
         }
         return step.kind() == MmuStep.Kind.MOVE ? new Slot(o[1], old.pages(), old.backing(), model.user, old.file(), old.flags())
                 : new Slot(old.first(), old.pages(), old.backing(), model.user, old.file(), o[1]);
+    }
+
+    private static Errno processor(MmuModel model, int index, boolean on) {
+        if (!on && model.online.get(index) && model.online.cardinality() == 1) {
+            return Errno.EBUSY;
+        }
+        model.online.set(index, on);
+        return null;
+    }
+
+    private static Errno neighbour(MmuModel model, boolean on) {
+        if (!model.is(MmuModel.WITH_NEIGHBOUR)) {
+            return null;
+        }
+        if (on ? model.neighbours != null && model.neighbours != model.user : model.neighbours == null) {
+            return Errno.EINVAL;
+        }
+        model.neighbours = on ? model.user : null;
+        return null;
     }
 
     private static Errno prefault(MmuModel model, int first, int pages) {
@@ -81,10 +111,12 @@ final class MmuChanges {
             case DISCARD -> place.memory() == model.user && index >= o[0] && index < o[0] + o[1];
             case PUNCH -> place.memory() == model.file && index >= o[0] && index < o[0] + o[1];
             case ATTRIBUTES -> page >= o[0] && page < o[0] + o[1];
+            case MAP_GPA -> page >= o[1] && page < o[1] + o[2];
+            case NEIGHBOUR -> place.slot() == MmuModel.NEIGHBOURS_SLOT;
             case CREATE, DELETE, MOVE -> place.slot() == o[0];
             case REMAP -> true;
             case MACHINE, ACCESS, FLAGS, ALLOCATE, PROTECT, HOST_WRITE, HOST_READ, GET_LOG, CLEAR_LOG, PREFAULT, DMA, MTRR,
-                 CACHE_DISABLE -> false;
+                 CACHE_DISABLE, HARVEST, GUEST_MTRR, GUEST_CACHE_DISABLE, POLICY, TIME, AGE, PROCESSOR, SIGNAL, TAMPER -> false;
         };
     }
 }

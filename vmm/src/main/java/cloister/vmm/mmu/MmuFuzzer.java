@@ -67,6 +67,11 @@ public final class MmuFuzzer {
         return coverage.toString();
     }
 
+    /// What was seen at least once.
+    public Set<String> seen() {
+        return coverage.seen();
+    }
+
     /// Replays a sequence.
     ///
     /// @return what it contradicts, or null

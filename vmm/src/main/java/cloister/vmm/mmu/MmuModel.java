@@ -16,6 +16,25 @@ final class MmuModel {
     static final int LOG = 1;
     static final int READ_ONLY = 2;
 
+    // Variants of a machine, a bit each
+    /// KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
+    static final int MANUAL_PROTECT = 1;
+    /// Without KVM_X86_QUIRK_SLOT_ZAP_ALL.
+    static final int SLOTS_ALONE = 2;
+    /// KVM is loaded with ept=0.
+    static final int SHADOW = 4;
+    /// Another memory-type policy than upstream's: mtrr, or proposed-2023 for a TD.
+    static final int OTHER_TYPES = 8;
+    /// The zap policy is retry-forever.
+    static final int RETRY = 16;
+    /// KVM is loaded with nx_huge_pages.
+    static final int NX = 32;
+    /// KVM_CAP_DIRTY_LOG_RING.
+    static final int RINGS = 64;
+    /// An ordinary VM with one vCPU is beside this one.
+    static final int WITH_NEIGHBOUR = 128;
+    static final int NEIGHBOURS_SLOT = -2;
+
     /// A slot.
     ///
     /// @param backing  first page of what is behind it
@@ -58,6 +77,12 @@ final class MmuModel {
     }
 
     final int type;
+    final int cpus;
+    final int processors;
+    private final int variant;
+    final BitSet online = new BitSet();
+    /// The anonymous memory that the VM beside this one sees, or null.
+    Memory neighbours;
     final Slot[] slots = new Slot[SLOTS];
     final BitSet isPrivate = new BitSet();
     /// Private pages of a TD that its guest has accepted, and those that it may have.
@@ -72,11 +97,55 @@ final class MmuModel {
     Memory user = new Memory();
     Memory file = new Memory();
 
-    MmuModel(int type) {
-        this.type = type;
+    /// @param machine a MACHINE step
+    MmuModel(MmuStep machine) {
+        this.type = machine.operand(0);
+        this.cpus = machine.operand(1);
+        this.processors = machine.operand(2);
+        this.variant = machine.operand(3);
+        online.set(0, processors);
         for (int i = 0; i < SLOTS; i++) {
             dirty[i] = new BitSet();
         }
+    }
+
+    /// Whether the machine has a variant.
+    boolean is(int bit) {
+        return (variant & bit) != 0;
+    }
+
+    /// Whether the access is that of the VM beside this one.
+    boolean isNeighbours(MmuStep.Access access) {
+        return access.vcpu() >= cpus;
+    }
+
+    /// Whether there is such a vCPU.
+    boolean isPossible(MmuStep.Access access) {
+        return access.vcpu() < cpus || is(WITH_NEIGHBOUR);
+    }
+
+    /// Whether the access is that of a TD.
+    boolean isTd(MmuStep.Access access) {
+        return type == TD && !isNeighbours(access);
+    }
+
+    /// Whether the access goes to private memory.
+    boolean isPrivate(MmuStep.Access access) {
+        return !isNeighbours(access) && isPrivate.get(access.page());
+    }
+
+    /// Where the access goes.
+    Place place(MmuStep.Access access) {
+        return isNeighbours(access) ? neighboursPlace(access.page()) : place(access.page());
+    }
+
+    /// Where an access of the VM beside this one goes.
+    Place neighboursPlace(int page) {
+        if (neighbours == null) {
+            return new Place(Way.MMIO, null, 0, NEIGHBOURS_SLOT, Way.MMIO);
+        }
+        return neighbours.mapped ? new Place(Way.MEMORY, neighbours, page, NEIGHBOURS_SLOT,
+                neighbours.writable ? Way.MEMORY : Way.FAULT) : new Place(Way.FAULT, null, 0, NEIGHBOURS_SLOT, Way.FAULT);
     }
 
     boolean hasAttributes() {

@@ -3,6 +3,7 @@ package cloister.vmm.mmu;
 import cloister.kvm.Defect;
 import cloister.kvm.GpaRange;
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmPolicy;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.vmm.mmu.MmuModel.Place;
@@ -16,11 +17,11 @@ import java.util.Set;
 
 /// One sequence: carries out steps on the machine and on the model, and compares.
 final class MmuRun {
-    private static final int HOST_WORD = 7;
     private static final int RECENT = 16;
     private static final int PROBES = 2;
     private static final long ALREADY_ACCEPTED = 0x00000b0a;
     private static final long OPERAND_BUSY = 0x80000200L;
+    private static final long KVM_ENOSYS = 1000;
 
     /// Where steps come from.
     interface Source {
@@ -31,6 +32,8 @@ final class MmuRun {
     private final MmuRig rig;
     private final MmuModel model;
     private final MmuCoverage coverage;
+    private final DirtyRings rings;
+    private final MmuCheck check;
     private final Access[] recent = new Access[RECENT];
     private int recentCount;
     private long lastValue;
@@ -43,9 +46,13 @@ final class MmuRun {
     }
 
     private MmuRun(MmuStep machine, TdStart start, Set<Defect> defects, MmuCoverage coverage) {
-        this.rig = new MmuRig(machine, start, defects);
-        this.model = new MmuModel(machine.operand(0));
+        this.model = new MmuModel(machine);
         this.coverage = coverage;
+        this.rings = new DirtyRings(model);
+        this.rig = new MmuRig(machine, start, defects, coverage, rings);
+        rings.of(rig);
+        this.check = new MmuCheck(rig, model);
+        coverage.machine(machine);
     }
 
     /// Plays a sequence.
@@ -69,6 +76,7 @@ final class MmuRun {
                 for (var step = source.next(model); step != null; step = source.next(model)) {
                     carryOut(step);
                 }
+                check.everything();
             } catch (RuntimeException e) {
                 failure[0] = e;
             }
@@ -98,9 +106,14 @@ final class MmuRun {
     private void tearDown() {
         coverage.busy(rig.vm.stats().busySeamcalls());
         rig.vm.close();
+        if (rig.neighbour != null) {
+            rig.neighbour.close();
+        }
         require(rig.vm.stats().leakedPages() == 0, "pages were not given back: " + rig.vm.stats().leakedPages());
         require(rig.vm.stats().tdxPages() == 0, "the TDX module still has pages: " + rig.vm.stats().tdxPages());
         require(rig.file.allocatedPages() == 0, "a guest_memfd keeps frames: " + rig.file.allocatedPages());
+        long left = rig.vm.inspect().framesInUse() - rig.user.residentPages();
+        require(left == model.processors, left + " frames are left, for " + model.processors + " processors in VMX operation");
     }
 
     private static void require(boolean holds, String otherwise) {
@@ -114,10 +127,16 @@ final class MmuRun {
     private void carryOut(MmuStep step) {
         rig.walk.restart(step.schedule());
         log = null;
+        rings.stepBegins();
         if (step.kind() == MmuStep.Kind.ACCESS) {
             access(step.access());
-            return;
+            check.nowAndThen();
+        } else {
+            change(step);
         }
+    }
+
+    private void change(MmuStep step) {
         var racing = new ArrayList<Racing>();
         for (var access : step.meanwhile()) {
             consider(access, racing);
@@ -125,7 +144,10 @@ final class MmuRun {
         deleted = step.kind() == MmuStep.Kind.DELETE ? model.slots[step.operand(0)] : null;
         var memory = rig.userAddress;
         var expected = MmuChanges.apply(model, step);
-        racing.removeIf(r -> step.kind() == MmuStep.Kind.HOST_READ || isPointless(r, racing));
+        racing.removeIf(r -> step.kind() == MmuStep.Kind.HOST_READ || isPointless(step, r, racing));
+        boolean interrupted = step.kind() == MmuStep.Kind.PREFAULT && rig.lanes.get(step.operand(0)).isSignalled();
+        // The vCPU's thread may take the signal first.
+        boolean mayGoOn = !interrupted || racing.stream().anyMatch(r -> r.access.vcpu() == step.operand(0));
         racing.forEach(r -> rig.lanes.get(r.access.vcpu()).start(r.access, linear(r), r.written));
         Errno got = null;
         try {
@@ -135,17 +157,24 @@ final class MmuRun {
         }
         finish(racing);
         coverage.count(step.kind(), got);
-        require(got == expected, step + " gave " + (got == null ? "success" : got) + ", not " + (expected == null ? "success" : expected));
+        require((got == expected && mayGoOn) || (interrupted && got == Errno.EINTR),
+                step + " gave " + (got == null ? "success" : got) + ", not " + (expected == null ? "success" : expected));
         if (log != null) {
             compareLog(step);
         }
         racing.stream().filter(r -> !needsSlot(r)).forEach(r -> compare(step, r, racing));
         racing.stream().filter(this::needsSlot).forEach(r -> bringBack(step, r));
+        if (expected != null && racing.isEmpty()) {
+            check.nowAndThen();
+        } else {
+            check.all();
+        }
         probe(step.schedule());
     }
 
     private long linear(Racing r) {
-        return rig.linear(r.access.page(), r.isPrivate) + (r.access.operation() == Operation.ACCEPT ? 0 : r.access.word() * 8L);
+        return MmuRig.linear(r.access.page(), model.isTd(r.access) && !r.isPrivate)
+                + (r.access.operation() == Operation.ACCEPT ? 0 : r.access.word() * 8L);
     }
 
     private void finish(List<Racing> racing) {
@@ -165,9 +194,10 @@ final class MmuRun {
         int[] o = step.operands();
         long page = MmuRig.PAGE;
         switch (step.kind()) {
+            case MAP_GPA, GUEST_MTRR, GUEST_CACHE_DISABLE -> byGuest(step);
             case MACHINE, ACCESS -> throw new MmuFinding(step.kind() + " in the middle");
             case CREATE -> rig.setSlot(o[0], o[5], o[1], o[2], memory, o[4] == 1 || rig.isTd() ? rig.file : null, o[3]);
-            case MOVE, FLAGS -> change(step, memory);
+            case MOVE, FLAGS -> changeSlot(step, memory);
             case DELETE -> rig.setSlot(o[0], 0, 0, 0, 0, null, 0);
             case ATTRIBUTES -> rig.vm.setMemoryAttributes(MmuRig.REGION_GPA + (o[0] * page), o[1] * page,
                     o[2] == 1 ? KvmAbi.MEMORY_ATTRIBUTE_PRIVATE : 0);
@@ -178,8 +208,8 @@ final class MmuRun {
             case REMAP -> rig.remap();
             case HOST_WRITE -> {
                 lastValue += 0x100;
-                rig.user.write(memory + (o[0] * page) + (HOST_WORD * 8), 8, lastValue | 0xc3);
-                model.user.words.set(o[0], HOST_WORD, lastValue | 0xc3);
+                rig.user.write(memory + (o[0] * page) + (Words.HOST * 8), 8, lastValue | 0xc3);
+                model.user.words.set(o[0], Words.HOST, lastValue | 0xc3);
             }
             case HOST_READ -> {
                 long value = rig.user.read(memory + (o[0] * page) + (o[1] * 8L), 8);
@@ -192,10 +222,35 @@ final class MmuRun {
             case DMA -> rig.attach(o[0] == 1);
             case MTRR -> rig.setMtrr(o[0], o[1], o[2], o[3]);
             case CACHE_DISABLE -> rig.disableCaches(o[0], o[1] == 1);
+            case HARVEST -> {
+                rig.harvest();
+                requireNothingDue();
+            }
+            case POLICY -> rig.vm.choose(KvmPolicy.PRE_FAULT, KvmPolicy.PRE_FAULT.choices().getFirst());
+            case TIME -> rig.pass(o[0]);
+            case AGE -> rig.user.clearAccessed(memory + (o[0] * page), memory + ((o[0] + o[1]) * page));
+            case PROCESSOR -> rig.kvm.processorOnline(o[0], o[1] == 1);
+            case SIGNAL -> rig.lanes.get(o[0]).signal();
+            case NEIGHBOUR -> rig.neighbourSlot(o[0] == 1);
+            case TAMPER -> tamper(o[0], o[1], o[2] == 1);
         }
     }
 
-    private void change(MmuStep step, long memory) {
+    private void byGuest(MmuStep step) {
+        int[] o = step.operands();
+        var lane = rig.lanes.get(o[0]);
+        switch (step.kind()) {
+            case MAP_GPA -> {
+                long gpa = MmuRig.REGION_GPA + (o[1] * MmuRig.PAGE) | (rig.isTd() && o[3] == 0 ? AccessGuest.SHARED_BIT : 0);
+                long answer = lane.convert(gpa, o[2] * MmuRig.PAGE, o[3] == 1);
+                require(answer == (model.hasAttributes() ? 0 : -KVM_ENOSYS), step + " was answered 0x" + Long.toHexString(answer));
+            }
+            case GUEST_MTRR -> MmuRig.mtrr(o[1], o[2], o[3]).forEach(e -> lane.told(Operation.WRMSR, e.index(), e.data()));
+            default -> lane.told(Operation.CACHES, 0, o[1] == 1 ? MmuRig.CR0_CD : 0);
+        }
+    }
+
+    private void changeSlot(MmuStep step, long memory) {
         var slot = model.slots[step.operand(0)];
         // The model has what is wanted now, or what was there when Linux is expected to refuse.
         var wanted = MmuChanges.wanted(model, step);
@@ -251,13 +306,28 @@ final class MmuRun {
         }
     }
 
+    /// Each ring was emptied: what was written before the step is no longer due.
+    private void requireNothingDue() {
+        for (int id = 0; id < MmuModel.SMM_SLOT; id++) {
+            require(model.slots[id] == null || !model.slots[id].logs() || model.dirty[id].isEmpty(),
+                    "pages " + model.dirty[id] + " of slot " + id + " were written, and no ring says so");
+        }
+    }
+
+    private void tamper(int page, int word, boolean same) {
+        long pa = rig.vm.inspect().frameOf(rig.file, page);
+        long value = same ? model.file.words.at(page, word)[0] : 1;
+        rig.platform.memory().write(pa + (word * 8L), 8, value);
+    }
+
     private void wrote(MmuStep step, int page, Place place) {
         int id = place.slot();
         if (id < 0 || !model.slots[id].logs()) {
             return;
         }
         int index = page - model.slots[id].first();
-        boolean reported = log != null && step.operand(0) == id && ((log[index / 64] >>> index) & 1) != 0;
+        boolean reported = rings.wasTaken(id, index)
+                || (log != null && step.operand(0) == id && ((log[index / 64] >>> index) & 1) != 0);
         if (!reported) {
             model.dirty[id].set(index);
         }
@@ -276,10 +346,11 @@ final class MmuRun {
 
     private void access(Access a) {
         var lane = rig.lanes.get(a.vcpu());
-        boolean isPrivate = model.isPrivate.get(a.page());
-        var place = model.place(a.page());
-        boolean td = rig.isTd();
-        if ((td && place.way() != Way.MEMORY && place.way() != Way.MMIO) || (td && a.operation() == Operation.ACCEPT && !isPrivate)) {
+        boolean isPrivate = model.isPrivate(a);
+        var place = model.place(a);
+        boolean td = model.isTd(a);
+        boolean lost = td && place.way() != Way.MEMORY && place.way() != Way.MMIO;
+        if (!model.isPossible(a) || lost || (td && a.operation() == Operation.ACCEPT && !isPrivate)) {
             return;
         }
         if (td && a.operation() == Operation.WRITE && lost(place.write())) {
@@ -295,7 +366,15 @@ final class MmuRun {
         recent[recentCount++ % RECENT] = a;
         lastValue += 0x100;
         long value = lastValue | 0xc3;
-        lane.perform(a, rig.linear(a.page(), isPrivate) + (a.word() * 8L), value);
+        if (!model.isNeighbours(a)) {
+            wasMmio(a.page(), place.way());
+        }
+        lane.perform(a, MmuRig.linear(a.page(), td && !isPrivate) + (a.word() * 8L), value);
+        check.translations(a);
+        compareAlone(a, lane, place, value);
+    }
+
+    private void compareAlone(Access a, Lane lane, Place place, long value) {
         var way = a.operation() == Operation.WRITE ? place.write() : place.way();
         if (lane.outcome == Lane.Outcome.VE && wasMmio(a.page(), place.way())) {
             return;
@@ -305,7 +384,14 @@ final class MmuRun {
             rig.skipAccess(lane);
             return;
         }
-        require(lane.outcome == outcome(way), a + " ended as " + lane.outcome + ", not " + outcome(way));
+        if (lane.outcome == Lane.Outcome.MMIO && isPrivateMmio(a, place)) {
+            return;
+        }
+        if (lane.outcome == Lane.Outcome.FAULT && isStalePrivate(a, place)) {
+            rig.skipAccess(lane);
+            return;
+        }
+        require(lane.outcome == outcome(a, way), a + " ended as " + lane.outcome + ", not " + outcome(a, way));
         if (lane.outcome == Lane.Outcome.FAULT || lane.outcome == Lane.Outcome.PRIVATE_FAULT) {
             rig.skipAccess(lane);
         } else if (way == Way.MEMORY && a.operation() == Operation.WRITE) {
@@ -329,14 +415,32 @@ final class MmuRun {
         return model.wasMmio.get(page);
     }
 
+    /// The same for an access of whichever VM while a step may change the page.
+    private boolean mayBeMmio(Access a, Place before, Place after) {
+        boolean mmio = before.way() == Way.MMIO || after.way() == Way.MMIO || isPrivateMmio(a, before) || isPrivateMmio(a, after);
+        return mmio || (model.isTd(a) && wasMmio(a.page(), before.way()));
+    }
+
+    /// Whether an access meets private memory without a slot: where MMIO was before, the cached entry of a software-protected VM makes it
+    /// MMIO still. [LINUX kvm_mmu_page_fault, "emulated MMIO is shared-only"]
+    private boolean isPrivateMmio(Access a, Place place) {
+        return model.type == MmuModel.SOFTWARE_PROTECTED && place.slot() == -1 && model.isPrivate(a);
+    }
+
+    /// Whether an access to private memory may end as one to shared memory: where MMIO was before, its entry is of old slots. No fault of
+    /// it counts as private, and conversions leave it where it is. [LINUX kvm_mmu_page_fault, tdp_mmu_zap_leafs]
+    private boolean isStalePrivate(Access a, Place place) {
+        return model.type == MmuModel.SOFTWARE_PROTECTED && model.isPrivate(a) && wasMmio(a.page(), place.way());
+    }
+
     private static long mmio(Access a) {
         return Lane.mmioValue(MmuRig.REGION_GPA + (a.page() * MmuRig.PAGE) + (a.word() * 8L));
     }
 
-    private Lane.Outcome outcome(Way way) {
+    private Lane.Outcome outcome(Access a, Way way) {
         return switch (way) {
             case MEMORY -> Lane.Outcome.DONE;
-            case MMIO -> rig.isTd() ? Lane.Outcome.VE : Lane.Outcome.MMIO;
+            case MMIO -> model.isTd(a) ? Lane.Outcome.VE : Lane.Outcome.MMIO;
             case FAULT -> Lane.Outcome.FAULT;
             case ATTRIBUTE_FAULT -> Lane.Outcome.PRIVATE_FAULT;
         };
@@ -344,7 +448,7 @@ final class MmuRun {
 
     /// A guest can only execute what it wrote: each value begins with RET.
     private boolean canFetch(Access a, Place place, boolean isPrivate) {
-        return place.way() == Way.MEMORY && (!rig.isTd() || isPrivate)
+        return place.way() == Way.MEMORY && (!model.isTd(a) || isPrivate)
                 && Arrays.stream(place.memory().words.at(place.index(), a.word())).allMatch(v -> (v & 0xff) == 0xc3);
     }
 
@@ -356,7 +460,7 @@ final class MmuRun {
         if (model.accepted.get(page)) {
             return true;
         }
-        lane.perform(new Access(lane.id, Operation.ACCEPT, page, 0), rig.linear(page, true), 0);
+        lane.perform(new Access(lane.id, Operation.ACCEPT, page, 0), MmuRig.linear(page, false), 0);
         boolean already = lane.value >>> 32 == ALREADY_ACCEPTED;
         require(lane.outcome == Lane.Outcome.DONE && (lane.value == 0 || (already && model.maybeAccepted.get(page))),
                 "accepting page " + page + " gave " + lane.outcome + ", 0x" + Long.toHexString(lane.value));
@@ -383,29 +487,30 @@ final class MmuRun {
         if (racing.stream().anyMatch(r -> r.access.vcpu() == a.vcpu())) {
             return;
         }
-        boolean isPrivate = model.isPrivate.get(a.page());
+        boolean isPrivate = model.isPrivate(a);
         lastValue += 0x100;
-        var place = model.place(a.page());
+        var place = model.place(a);
         long[] values = place.way() == Way.MEMORY ? place.memory().words.at(place.index(), a.word()) : new long[0];
         racing.add(new Racing(a, isPrivate, lastValue | 0xc3, place, values, model.accepted.get(a.page()),
                 model.maybeAccepted.get(a.page())));
     }
 
     /// Whether nothing can be said about an access, or the guest of a TD would be lost by it.
-    private boolean isPointless(Racing r, List<Racing> racing) {
+    private boolean isPointless(MmuStep step, Racing r, List<Racing> racing) {
         int page = r.access.page();
         var operation = r.access.operation();
-        if (operation == Operation.FETCH || (operation == Operation.ACCEPT && !(rig.isTd() && r.isPrivate))) {
+        boolean busy = step.isByGuest() && step.operand(0) == r.access.vcpu();
+        if (busy || operation == Operation.FETCH || (operation == Operation.ACCEPT && !r.isPrivate) || !model.isPossible(r.access)) {
             return true;
         }
-        if (!rig.isTd() || operation == Operation.POPULATE) {
-            return false;
+        if (!model.isTd(r.access) || operation == Operation.POPULATE) {
+            return operation == Operation.ACCEPT;
         }
-        var after = model.place(page);
+        var after = model.place(r.access);
         if (operation == Operation.ACCEPT && r.before.way() == Way.MEMORY && deleted != null && deleted.has(page)) {
             return racing.stream().anyMatch(other -> other != r && other.access.page() == page);
         }
-        if (r.isPrivate != model.isPrivate.get(page) || lost(r.before.way()) || lost(after.way()) || lost(r.before.write())
+        if (r.isPrivate != model.isPrivate(r.access) || lost(r.before.way()) || lost(after.way()) || lost(r.before.write())
                 || lost(after.write())) {
             return true;
         }
@@ -422,11 +527,19 @@ final class MmuRun {
 
     private void compare(MmuStep step, Racing r, List<Racing> racing) {
         var lane = rig.lanes.get(r.access.vcpu());
-        var after = model.place(r.access.page());
-        coverage.race((rig.isTd() ? r.isPrivate ? "TD private " : "TD shared " : "") + r.access.operation() + " " + lane.outcome);
+        var after = model.place(r.access);
+        var whose = model.isNeighbours(r.access) ? "neighbour " : !rig.isTd() ? "" : r.isPrivate ? "TD private " : "TD shared ";
+        coverage.race(whose + r.access.operation() + " " + lane.outcome);
+        if (model.type == MmuModel.SOFTWARE_PROTECTED && !model.isNeighbours(r.access)) {
+            model.wasMmio.set(r.access.page(), r.access.page() + r.access.touched());
+        }
+        if (lane.outcome == Lane.Outcome.FAULT && isStalePrivate(r.access, after)) {
+            rig.skipAccess(lane);
+            return;
+        }
         if (lane.outcome == Lane.Outcome.FAULT || lane.outcome == Lane.Outcome.PRIVATE_FAULT) {
             var way = r.access.operation() == Operation.WRITE ? after.write() : after.way();
-            require(lane.outcome == outcome(way) || (lane.outcome == outcome(after.way()) && after.way() == Way.FAULT),
+            require(lane.outcome == outcome(r.access, way) || (lane.outcome == outcome(r.access, after.way()) && after.way() == Way.FAULT),
                     r.access + " during " + step + " ended as " + lane.outcome);
             rig.skipAccess(lane);
             return;
@@ -450,13 +563,12 @@ final class MmuRun {
     private void comparePopulate(MmuStep step, Racing r, Place after, Lane lane) {
         int page = r.access.page();
         if (lane.outcome == Lane.Outcome.MMIO) {
-            require(wasMmio(page, r.before.way()) || wasMmio(page, after.way()) || step.kind() == MmuStep.Kind.MOVE,
+            require(mayBeMmio(r.access, r.before, after) || step.kind() == MmuStep.Kind.MOVE,
                     r.access + " during " + step + " found nothing");
-            model.wasMmio.set(page);
         }
         // Where the rest of the range is MMIO, or was for a moment, it may have an entry for that.
-        if (rig.isTd()) {
-            model.wasMmio.set(page, Math.min(MmuModel.PAGES, page + r.access.populated()));
+        if (model.isTd(r.access)) {
+            model.wasMmio.set(page, page + r.access.touched());
         }
     }
 
@@ -486,7 +598,7 @@ final class MmuRun {
     private void compareRead(MmuStep step, Racing r, Place after, Lane lane, List<Racing> racing) {
         var a = r.access;
         if (lane.outcome == Lane.Outcome.VE || lane.outcome == Lane.Outcome.MMIO) {
-            require(wasMmio(a.page(), r.before.way()) || after.way() == Way.MMIO || step.kind() == MmuStep.Kind.MOVE,
+            require(mayBeMmio(a, r.before, after) || step.kind() == MmuStep.Kind.MOVE,
                     a + " during " + step + " found MMIO where there is none");
             return;
         }
@@ -503,7 +615,8 @@ final class MmuRun {
     private void compareWrite(MmuStep step, Racing r, Place after, Lane lane) {
         if (lane.outcome != Lane.Outcome.DONE) {
             require(r.before.write() == Way.MMIO || after.write() == Way.MMIO || step.kind() == MmuStep.Kind.MOVE
-                    || (lane.outcome == Lane.Outcome.VE && wasMmio(r.access.page(), r.before.way())),
+                    || isPrivateMmio(r.access, r.before) || isPrivateMmio(r.access, after)
+                    || (lane.outcome == Lane.Outcome.VE && mayBeMmio(r.access, r.before, after)),
                     r.access + " during " + step + " found MMIO where there is none");
             return;
         }

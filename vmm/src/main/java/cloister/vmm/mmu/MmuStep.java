@@ -15,7 +15,8 @@ import java.util.StringJoiner;
 record MmuStep(Kind kind, int[] operands, int schedule, List<Access> meanwhile) {
     /// What a step does, with its operands. Pages count from the start of the region under test, words from the start of a page.
     enum Kind {
-        /// The machine: type (0 ordinary, 1 software-protected, 2 TD), vCPUs, processors, variant. Always the first step.
+        /// The machine: type (0 ordinary, 1 software-protected, 2 TD), vCPUs, processors, variant (bits of [MmuModel]). Always the first
+        /// step.
         MACHINE,
         /// An access and nothing else: vCPU, operation, page, word.
         ACCESS,
@@ -54,21 +55,44 @@ record MmuStep(Kind kind, int[] operands, int schedule, List<Access> meanwhile) 
         DMA,
         /// A variable MTRR of the guest: vCPU, first page, pages as a power of two, type.
         MTRR,
-        /// CR0.CD of a vCPU: vCPU, 1 set.
-        CACHE_DISABLE
+        /// CR0.CD of a vCPU, which the VMM sets: vCPU, 1 set.
+        CACHE_DISABLE,
+        /// The VMM takes all entries out of the dirty rings and has them reset.
+        HARVEST,
+        /// A guest asks for pages to be private or shared, and the VMM does as it says: vCPU, first page, pages, 1 private.
+        MAP_GPA,
+        /// The guest sets its variable MTRR 0 by WRMSR: as MTRR.
+        GUEST_MTRR,
+        /// The guest sets or clears CR0.CD: vCPU, 1 set.
+        GUEST_CACHE_DISABLE,
+        /// A policy is chosen when vCPUs exist.
+        POLICY,
+        /// Time passes: milliseconds.
+        TIME,
+        /// The kernel looks which pages are in use: first page of anonymous memory, pages.
+        AGE,
+        /// A processor goes offline (0) or comes back (1): index, 1 online.
+        PROCESSOR,
+        /// A signal for the thread of a vCPU: vCPU.
+        SIGNAL,
+        /// The VM beside this one, which sees all of the anonymous memory of today at the same addresses, gets its slot (1) or loses it.
+        NEIGHBOUR,
+        /// Not of the product but of a test: the host writes a guest_memfd's page through physical memory, with its own KeyID: page, word,
+        /// 1 if it writes what the guest did.
+        TAMPER
     }
 
-    /// What a guest does, and KVM_PRE_FAULT_MEMORY on its vCPU's thread.
-    enum Operation { READ, WRITE, FETCH, ACCEPT, POPULATE }
+    /// What a guest does, and KVM_PRE_FAULT_MEMORY on its vCPU's thread. The last three are parts of steps.
+    enum Operation { READ, WRITE, FETCH, ACCEPT, POPULATE, CONVERT, WRMSR, CACHES }
 
-    /// @param vcpu      whose
+    /// @param vcpu      whose; the number after the last is the vCPU of the VM beside this one
     /// @param operation what
     /// @param page      where
     /// @param word      where in the page; a guest writes only the word that has its number
     record Access(int vcpu, Operation operation, int page, int word) {
-        /// How many pages POPULATE is for, from its page on: 4 to the power of its word.
-        int populated() {
-            return Math.min(1 << (2 * word), MmuModel.PAGES - page);
+        /// How many pages it concerns, from its page on: POPULATE 4 to the power of its word.
+        int touched() {
+            return operation == Operation.POPULATE ? Math.min(1 << (2 * word), MmuModel.PAGES - page) : 1;
         }
 
         @Override public String toString() {
@@ -78,6 +102,11 @@ record MmuStep(Kind kind, int[] operands, int schedule, List<Access> meanwhile) 
 
     int operand(int index) {
         return operands[index];
+    }
+
+    /// Whether the vCPU of the first operand carries the step out.
+    boolean isByGuest() {
+        return kind == Kind.MAP_GPA || kind == Kind.GUEST_MTRR || kind == Kind.GUEST_CACHE_DISABLE;
     }
 
     /// The access of an ACCESS step.

@@ -8,6 +8,9 @@ import java.util.Map;
 /// was never written is 0.
 final class Words {
     static final int PER_PAGE = 8;
+    /// Words that the VM beside this one and the VMM write; vCPUs write those with their numbers.
+    static final int NEIGHBOUR = 6;
+    static final int HOST = 7;
     private static final long[] ZERO = {0};
     private final Map<Integer, long[]> values = new HashMap<>();
 
