@@ -18,6 +18,8 @@ public final class MmuFuzzer {
     private final Set<Defect> defects;
     private final MmuCoverage coverage = new MmuCoverage();
     private int replays;
+    /// The kind of finding that is being made short.
+    private String sought;
 
     /// What contradicts the model.
     ///
@@ -97,12 +99,23 @@ public final class MmuFuzzer {
         return play(steps, start, defects);
     }
 
+    /// The first word: what looked, or what was done. A shorter sequence that shows something else is another matter.
+    private static String kind(String message) {
+        return message.substring(0, (message + " ").indexOf(' '));
+    }
+
+    private boolean shows(List<MmuStep> steps) {
+        var message = tried(steps);
+        return message != null && kind(message).equals(sought);
+    }
+
     private Found shrink(List<MmuStep> steps, MmuFinding first, long step) {
         List<MmuStep> kept = new ArrayList<>(steps);
         String message = tried(kept);
         if (message == null) {
             return new Found(step, first.getMessage() + " (not when replayed)", lines(kept));
         }
+        sought = kind(message);
         kept = lastSteps(kept);
         if (message.startsWith(StepWalk.NO_END)) {
             replays = MAX_REPLAYS - LONG_REPLAYS; // each waits long for an end
@@ -111,14 +124,14 @@ public final class MmuFuzzer {
             for (int from = kept.size() - chunk; from >= 1 && replays < MAX_REPLAYS; from -= chunk) {
                 var fewer = new ArrayList<>(kept.subList(0, from));
                 fewer.addAll(kept.subList(Math.min(kept.size(), from + chunk), kept.size()));
-                kept = tried(fewer) != null ? fewer : kept;
+                kept = shows(fewer) ? fewer : kept;
             }
         }
         for (int i = 1; i < kept.size(); i++) {
             for (var access : kept.get(i).meanwhile()) {
                 var fewer = new ArrayList<>(kept);
                 fewer.set(i, kept.get(i).without(access));
-                kept = replays < MAX_REPLAYS && tried(fewer) != null ? fewer : kept;
+                kept = replays < MAX_REPLAYS && shows(fewer) ? fewer : kept;
             }
         }
         return new Found(step, tried(kept), lines(kept));
@@ -129,7 +142,7 @@ public final class MmuFuzzer {
         for (int count = 8; count < steps.size() - 1; count *= 2) {
             var last = new ArrayList<>(List.of(steps.getFirst()));
             last.addAll(steps.subList(steps.size() - count, steps.size()));
-            if (tried(last) != null) {
+            if (shows(last)) {
                 return last;
             }
         }
