@@ -241,7 +241,7 @@ final class MmuRun {
         var lane = rig.lanes.get(o[0]);
         switch (step.kind()) {
             case MAP_GPA -> {
-                long gpa = MmuRig.REGION_GPA + (o[1] * MmuRig.PAGE) | (rig.isTd() && o[3] == 0 ? AccessGuest.SHARED_BIT : 0);
+                long gpa = (MmuRig.REGION_GPA + (o[1] * MmuRig.PAGE)) | (rig.isTd() && o[3] == 0 ? AccessGuest.SHARED_BIT : 0);
                 long answer = lane.convert(gpa, o[2] * MmuRig.PAGE, o[3] == 1);
                 require(answer == (model.hasAttributes() ? 0 : -KVM_ENOSYS), step + " was answered 0x" + Long.toHexString(answer));
             }
