@@ -350,6 +350,7 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
     /// Ends it; the notifier is told, unless it has lost the processor already. [LINUX vcpu_put]
     public void put() {
         var task = current();
+        awaitInterrupts(task);
         var notifier = task.notifier;
         task.notifier = null;
         if (notifier != null && task.cpu != null) {
@@ -357,9 +358,19 @@ public final class Cpus implements TimerOwner<Cpus.CpuTimer> {
         }
     }
 
+    /// Nothing of the task goes on while its processor executes an interrupt, such as a call from another processor.
+    private void awaitInterrupts(Task task) {
+        while (task.cpu != null && task.cpu.holder != null && task.cpu.holder != task) {
+            requireThread(task, task.cpu + " is in use and nobody can leave it");
+            task.cpu.interruptWaiters.add(task);
+            scheduler.park();
+        }
+    }
+
     /// The current task goes back to its user program: MSRs that only matter there get the host's values. [LINUX
     /// fire_user_return_notifiers]
     public void returnToUser() {
+        awaitInterrupts(current());
         var cpu = current().cpu;
         if (cpu != null) {
             cpu.userProgramGoesOn();
