@@ -22,7 +22,7 @@ import java.nio.ByteOrder;
 
 /// What a TD runs from its reset vector: long mode on its own tables, then it accepts memory from address 0, 4 KiB at a time.
 final class AcceptingGuest {
-    /// What it asks for by TDG.VP.VMCALL when it has woken up, and again when all is accepted.
+    /// What it asks for by TDG.VP.VMCALL when it has woken up, and again and again when all is accepted.
     static final int READY = 12;
     /// What it asks for when the module refused a page.
     static final int REFUSED = 13;
@@ -71,8 +71,10 @@ final class AcceptingGuest {
         a.label(next).mov(ECX, ESI).mov(EAX, TdcallLeaf.MEM_PAGE_ACCEPT.number()).xor(EDX, EDX).tdcall();
         a.test(RAX, RAX).jcc(Condition.NE, refused);
         a.add(ESI, BuiltTd.PAGE).cmp(ESI, pages * BuiltTd.PAGE).jcc(Condition.B, next);
+        var ready = a.label();
+        a.label(ready);
         vmcall(a, READY);
-        a.label(refused);
+        a.jmp(ready).label(refused);
         vmcall(a, REFUSED);
         a.align(16).label(gdt).dq(0, CODE_SEGMENT);
         a.label(gdtPointer).dw(15).dq(gdt);

@@ -1,6 +1,15 @@
 package cloister.bench;
 
+import static cloister.isa.Operands.AL;
+import static cloister.isa.Operands.RDI;
+import static cloister.isa.Operands.RSI;
+import static cloister.isa.Operands.mem;
+
+import cloister.isa.Assembler;
+import cloister.isa.CodeMode;
+import cloister.isa.Condition;
 import cloister.spec.kvm.KvmCap;
+import java.util.Arrays;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
@@ -109,6 +118,62 @@ public class MmuBenchmark {
     @Benchmark
     public void sharedFaults4K(EmptySmall vm) {
         vm.made.populate();
+    }
+
+    /// A guest without EPT that is going to touch every page of its first half.
+    @State(Scope.Thread)
+    public static class Shadowed {
+        private BenchGuest made;
+
+        @Setup(Level.Invocation)
+        public void make(MmuBenchmark size) {
+            made = new BenchGuest(size.mib << 20, false);
+            made.longMode((int) Math.max(1, size.mib >> 10));
+            var code = new Assembler(CodeMode.BITS64, BenchGuest.CODE);
+            var again = code.label();
+            code.mov(RSI, BenchGuest.LARGE).mov(RDI, size.mib << 19);
+            code.label(again).mov(mem(RSI, 0).sized(1), 1).add(RSI, BenchVm.PAGE).cmp(RSI, RDI).jcc(Condition.B, again);
+            made.load(code.out(BenchGuest.DONE, AL));
+        }
+
+        @TearDown(Level.Invocation)
+        public void close() {
+            made.close();
+        }
+    }
+
+    /// Faults of 4 KiB that shadow pages are made for (`ept=0`): half as many pages as the others, and the guest makes them.
+    @Benchmark
+    public void shadowFaults4K(Shadowed guest) {
+        guest.made.run();
+    }
+
+    /// The pages of [#sharedFaults4K] and [#privateFaults4K] without a hypervisor: their bytes are cleared, as whoever gives out
+    /// memory must.
+    @Benchmark
+    public void memoryAlone(Frames frames) {
+        frames.clear();
+    }
+
+    /// Memory of the host program, touched before.
+    @State(Scope.Thread)
+    public static class Frames {
+        private static final int CHUNK = 64 << 20;
+        private final byte[] memory = new byte[CHUNK];
+        private long chunks;
+
+        @Setup(Level.Invocation)
+        public void make(MmuBenchmark size) {
+            chunks = Math.max(1, (size.mib << 20) / CHUNK);
+        }
+
+        void clear() {
+            for (long i = 0; i < chunks; i++) {
+                for (int at = 0; at < CHUNK; at += (int) BenchVm.PAGE) {
+                    Arrays.fill(memory, at, at + (int) BenchVm.PAGE, (byte) i);
+                }
+            }
+        }
     }
 
     /// Every page of 2 MiB of an ordinary VM.

@@ -291,6 +291,18 @@ final class BadTdInputTest {
         }
     }
 
+    @Test void theVmmSeesFewRegistersOfATd() {
+        try (var domain = new Domain(Stage.FINAL)) {
+            int features = 0x3a;
+            int apicBase = 0x1b;
+            assertThat(domain.vcpu.getMsrs(features)).containsExactly(new MsrEntry(features, 1));
+            assertThat(domain.vcpu.setMsrs(List.of(new MsrEntry(features, 1)))).isZero();
+            assertThat(domain.vcpu.setMsrs(List.of(new MsrEntry(apicBase, 0xfee0_0900L)))).isZero();
+            domain.vcpu.setMpState(MpState.RUNNABLE);
+            assertThat(domain.vcpu.getMpState()).isEqualTo(MpState.RUNNABLE);
+        }
+    }
+
     @TestFactory Stream<DynamicTest> initMemRegion() {
         var rows = new ArrayList<Row>();
         for (int bit = 0; bit < 32; bit++) {

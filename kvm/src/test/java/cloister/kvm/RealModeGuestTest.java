@@ -8,6 +8,7 @@ import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.kvm.dev.DevKvm;
 import cloister.spec.kvm.Errno;
+import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.x86.ApicRegister;
@@ -207,6 +208,64 @@ final class RealModeGuestTest {
             assertThat(guest.written).containsExactly((int) 'B', 0xff);
             assertThat(guest.others).as("the second was kicked out").containsExactly(new KvmExit.Intr());
             assertThat(guest.woken).isEqualTo(1);
+        }
+    }
+
+    @Test void whatTheEmulatorStoresToAReadOnlySlotGoesToTheVmm() {
+        try (var guest = new Guest(1)) {
+            long rom = guest.kvm.userMemory().map(0x1000);
+            guest.kvm.userMemory().write(rom, 1, 0x11);
+            guest.vm.setUserMemoryRegion(1, KvmAbi.MEM_READONLY, 0x2_0000, 0x1000, rom);
+            // From MMIO at 0xa0000 to the slot at 0x20000: the emulator does both.
+            guest.load(CODE, end(code().mov(AX, 0xa000).mov(DS, AX).mov(AX, 0x2000).mov(ES, AX).mov(SI, 0).mov(DI, 0).movs(1)).assemble());
+            var vcpu = guest.vcpu(0, s -> { });
+            host(guest, vcpu, exit -> {
+                vcpu.kvmRun().item(0, 1, 0x22);
+                return true;
+            });
+            assertThat(guest.others).containsExactly(new KvmExit.Mmio(0xa_0000, 1, false), new KvmExit.Mmio(0x2_0000, 1, true));
+            assertThat(guest.kvm.userMemory().read(rom, 1)).isEqualTo(0x11);
+        }
+    }
+
+    @Test void memoryThatTheVmmHasUnmappedIsItsFault() {
+        try (var guest = new Guest(1)) {
+            long gone = guest.kvm.userMemory().map(0x1000);
+            guest.vm.setUserMemoryRegion2(UserMemoryRegion.of(1, 0x2_0000, 0x1000, gone));
+            guest.kvm.userMemory().unmap(gone);
+            guest.load(CODE, end(code().mov(AX, 0x2000).mov(DS, AX).mov(AL, mem(null, 0x10))).assemble());
+            host(guest, guest.vcpu(0, s -> { }), exit -> false);
+            assertThat(guest.others).containsExactly(new KvmExit.MemoryFault(0, 0x2_0000, 0x1000));
+        }
+    }
+
+    private static void host(Guest guest, KvmVcpu vcpu, Function<KvmExit, Boolean> answer) {
+        guest.host.scheduler().spawn("vcpu0", () -> guest.run(vcpu, answer));
+        guest.host.scheduler().run();
+    }
+
+    @Test void initLeavesNothingOfWhatWasBefore() {
+        try (var guest = new Guest(2)) {
+            var a = code();
+            a.mov(mem(null, ApicRegister.ICR2).sized(4), 1 << 24)
+                    .mov(mem(null, ApicRegister.ICR).sized(4), (ApicRegister.INIT << 8) | ApicRegister.ICR_ASSERT)
+                    .mov(mem(null, ApicRegister.ICR).sized(4), (ApicRegister.STARTUP << 8) | 4);
+            guest.load(CODE, end(a).assemble());
+            guest.load(0x4000, new Assembler(CodeMode.BITS16, 0).cli().hlt().assemble());
+            var first = guest.vcpu(0, s -> s.ds = new KvmSegment(ApicRegister.DEFAULT_BASE, 0xffff, 0, 3, true, 0, false,
+                    true, false, false, false, false));
+            var second = guest.vcpu(1, s -> { });
+            var sregs = second.getSregs();
+            sregs.cr2 = 0x1234;
+            second.setSregs(sregs);
+            var regs = second.getRegs();
+            regs.rbx = 0x5678;
+            second.setRegs(regs);
+            guest.play(first, second);
+            assertThat(second.getSregs().cr2).isZero();
+            assertThat(second.getRegs().rbx).isZero();
+            int signature = guest.kvm.supportedCpuid().stream().filter(e -> e.matches(1, 0)).findFirst().orElseThrow().eax();
+            assertThat(second.getRegs().rdx).as("CPUID.1:EAX").isEqualTo(signature);
         }
     }
 

@@ -126,6 +126,27 @@ final class UapiErrorsTest {
                     sregs.efer = 0x500;
                     vcpu.setSregs(sregs);
                 }),
+                row("paging and EFER.LME without EFER.LMA", Errno.EINVAL, f -> {
+                    var vcpu = f.vm.createVcpu(0);
+                    var sregs = vcpu.getSregs();
+                    sregs.efer = 0x100;
+                    sregs.cr0 |= 0x8000_0001L;
+                    sregs.cr4 = 0x20;
+                    vcpu.setSregs(sregs);
+                }),
+                row("a bit of CR4 that is none", Errno.EINVAL, f -> {
+                    var vcpu = f.vm.createVcpu(0);
+                    var sregs = vcpu.getSregs();
+                    sregs.cr4 = 1L << 40;
+                    vcpu.setSregs(sregs);
+                }),
+                row("x2APIC mode without x2APIC in CPUID", Errno.EINVAL, f -> {
+                    f.vm.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
+                    var vcpu = f.vm.createVcpu(0);
+                    var sregs = vcpu.getSregs();
+                    sregs.apicBase |= 0xc00;
+                    vcpu.setSregs(sregs);
+                }),
                 row("populating where no slot is", Errno.ENOENT,
                         f -> f.vm.createVcpu(0).preFaultMemory(new GpaRange(0, PAGE))),
                 row("populating half a page", Errno.EINVAL,

@@ -79,9 +79,7 @@ public final class AtomicWords {
     /// @return the word before
     public long exchange(long hpa, int bytes, long value) {
         point(hpa);
-        long old = memory.read(hpa, bytes);
-        memory.write(hpa, bytes, value);
-        return old;
+        return memory.modify(hpa, bytes, 0, value, 0);
     }
 
     /// Sets the bits of `bits`.
@@ -89,9 +87,7 @@ public final class AtomicWords {
     /// @return the word before
     public long fetchOr(long hpa, int bytes, long bits) {
         point(hpa);
-        long old = memory.read(hpa, bytes);
-        memory.write(hpa, bytes, old | bits);
-        return old;
+        return memory.modify(hpa, bytes, -1, bits, 0);
     }
 
     /// Clears the bits that are not in `bits`.
@@ -99,9 +95,7 @@ public final class AtomicWords {
     /// @return the word before
     public long fetchAnd(long hpa, int bytes, long bits) {
         point(hpa);
-        long old = memory.read(hpa, bytes);
-        memory.write(hpa, bytes, old & bits);
-        return old;
+        return memory.modify(hpa, bytes, bits, 0, 0);
     }
 
     /// Adds `value`, which wraps round in the word.
@@ -109,9 +103,7 @@ public final class AtomicWords {
     /// @return the word before
     public long fetchAdd(long hpa, int bytes, long value) {
         point(hpa);
-        long old = memory.read(hpa, bytes);
-        memory.write(hpa, bytes, old + value);
-        return old;
+        return memory.modify(hpa, bytes, -1, 0, value);
     }
 
     private void point(long hpa) {

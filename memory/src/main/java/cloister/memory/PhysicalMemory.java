@@ -300,6 +300,28 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
         } else {
             takeOwnership(pa, bytes, keyId(hpa));
         }
+        put(pa, bytes, value);
+        tellWritten(pa, bytes);
+    }
+
+    /// Changes a word to `((word & and) | or) + add`, as [#read] and [#write] would; where nobody looks and the KeyID owns the word, its
+    /// place is looked up once.
+    ///
+    /// @return the word before
+    long modify(long hpa, int bytes, long and, long or, long add) {
+        long pa = pa(hpa);
+        if (observer == null && contains(pa, bytes) && watched[(int) (pa >> FRAME_SHIFT)] == 0 && owns(pa, bytes, keyId(hpa))) {
+            touched[(int) (pa >> FRAME_SHIFT)] = true;
+            long old = plain(pa, bytes);
+            put(pa, bytes, ((old & and) | or) + add);
+            return old;
+        }
+        long old = read(hpa, bytes);
+        write(hpa, bytes, ((old & and) | or) + add);
+        return old;
+    }
+
+    private void put(long pa, int bytes, long value) {
         switch (bytes) {
             case 1 -> window.set(ValueLayout.JAVA_BYTE, pa, (byte) value);
             case 2 -> window.set(SHORT, pa, (short) value);
@@ -307,7 +329,6 @@ public final class PhysicalMemory implements AutoCloseable, Persistent {
             case 8 -> window.set(LONG, pa, value);
             default -> throw new IllegalArgumentException("access size " + bytes);
         }
-        tellWritten(pa, bytes);
     }
 
     private void tellWritten(long pa, long length) {

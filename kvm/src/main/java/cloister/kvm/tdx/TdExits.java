@@ -28,7 +28,6 @@ final class TdExits implements Persistent {
     private static final long LOW = 0xffff_ffffL;
     private static final long NON_RECOVERABLE = 1L << 62;
     private static final long MAP_GPA_CHUNK = 2L << 20;
-    private static final long FEATURE_CONTROL_LOCKED = 1;
     private static final long EXTENDED_TYPE = 0xf;
     private static final long EXTENDED_PENDING = 6;
     private static final long EPT_PROTECTION = ExitQualification.EPT_READABLE | ExitQualification.EPT_WRITABLE
@@ -292,7 +291,7 @@ final class TdExits implements Persistent {
             if (!TdMsrs.isEmulated(msr)) {
                 throw GuestGp.INSTANCE;
             }
-            args.result(msr == Msr.IA32_FEATURE_CONTROL ? FEATURE_CONTROL_LOCKED : vcpu.msrs.read(msr));
+            args.result(vcpu.msrs.read(msr));
             return null;
         } catch (GuestGp refused) {
             return refused(refused, new PendingTdExit.ReadMsr(), new KvmExit.Rdmsr(msr, refused.msrReason()));

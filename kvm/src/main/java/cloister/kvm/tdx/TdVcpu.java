@@ -65,6 +65,7 @@ final class TdVcpu extends VcpuFile {
         this.seam = vm.seam;
         this.hostContext = new HostContext(host.lostRegisters());
         this.exits = new TdExits(this);
+        msrs.lockFeatures();
         mmu.guestAddressBits(Long.numberOfTrailingZeros(vm.mmu.sharedBit()) + 1);
     }
 
@@ -402,6 +403,10 @@ final class TdVcpu extends VcpuFile {
 
     @Override protected boolean hostMayAccess(int msr) {
         return TdMsrs.isEmulated(msr);
+    }
+
+    @Override protected boolean hostMayWrite(int msr) {
+        return TdMsrs.isEmulated(msr) && !TdMsrs.isReadOnly(msr);
     }
 
     @Override public long tsc() {

@@ -8,6 +8,7 @@ import java.util.List;
 
 /// A vCPU's CPUID as KVM_SET_CPUID2 gave it, with the bits that follow the vCPU's state. [LINUX arch/x86/kvm/cpuid.c]
 public final class GuestCpuid implements Persistent {
+    private static final int NO_SIGNATURE = 0x600;
     public static final int MAX_ENTRIES = 256;
     private static final int RTM = 1 << 11;
     private static final int OSXSAVE = 1 << 27;
@@ -45,6 +46,12 @@ public final class GuestCpuid implements Persistent {
             }
         }
         return false;
+    }
+
+    /// What RDX holds after RESET and INIT: family, model and stepping.
+    public int signature() {
+        var entry = find(1, 0);
+        return entry == null ? NO_SIGNATURE : entry.eax();
     }
 
     public boolean hasX2apic() {

@@ -84,6 +84,11 @@ public final class GuestMsrs implements Persistent {
                 KVM_POLL_CONTROL);
     }
 
+    /// IA32_FEATURE_CONTROL is as firmware has left it: nothing is on, and nothing can be turned on. [LINUX tdx_get_msr]
+    public void lockFeatures() {
+        featureControl = 1;
+    }
+
     /// @throws GuestGp when the MSR does not exist
     public long read(int msr) {
         if (msr >= Msr.IA32_X2APIC_FIRST && msr <= Msr.IA32_X2APIC_LAST) {

@@ -53,6 +53,11 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
         return true;
     }
 
+    /// Whether the VMM may write `msr` of this vCPU.
+    protected boolean hostMayWrite(int msr) {
+        return hostMayAccess(msr);
+    }
+
     /// The guest's CPUID is another one.
     protected void cpuidChanged() {
     }
@@ -162,7 +167,7 @@ public abstract class VcpuFile extends Vcpu implements KvmVcpu {
             int done = 0;
             try {
                 for (var entry : entries) {
-                    if (!hostMayAccess(entry.index())) {
+                    if (!hostMayWrite(entry.index())) {
                         break;
                     }
                     msrs.write(entry.index(), entry.data(), true);

@@ -3,6 +3,7 @@ package cloister.kvm.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.kvm.KvmException;
+import cloister.kvm.KvmSregs;
 import cloister.kvm.emulate.GuestGp;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
@@ -52,10 +53,26 @@ final class ControlRegisters implements Persistent {
         this.cr4Allowed = vmcs.lp().rdmsr(IA32_VMX_CR4_FIXED1) & ~CR4_NEVER & (ept ? -1 : ~Cr4.PKE);
     }
 
-    void reset() {
+    /// @param init INIT, which leaves CR0.CD and NW alone
+    void reset(boolean init) {
+        long caching = Cr0.CD | Cr0.NW;
         vmcs.write(CR0_GUEST_HOST_MASK, ~CR0_GUEST_OWNED);
         vmcs.write(CR4_GUEST_HOST_MASK, ~cr4GuestOwned);
-        restore(Cr0.CD | Cr0.NW | Cr0.ET, 0, 0, 0);
+        restore((init ? cr0() & caching : caching) | Cr0.ET, 0, 0, 0);
+    }
+
+    /// Whether KVM_SET_SREGS may set this. [LINUX kvm_is_valid_sregs]
+    boolean allows(KvmSregs s) {
+        boolean longMode = (s.efer & Efer.LMA) != 0;
+        if ((s.efer & Efer.LME) != 0 && (s.cr0 & Cr0.PG) != 0) {
+            if (!longMode || (s.cr4 & Cr4.PAE) == 0 || s.cr3 >>> vcpu.cpuid.physicalAddressBits() != 0) {
+                return false;
+            }
+        } else if (longMode || s.cs.l()) {
+            return false;
+        }
+        return (s.cr4 & ~cr4Allowed) == 0 && s.cr0 >>> 32 == 0 && (s.cr0 & (Cr0.CD | Cr0.NW)) != Cr0.NW
+                && (s.cr0 & (Cr0.PE | Cr0.PG)) != Cr0.PG;
     }
 
     /// Sets all without the checks of an instruction.

@@ -621,8 +621,13 @@ final class VmxVcpu extends VcpuFile {
 
     @Override protected void reset(boolean init) {
         Arrays.fill(gprs, 0);
-        gprs[2] = 0x600;
-        cr.reset();
+        gprs[2] = cpuid.signature();
+        cr2(0);
+        for (int i = 0; i < debugRegisters.length; i++) {
+            debugRegister(i, 0);
+        }
+        dr6(0xffff_0ff0L);
+        cr.reset(init);
         segment(1, 0xf000, 0xffff_0000L, 0xffff, 0x9b);
         for (int s : new int[] {0, 2, 3, 4, 5}) {
             segment(s, 0, 0, 0xffff, 0x93);
@@ -736,8 +741,14 @@ final class VmxVcpu extends VcpuFile {
     }
 
     @Override protected void writeSregs(KvmSregs s) {
-        Vm.require((s.efer & Efer.LMA) == 0 || ((s.cr0 & (1L << 31)) != 0 && (s.cr4 & (1 << 5)) != 0), Errno.EINVAL,
-                "long mode needs paging with PAE");
+        Vm.require(cr.allows(s), Errno.EINVAL, "control registers, EFER and CS contradict each other or have undefined bits");
+        try {
+            if (s.apicBase != apic.baseMsr()) {
+                apic.writeBaseMsr(s.apicBase, cpuid.hasX2apic(), true);
+            }
+        } catch (GuestGp refused) {
+            throw new KvmException(Errno.EINVAL, "APIC base 0x" + Long.toHexString(s.apicBase));
+        }
         KvmSegment[] order = {s.es, s.cs, s.ss, s.ds, s.fs, s.gs, s.ldt, s.tr};
         for (int i = 0; i < order.length; i++) {
             segment(i, order[i]);
@@ -748,11 +759,6 @@ final class VmxVcpu extends VcpuFile {
         vmcs.write(GUEST_IDTR_LIMIT, s.idtLimit);
         cr2(s.cr2);
         cr.restore(s.cr0, s.cr3, s.cr4, s.efer);
-        try {
-            apic.writeBaseMsr(s.apicBase, true, true);
-        } catch (GuestGp refused) {
-            throw new KvmException(Errno.EINVAL, "APIC base 0x" + Long.toHexString(s.apicBase));
-        }
         apic.tpr((int) s.cr8 << 4);
         flushGuestTlb();
     }
