@@ -76,7 +76,7 @@ final class BenchGuest implements AutoCloseable {
             long directory = ROOT + ((2L + i) * PAGE);
             write(ROOT + PAGE + (8L * i), 8, directory | PRESENT_WRITABLE);
             for (int j = 0; j < ENTRIES; j++) {
-                write(directory + (8L * j), 8, (((long) i * ENTRIES) + j) * LARGE | PRESENT_WRITABLE | PAGE_SIZE_BIT);
+                write(directory + (8L * j), 8, ((((long) i * ENTRIES) + j) * LARGE) | PRESENT_WRITABLE | PAGE_SIZE_BIT);
             }
         }
         var sregs = vcpu.getSregs();
