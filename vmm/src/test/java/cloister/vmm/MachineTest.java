@@ -83,8 +83,7 @@ final class MachineTest {
             }
         }
         assertThat(states.get(0).differences(states.get(1))).isEmpty();
-        assertThat(states.get(0).differences(states.get(2)).isEmpty()).as("an ordinary VM that asks for no entropy")
-                .isEqualTo(type == VmType.DEFAULT);
+        assertThat(states.get(0).differences(states.get(2))).isNotEmpty();
         assertThat(states.get(0).entries()).hasSizeGreaterThan(300);
     }
 
