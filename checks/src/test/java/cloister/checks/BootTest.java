@@ -7,10 +7,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Random;
 import java.util.regex.Pattern;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -21,6 +23,8 @@ class BootTest {
     private static final Pattern OF_OUR_MAKING = Pattern.compile("WARNING:|BUG:|Oops|Call Trace|Marking TSC unstable|"
             + "unchecked MSR access|rcu: INFO|soft lockup|stuck for|\\(bug\\)|firmware bug|MMCONFIG information"
             + "|32/64X FACS address mismatch", Pattern.CASE_INSENSITIVE);
+
+    private static final Pattern EPT_VIOLATIONS = Pattern.compile("\"name\": \"EPT_VIOLATION\",\\s+\"count\": (\\d+)");
 
     @Test void linuxKnowsThatItIsATrustDomain(@TempDir Path folder) {
         String dump = folder.resolve("dump.json").toString();
@@ -47,6 +51,28 @@ class BootTest {
         assertThat(result.out()).contains("Linux version 6.", "CET detected: Indirect Branch Tracking enabled", " user_shstk")
                 .doesNotContain("tdx_guest");
         assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
+    }
+
+    /// All memory is there before Linux starts: it faults for devices, and in a trust domain for what it converts, only.
+    @Tag("slow")
+    @ParameterizedTest
+    @ValueSource(strings = {"tdx", "default"})
+    void prefaultSavesLinuxItsExits(String type, @TempDir Path folder) throws IOException {
+        long without = violations(folder.resolve("without.json"), "--vm-type", type);
+        long with = violations(folder.resolve("with.json"), "--vm-type", type, "--prefault");
+        assertThat(with).isLessThan(without / 2);
+        assertThat(Files.readString(folder.resolve("without.json"))).contains("\"pagesPopulated\": 0,");
+        assertThat(Files.readString(folder.resolve("with.json"))).doesNotContain("\"pagesPopulated\": 0,");
+    }
+
+    private static long violations(Path stats, String... options) throws IOException {
+        var line = new ArrayList<>(List.of("run", "-m", "256", "--stats-format", "json", "--stats-out", stats.toString(), "--exec",
+                "true"));
+        line.addAll(List.of(options));
+        var result = Launcher.cloister(line.toArray(String[]::new));
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        var count = EPT_VIOLATIONS.matcher(Files.readString(stats));
+        return count.find() ? Long.parseLong(count.group(1)) : 0;
     }
 
     @Test void linuxBootsWithoutEpt() {

@@ -22,11 +22,6 @@ public abstract sealed class HostLock permits Mutex, RwLock, Srcu {
         this.name = owner.isEmpty() ? lockClass.name() : lockClass.name() + " of " + owner;
     }
 
-    /// The class.
-    public final LockClass lockClass() {
-        return lockClass;
-    }
-
     /// The class, and whose lock it is.
     public final String name() {
         return name;

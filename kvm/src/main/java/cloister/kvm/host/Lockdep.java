@@ -137,11 +137,6 @@ public final class Lockdep {
         return List.of(Arrays.copyOf(held.locks, held.depth));
     }
 
-    /// The lock that a host thread waits for, or null.
-    public HostLock awaitedBy(HostThread thread) {
-        return held(thread).waitsFor;
-    }
-
     /// Every host thread that holds or awaits a lock, one a line; empty when none does.
     public String report() {
         var text = new StringBuilder();

@@ -126,26 +126,6 @@ public final class RwLock extends HostLock {
         return !queue.isEmpty();
     }
 
-    /// How many hold it shared.
-    public int readers() {
-        return readers;
-    }
-
-    /// Whether somebody holds it exclusively.
-    public boolean isHeldExclusive() {
-        return writer;
-    }
-
-    /// Whether the caller holds it, shared or exclusively. [LINUX lockdep_assert_held]
-    public boolean isHeldByMe() {
-        return lockdep.isHeldByMe(this);
-    }
-
-    /// Whether the caller holds it exclusively. [LINUX lockdep_assert_held_write]
-    public boolean isHeldExclusiveByMe() {
-        return writer && lockdep.isHeldByMe(this);
-    }
-
     @Override public List<HostThread> waiters() {
         return queue.stream().map(waiter -> waiter.thread).toList();
     }

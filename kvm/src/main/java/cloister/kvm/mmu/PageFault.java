@@ -15,12 +15,10 @@ final class PageFault {
     /// The access goes to private memory. (PFERR_PRIVATE_ACCESS; KVM's own)
     static final long ERROR_PRIVATE = 1L << 49;
 
-    long gpa;
     long gfn;
     MemSlot slot;
     boolean write;
     boolean fetch;
-    boolean user;
     boolean present;
     boolean reserved;
     boolean isPrivate;
@@ -40,10 +38,8 @@ final class PageFault {
     /// The page holds tables of the guest that must not change unseen.
     boolean writeProtected;
 
-    void start(long faultGpa, long error, boolean isPrefetch, boolean noExecutableHugePages) {
-        gpa = faultGpa;
+    void start(long error, boolean isPrefetch, boolean noExecutableHugePages) {
         write = (error & ERROR_WRITE) != 0;
-        user = (error & ERROR_USER) != 0;
         fetch = (error & ERROR_FETCH) != 0;
         present = (error & ERROR_PRESENT) != 0;
         reserved = (error & ERROR_RESERVED) != 0;

@@ -129,10 +129,4 @@ final class ReverseMap {
         });
         return accessed[0];
     }
-
-    /// Splits the large pages of a range for logging: they go, and come back as small ones. [LINUX kvm_rmap_zap_collapsible_sptes,
-    /// shadow_mmu_try_split_huge_pages]
-    boolean dropLarge(MemSlot slot, long first, long end) {
-        return forRange(slot, first, end, 2, Mmu.MAX_HUGE_PAGE_LEVEL, (page, spte) -> Spte.NONPRESENT);
-    }
 }

@@ -95,7 +95,7 @@ final class ShadowPrefetch {
             if (pa < 0) {
                 return i > 0;
             }
-            fault.start((gfn + i) << Mmu.PAGE_SHIFT, 0, true, false);
+            fault.start(0, true, false);
             fault.gfn = gfn + i;
             fault.slot = slot;
             fault.pa = pa;

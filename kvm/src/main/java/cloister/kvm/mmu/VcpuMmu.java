@@ -138,11 +138,6 @@ public final class VcpuMmu implements Persistent {
         chooseRole();
     }
 
-    /// Whether the tables in use are shadow pages of a guest's own.
-    public boolean isShadowing() {
-        return shadowing;
-    }
-
     Owner owner() {
         return owner;
     }
@@ -356,7 +351,7 @@ public final class VcpuMmu implements Persistent {
     private FaultResult handle(long gpa, long error, boolean prefetch) {
         int reading = mmu.slotReaders().readLock();
         try {
-            fault.start(gpa, error, prefetch, mmu.nxHugePages().enabled());
+            fault.start(error, prefetch, mmu.nxHugePages().enabled());
             faultGpa = gpa;
             if (shadowing) {
                 var shadowed = shadow.fault(fault, gpa, error & ~PageFault.ERROR_RESERVED, owner.protectionKeyRights());
@@ -525,7 +520,7 @@ public final class VcpuMmu implements Persistent {
             if (owner.vmDead()) {
                 return -Errno.EIO.number();
             }
-            fault.start(gpa, ERROR_PRIVATE, true, false);
+            fault.start(ERROR_PRIVATE, true, false);
             fault.gfn = gpa >>> Mmu.PAGE_SHIFT;
             fault.slot = mmu.slots().find(addressSpace(), fault.gfn);
             fault.pa = pagePa;

@@ -54,7 +54,7 @@ final class TrackingTest {
 
     private static PageFault fault(MmuFixture f, long gpa, long error) {
         var fault = new PageFault();
-        fault.start(gpa, error, false, false);
+        fault.start(error, false, false);
         fault.gfn = gpa >>> 12;
         fault.slot = f.mmu.slots().find(fault.gfn);
         return fault;
