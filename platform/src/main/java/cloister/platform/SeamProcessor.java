@@ -197,4 +197,8 @@ final class SeamProcessor implements Processor {
     @Override public void switchPoint(Object owner, long where) {
         scheduler.switchPoint(SwitchPoint.TRY_LOCK, owner, where);
     }
+
+    @Override public void locked(Object owner, long where) {
+        scheduler.locked(owner, where);
+    }
 }

@@ -31,6 +31,10 @@ public final class RandomWalk implements SchedulingStrategy {
         return draw(runnable);
     }
 
+    @Override public boolean explores() {
+        return true;
+    }
+
     private HostThread draw(List<HostThread> runnable) {
         return runnable.get(entropy.nextInt(runnable.size()));
     }

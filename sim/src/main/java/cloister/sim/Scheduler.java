@@ -18,6 +18,7 @@ import java.util.concurrent.locks.LockSupport;
 public final class Scheduler {
     private final VirtualClock clock;
     private final SchedulingStrategy strategy;
+    private final boolean explores;
     private final List<HostThread> threads = new ArrayList<>();
     /// The runnable ones in order of creation, kept up to date so that asking the strategy allocates nothing.
     private final ArrayList<HostThread> runnable = new ArrayList<>();
@@ -52,6 +53,7 @@ public final class Scheduler {
     public Scheduler(VirtualClock clock, SchedulingStrategy strategy, IdlePace pace) {
         this.clock = clock;
         this.strategy = strategy;
+        this.explores = strategy.explores();
         this.pace = pace;
     }
 
@@ -178,6 +180,16 @@ public final class Scheduler {
     @Noinstr public void endUninterruptible() {
         if (current != null) {
             current.uninterruptible = false;
+        }
+    }
+
+    /// A [SwitchPoint#LOCKED], for a strategy that explores; to all others nothing happens, which costs nothing.
+    ///
+    /// @param owner what holds the lock word
+    /// @param where the lock word's address or offset in `owner`
+    public void locked(Object owner, long where) {
+        if (explores) {
+            switchPoint(SwitchPoint.LOCKED, owner, where);
         }
     }
 

@@ -19,4 +19,10 @@ public interface SchedulingStrategy {
     ///
     /// @param runnable every runnable host thread, in order of creation, at least two; a live view
     HostThread next(HostThread previous, List<HostThread> runnable);
+
+    /// Whether host threads may also lose the baton where nobody needs it but who looks for interleavings: at [SwitchPoint#LOCKED]. To
+    /// all others there are no such points. The answer is always the same.
+    default boolean explores() {
+        return false;
+    }
 }

@@ -9,6 +9,9 @@ public enum SwitchPoint {
     SEAMCALL_EXIT,
     /// The TDX module is about to try a lock; about the object and address that hold the lock word.
     TRY_LOCK,
+    /// The TDX module has taken a lock and is about to go on with it held; about the object and address that hold the lock word. Only
+    /// strategies that explore get to see it, see [SchedulingStrategy#explores].
+    LOCKED,
     /// A VM entry begins; about the logical processor, and the physical address of the VMCS.
     VM_ENTRY,
     /// A VM exit has ended; about the logical processor, and the physical address of the VMCS.

@@ -115,6 +115,49 @@ class SchedulerTest {
         return order;
     }
 
+    /// To strategies that do not explore there are no points where the TDX module holds a lock: no one is asked, no one is told.
+    @Test void heldLocksArePointsForExplorersOnly() {
+        for (var strategy : List.of(new RoundRobin(), new RandomWalk(1, 1), new ContendedRoundRobin())) {
+            var points = new ArrayList<SwitchPoint>();
+            var order = new ArrayList<String>();
+            var one = new Scheduler(new VirtualClock(1), strategy, Scheduler.IdlePace.SKIP);
+            one.observer((thread, kind, owner, where) -> points.add(kind));
+            for (String name : new String[] {"a", "b"}) {
+                one.spawn(name, () -> {
+                    for (int i = 0; i < 20; i++) {
+                        order.add(name);
+                        one.locked(this, i);
+                    }
+                });
+            }
+            one.run();
+            boolean explores = !(strategy instanceof RoundRobin);
+            assertThat(points).hasSize(explores ? 40 : 0).allMatch(point -> point == SwitchPoint.LOCKED);
+            assertThat(order.indexOf("b")).as(strategy.toString()).isLessThanOrEqualTo(explores ? 19 : 20)
+                    .isGreaterThanOrEqualTo(explores ? 0 : 20);
+        }
+    }
+
+    /// Whoever has a lock loses the baton at once, and the other one as soon as it gives way: the same two steps for ever.
+    @Test void theContendedScheduleRunsTheOthersWhileALockIsHeld() {
+        var contended = new Scheduler(clock, new ContendedRoundRobin(), Scheduler.IdlePace.SKIP);
+        contended.spawn("holder", () -> {
+            for (int i = 0; i < 3; i++) {
+                contended.switchPoint(SwitchPoint.TRY_LOCK);
+                contended.locked(this, 0);
+                seen.add("released");
+            }
+        });
+        contended.spawn("busy", () -> {
+            for (int i = 0; i < 3; i++) {
+                seen.add("tried");
+                contended.switchPoint(SwitchPoint.YIELD);
+            }
+        });
+        contended.run();
+        assertThat(seen).containsExactly("tried", "released", "tried", "released", "tried", "released");
+    }
+
     @Test void timeSkipsWhenAllWait() {
         var waiter = new HostThread[1];
         waiter[0] = scheduler.spawn("a", () -> {

@@ -185,6 +185,7 @@ final class RunRecorder implements PlatformObserver {
     private void lock(HostThread who, SwitchPoint point, Object owner, long where) {
         var step = switch (point) {
             case TRY_LOCK -> LockStep.TRY;
+            case LOCKED -> LockStep.HOLD;
             case LOCK -> LockStep.TAKE;
             case LOCK_WAIT -> LockStep.WAIT;
             case UNLOCK -> LockStep.RELEASE;

@@ -93,6 +93,7 @@ public final class Sept {
             return null;
         }
         slot.fetchAnd(~SeptEntry.HOST_PRIORITY);
+        lp.cpu.locked(slot.memory(), slot.entryHpa());
         return new EntryLock(slot);
     }
 
@@ -108,7 +109,11 @@ public final class Sept {
         if ((value & SeptEntry.HOST_PRIORITY) != 0) {
             return TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
         }
-        return slot.compareAndSet(value, value | SeptEntry.LOCK) ? 0 : TdxStatus.OPERAND_BUSY.code();
+        if (!slot.compareAndSet(value, value | SeptEntry.LOCK)) {
+            return TdxStatus.OPERAND_BUSY.code();
+        }
+        lp.cpu.locked(slot.memory(), slot.entryHpa());
+        return 0;
     }
 
     /// Walks towards level `target`; stops above it at an entry that is not present or is a leaf.

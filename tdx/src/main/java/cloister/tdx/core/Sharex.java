@@ -31,12 +31,20 @@ public final class Sharex {
 
     public static boolean tryShared(LpState lp, LockWord word) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        return (word.fetchAdd(READER) & EXCLUSIVE) == 0;
+        boolean taken = (word.fetchAdd(READER) & EXCLUSIVE) == 0;
+        if (taken) {
+            lp.cpu.locked(word.owner(), word.where());
+        }
+        return taken;
     }
 
     public static boolean tryExclusive(LpState lp, LockWord word) {
         lp.cpu.switchPoint(word.owner(), word.where());
-        return word.compareAndExchange(0, EXCLUSIVE) == 0;
+        boolean taken = word.compareAndExchange(0, EXCLUSIVE) == 0;
+        if (taken) {
+            lp.cpu.locked(word.owner(), word.where());
+        }
+        return taken;
     }
 
     public static void releaseShared(LockWord word) {

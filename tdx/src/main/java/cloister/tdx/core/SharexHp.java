@@ -21,7 +21,7 @@ public final class SharexHp {
                 word.fetchAdd(-READER);
                 return TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code();
             }
-            return (old & EXCLUSIVE) != 0 ? TdxStatus.OPERAND_BUSY.code() : 0;
+            return (old & EXCLUSIVE) != 0 ? TdxStatus.OPERAND_BUSY.code() : taken(lp, word);
         }
         if ((old & EXCLUSIVE) != 0) {
             word.fetchOr(HOST_PRIORITY);
@@ -30,7 +30,7 @@ public final class SharexHp {
         if ((old & HOST_PRIORITY) != 0) {
             word.fetchAnd(~HOST_PRIORITY);
         }
-        return 0;
+        return taken(lp, word);
     }
 
     /// @return 0, or the busy status without operand
@@ -40,11 +40,11 @@ public final class SharexHp {
         if (old == HOST_PRIORITY && !guest) {
             old = word.compareAndExchange(HOST_PRIORITY, EXCLUSIVE);
             if (old == HOST_PRIORITY) {
-                return 0;
+                return taken(lp, word);
             }
         }
         if (old == 0) {
-            return 0;
+            return taken(lp, word);
         }
         if (guest) {
             return old == HOST_PRIORITY ? TdxStatus.OPERAND_BUSY_HOST_PRIORITY.code() : TdxStatus.OPERAND_BUSY.code();
@@ -60,10 +60,15 @@ public final class SharexHp {
         lp.cpu.switchPoint(word.owner(), word.where());
         int old = word.get();
         if ((old & ~HOST_PRIORITY) == READER && word.compareAndExchange(old, EXCLUSIVE) == old) {
-            return 0;
+            return taken(lp, word);
         }
         word.fetchOr(HOST_PRIORITY);
         return TdxStatus.OPERAND_BUSY.code();
+    }
+
+    private static long taken(LpState lp, LockWord word) {
+        lp.cpu.locked(word.owner(), word.where());
+        return 0;
     }
 
     public static void releaseShared(LockWord word) {

@@ -127,4 +127,8 @@ public interface Processor {
     /// @param owner what holds the lock word; two points are about the same lock when `owner` and `where` are equal
     /// @param where the lock word's address or offset in `owner`
     void switchPoint(Object owner, long where);
+
+    /// A point at which another LP may run: after every try-lock that succeeded, with the lock held. `owner` and `where` are those of
+    /// [#switchPoint].
+    void locked(Object owner, long where);
 }

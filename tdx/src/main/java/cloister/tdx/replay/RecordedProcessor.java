@@ -203,4 +203,7 @@ public class RecordedProcessor implements Processor {
 
     @Override public void switchPoint(Object owner, long where) {
     }
+
+    @Override public void locked(Object owner, long where) {
+    }
 }

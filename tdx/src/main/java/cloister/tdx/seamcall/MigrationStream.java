@@ -35,6 +35,7 @@ final class MigrationStream implements AutoCloseable {
             throw new LeafFailure(TdxStatus.OPERAND_BUSY, OperandId.MIGSC);
         }
         stream.link(stream.link() | LOCK);
+        lp.cpu.locked(tdcs, offset(index));
         return stream;
     }
 

@@ -145,6 +145,8 @@ public sealed interface TraceEvent {
     enum LockStep {
         /// The TDX module tries a lock; it never waits.
         TRY,
+        /// The TDX module has it. Only in runs whose schedule explores.
+        HOLD,
         /// A lock of the host kernel is about to be taken.
         TAKE,
         /// It is held by somebody else: the thread waits.
