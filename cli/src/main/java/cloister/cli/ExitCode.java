@@ -34,6 +34,8 @@ enum ExitCode {
     /// A guest did what it does not survive, such as, in a trust domain, using memory that it had not accepted; the message
     /// says what and where.
     GUEST_FAULT(87),
+    /// Host threads are in each other's way for ever; the message says which and how.
+    LIVELOCK(88),
     /// `--timeout` ran out.
     TIMEOUT(124),
     /// The user left with the escape key.

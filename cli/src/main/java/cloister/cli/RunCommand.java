@@ -31,7 +31,8 @@ import picocli.CommandLine.ParentCommand;
         exitCodeList = {"0:the guest powered off (with --exec: the command's code)", "64:wrong option", "65:broken input file",
             "69:JDK, network or mirror missing", "70:internal error", "74:output could not be written", "80:guest panic",
             "81:triple fault", "82:guest waits for ever", "83:guest reset", "84:feature missing in Cloister",
-            "85:private pages not reclaimed", "86:--exec without result", "87:the guest did what it does not survive", "124:time-out",
+            "85:private pages not reclaimed", "86:--exec without result", "87:the guest did what it does not survive",
+            "88:host threads are in each other's way for ever", "124:time-out",
             "130:left with Ctrl-A x", "141:nobody reads the output"})
 sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
     /// What every run gets, so that a panic ends the run and the console is ours. The crypto self-tests cost a billion
@@ -70,6 +71,12 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
                     + "pre-fault=current-mmu|map-memory-v1, mmio-value=per-vm|global, "
                     + "mmio-parameter=snapshot|vendor-sets|cleared-for-good, memory-type=upstream-7.2|mtrr|proposed-2023.")
     private Map<String, String> policies = Map.of();
+
+    @Option(names = "--schedule", paramLabel = "ORDER", defaultValue = "round-robin",
+            description = "Which host thread runs when. round-robin: each for a slice. random, random:N: one switch point in N (20) is a "
+                    + "draw by --seed, SEAMCALLs are interrupted where they hold locks. contended: before a thread tries a lock of "
+                    + "the TDX module another one takes it, so that SEAMCALLs meet BUSY (see --stats). Default: ${DEFAULT-VALUE}.")
+    private String schedule;
 
     @Option(names = "--packages", paramLabel = "N", defaultValue = "1",
             description = "Packages (sockets) of the platform, 1 to 8. Default: ${DEFAULT-VALUE}.")
@@ -233,7 +240,7 @@ sealed class RunCommand implements Callable<Integer> permits ProfileCommand {
 
     private MachineConfig sized() {
         return new MachineConfig().vmType(vmType).memoryBytes(memory).cpus(cpus).hostCpus(hostCpus).packages(packages)
-                .mmioCaching(!noMmioCaching).selfSnoop(!noSelfSnoop).prefault(prefault);
+                .mmioCaching(!noMmioCaching).selfSnoop(!noSelfSnoop).prefault(prefault).schedule(schedule);
     }
 
     private MachineConfig withPolicies(MachineConfig config) {

@@ -37,6 +37,7 @@ record RunReport(GuestConsole console, boolean exec, boolean quiet, int timeout)
                     + " s: raise --timeout, or see where it hangs");
             case Outcome.OutputLost() -> ExitCode.OUTPUT.code(); // only with a failure, which was said
             case Outcome.Stalled() -> ended(ExitCode.STALLED, "every vCPU waits and nothing can wake one");
+            case Outcome.Livelock(var message) -> ended(ExitCode.LIVELOCK, message);
             case Outcome.Silent(long seconds) -> ended(ExitCode.STALLED, "standard input is at its end, and the guest has been idle for "
                     + seconds + " s of its time");
             case Outcome.MissingFeature(var text) -> ended(ExitCode.UNSUPPORTED, text);

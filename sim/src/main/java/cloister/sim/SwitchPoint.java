@@ -37,7 +37,7 @@ public enum SwitchPoint {
     public boolean isHostKernels() {
         return switch (this) {
             case SPTE_CHANGE, IPI, LOCK, LOCK_WAIT, UNLOCK, YIELD -> true;
-            case SEAMCALL_ENTRY, SEAMCALL_EXIT, TRY_LOCK, VM_ENTRY, VM_EXIT, ATOMIC, GUEST_SLICE -> false;
+            case SEAMCALL_ENTRY, SEAMCALL_EXIT, TRY_LOCK, LOCKED, VM_ENTRY, VM_EXIT, ATOMIC, GUEST_SLICE -> false;
         };
     }
 

@@ -25,8 +25,8 @@ final class Host implements AutoCloseable {
     private Host(MachineConfig config, int machines, long hostBytes) {
         long guests = config.memoryBytes * machines;
         long bytes = guests + (guests >> OVERHEAD_SHIFT) + hostBytes;
-        platform = new Platform(new PlatformOptions(config.processors(), config.packages, bytes, config.seed, config.strategy,
-                config.pace, config.selfSnoop));
+        platform = new Platform(new PlatformOptions(config.processors(), config.packages, bytes, config.seed,
+                config.strategy.apply(config.seed), config.pace, config.selfSnoop));
         recorder = new RunRecorder(config.observer, platform.scheduler(), config.processors(), config.timed);
         platform.observer(recorder);
         kvm = DevKvm.open(new HostEnvironment(platform.processors(), platform.hostMemory(), platform.scheduler(),

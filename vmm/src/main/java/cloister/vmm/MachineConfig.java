@@ -4,6 +4,8 @@ import cloister.devices.ByteSink;
 import cloister.devices.ByteSource;
 import cloister.kvm.KvmParameters;
 import cloister.kvm.KvmPolicy;
+import cloister.sim.ContendedRoundRobin;
+import cloister.sim.RandomWalk;
 import cloister.sim.RoundRobin;
 import cloister.sim.Scheduler.IdlePace;
 import cloister.sim.SchedulingStrategy;
@@ -11,6 +13,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.EnumMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongFunction;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
@@ -23,6 +26,8 @@ public final class MachineConfig {
     public static final List<String> KVM_PARAMETERS = List.of("ept", "mmio_caching", "nx_huge_pages", "nx_huge_pages_recovery_ratio",
             "nx_huge_pages_recovery_period_ms");
     private static final int MAX_PACKAGES = 8;
+    private static final String RANDOM = "random:";
+    private static final int RANDOM_POINTS = 20;
 
     VmType vmType = VmType.TDX;
     MemorySegment kernel;
@@ -51,7 +56,7 @@ public final class MachineConfig {
     GuestInput execInput = GuestInput.NOTHING;
     boolean interactive;
     IdlePace pace = IdlePace.SKIP;
-    SchedulingStrategy strategy = new RoundRobin();
+    LongFunction<SchedulingStrategy> strategy = seed -> new RoundRobin();
     MachineObserver observer = MachineObserver.NONE;
     boolean timed;
     /// A trust domain's attribute SEPT_VE_DISABLE.
@@ -279,6 +284,35 @@ public final class MachineConfig {
     public MachineConfig pace(IdlePace value) {
         pace = value;
         return this;
+    }
+
+    /// In which order host threads run. `round-robin`: each for a slice of its guest's instructions, or until it waits; in the middle of a
+    /// SEAMCALL it is not interrupted. `random` and `random:N`: at one point in N (20) a thread drawn by the seed goes on, locks of the TDX
+    /// module held or not. `contended`: before a thread tries a lock of the TDX module, one that was created earlier
+    /// and uses it takes it, so that what can be busy is.
+    /// Default: `round-robin`.
+    ///
+    /// @throws UserError when there is no such order
+    public MachineConfig schedule(String name) {
+        strategy = switch (name) {
+            case "round-robin" -> seed -> new RoundRobin();
+            case "contended" -> seed -> new ContendedRoundRobin();
+            case "random" -> seed -> new RandomWalk(seed, RANDOM_POINTS);
+            default -> random(name);
+        };
+        return this;
+    }
+
+    private static LongFunction<SchedulingStrategy> random(String name) {
+        try {
+            int points = name.startsWith(RANDOM) ? Integer.parseInt(name.substring(RANDOM.length())) : 0;
+            if (points > 0) {
+                return seed -> new RandomWalk(seed, points);
+            }
+        } catch (NumberFormatException notOne) {
+            // said below
+        }
+        throw UserError.usage("there is no schedule " + name + ": choose round-robin, random, random:N with N of 1 or more, or contended");
     }
 
     /// Who hears what the machine does. Default: nobody.

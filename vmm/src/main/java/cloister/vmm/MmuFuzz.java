@@ -13,7 +13,7 @@ import java.util.function.LongConsumer;
 /// The fuzzer of KVM's memory side: random operations on the memory of ordinary VMs and TDs while guests access it, and
 /// after each a model that says what every page must show. One seed gives one run.
 public final class MmuFuzz {
-    private static final TdStart START = new TdStart() {
+    static final TdStart START = new TdStart() {
         @Override public void initVm(Kvm kvm, KvmVm vm, int cpus) {
             TrustDomain.init(kvm, vm, cpus, true);
         }

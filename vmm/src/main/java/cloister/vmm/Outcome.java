@@ -40,6 +40,10 @@ public sealed interface Outcome {
     record Stalled() implements Outcome {
     }
 
+    /// Host threads are in each other's way for ever, although they run. `message` is one line: what each of them does.
+    record Livelock(String message) implements Outcome {
+    }
+
     /// The console's input is at its end and the guest has said nothing for so many seconds of its time; only timers of its kernel go on.
     record Silent(long seconds) implements Outcome {
     }

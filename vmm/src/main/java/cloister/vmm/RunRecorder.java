@@ -13,6 +13,7 @@ import cloister.spec.tdx.TdcallLeaf;
 import cloister.spec.vmx.ExitReason;
 import cloister.spec.vmx.VmcsField;
 import cloister.vmm.observe.CostMeter;
+import cloister.vmm.observe.LivelockWatch;
 import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceEvent.LockStep;
 import cloister.vmm.observe.TraceKind;
@@ -37,6 +38,7 @@ final class RunRecorder implements PlatformObserver {
     private final boolean vmcalls;
     private final boolean exits;
     private final Pending[] pending;
+    private final LivelockWatch livelocks;
     private int thread = CostMeter.BUILDING;
     private long hash = 0xcbf29ce484222325L;
 
@@ -73,9 +75,9 @@ final class RunRecorder implements PlatformObserver {
         if (baton || timed) {
             scheduler.batonObserver((from, to, waits) -> passed(from, to, waits, baton));
         }
-        if (wanted.contains(TraceKind.LOCK)) {
-            scheduler.observer(this::lock);
-        }
+        livelocks = new LivelockWatch(scheduler.clock(), wanted.contains(TraceKind.LOCK) ? this::lock : null,
+                LivelockWatch.LIMIT);
+        scheduler.observer(livelocks);
     }
 
     CostMeter meter() {
@@ -159,6 +161,7 @@ final class RunRecorder implements PlatformObserver {
         follow();
         long now = now();
         meter.seamcallLeft(now, leaf, regs);
+        livelocks.returned(scheduler.current(), leaf, regs);
         var p = pending[lp.index()];
         if (p.seamcall != null) {
             observer.event(new TraceEvent.SeamcallReturn(now, p.seamcallBegan, lp.index(), vcpu(), p.seamcall,

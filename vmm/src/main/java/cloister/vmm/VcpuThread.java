@@ -7,6 +7,7 @@ import cloister.kvm.KvmVcpu;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.tdx.Tdvmcall;
+import cloister.vmm.observe.Livelock;
 import cloister.vmm.observe.TraceEvent;
 import cloister.vmm.observe.TraceKind;
 import java.nio.charset.StandardCharsets;
@@ -50,6 +51,8 @@ final class VcpuThread implements Runnable {
             }
         } catch (KvmException e) {
             machine.end(failed(e));
+        } catch (Livelock e) {
+            machine.end(new Outcome.Livelock(e.getMessage()));
         } catch (MissingFeature e) {
             machine.end(new Outcome.MissingFeature(e.getMessage()));
         } catch (RuntimeException | Error e) {

@@ -62,10 +62,17 @@ final class AccessGuest {
     static final int ADDRESS = 8;
     static final int VALUE = 16;
     static final int ATTRIBUTES = 24;
+    static final int THIRD = 24;
     static final int RESULT = 32;
     static final int STATUS = 40;
+    static final int LEAF = 48;
     static final int STATUS_DONE = 0;
     static final int STATUS_VE = 1;
+
+    /// R11 to R13.
+    static final int MORE = 56;
+    /// An operation beside those of [MmuStep]: the TDCALL whose RAX, RCX, RDX, R8 and, for the VMM, R11 to R13 are in the mailbox.
+    static final int CALL = 100;
 
     private static final long TABLES_GPA = BASE_GPA;
     private static final long IDT_GPA = BASE_GPA + 0xb000;
@@ -145,6 +152,7 @@ final class AccessGuest {
         var write = code.label();
         var fetch = code.label();
         var accept = code.label();
+        var call = code.label();
         code.mov(RAX, mem(RBX, OPERATION));
         code.cmp(EAX, MmuStep.Operation.WRITE.ordinal()).jcc(Condition.E, write);
         code.cmp(EAX, MmuStep.Operation.FETCH.ordinal()).jcc(Condition.E, fetch);
@@ -155,6 +163,7 @@ final class AccessGuest {
         code.cmp(EAX, MmuStep.Operation.CONVERT.ordinal()).jcc(Condition.E, convert);
         code.cmp(EAX, MmuStep.Operation.WRMSR.ordinal()).jcc(Condition.E, wrmsr);
         code.cmp(EAX, MmuStep.Operation.CACHES.ordinal()).jcc(Condition.E, caches);
+        code.cmp(EAX, CALL).jcc(Condition.E, call);
         code.mov(R9, mem(R8)).mov(mem(RBX, RESULT), R9).jmp(next);
         code.label(write).mov(mem(R8), R9).jmp(next);
         code.label(fetch).lea(RAX, mem(RBX, 0x800)).call(R8).jmp(next);
@@ -168,6 +177,9 @@ final class AccessGuest {
         code.jmp(next);
         code.label(wrmsr).mov(RCX, R8).mov(RAX, R9).mov(RDX, R9).shr(RDX, 32).wrmsr().jmp(next);
         code.label(caches).mov(RAX, CR0).and(RAX, ~CR0_CD).or(RAX, R9).mov(CR0, RAX).jmp(next);
+        code.label(call);
+        anyCall();
+        code.jmp(next);
         code.label(ve);
         if (td) {
             code.mov(EAX, TDG_VP_VEINFO_GET).tdcall();
@@ -187,6 +199,14 @@ final class AccessGuest {
         } else {
             code.mov(R10, RBX).mov(RDX, mem(RBX, ATTRIBUTES)).mov(RCX, R9).shr(RCX, 12).mov(RBX, R8);
             code.mov(EAX, KvmAbi.HC_MAP_GPA_RANGE).vmcall().mov(RBX, R10).mov(mem(RBX, RESULT), RAX);
+        }
+    }
+
+    private void anyCall() {
+        if (td) {
+            code.mov(RCX, R8).mov(RDX, R9).mov(R8, mem(RBX, THIRD)).mov(RAX, mem(RBX, LEAF));
+            code.xor(R10D, R10D).mov(R11D, mem(RBX, MORE)).mov(R12D, mem(RBX, MORE + 8)).mov(R13D, mem(RBX, MORE + 16)).tdcall();
+            code.mov(mem(RBX, RESULT), RAX);
         }
     }
 
