@@ -19,6 +19,7 @@ final class StatsJson {
         object.addProperty("pagesAccepted", stats.pagesAccepted());
         object.addProperty("pagesPopulated", stats.pagesPopulated());
         object.addProperty("pagesConverted", stats.pagesConverted());
+        object.addProperty("busyRetries", stats.busyRetries());
         object.addProperty("pagesLeft", stats.pagesLeft());
         object.addProperty("traceHash", "0x" + "0".repeat(Long.numberOfLeadingZeros(stats.traceHash() | 1) / 4)
                 + Long.toHexString(stats.traceHash()));

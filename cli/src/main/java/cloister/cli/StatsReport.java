@@ -42,6 +42,7 @@ final class StatsReport {
         line("pages populated      %,d%s%n", stats.pagesPopulated(), stats.pagesPopulated() == 0 ? ""
                 : ": so many exits saved, if the guest uses all of them");
         line("pages converted      %,d%n", stats.pagesConverted());
+        line("retries after BUSY   %,d%n", stats.busyRetries());
         if (torn) {
             line("private pages left   %,d%n", stats.pagesLeft());
         }

@@ -33,5 +33,14 @@ public enum Defect {
     /// deletes it waits for the section, the vCPU for the deletion. [LINUX tdx_handle_ept_violation without KVM_MEMSLOT_INVALID]
     TD_VIOLATION_WAITS_FOR_INVALID_SLOT,
     /// The same in KVM_PRE_FAULT_MEMORY. [LINUX kvm_tdp_page_prefault]
-    PREFAULT_WAITS_FOR_INVALID_SLOT
+    PREFAULT_WAITS_FOR_INVALID_SLOT,
+    /// A SEAMCALL that takes private memory away is repeated while the TDX module is busy, with the vCPUs running: one that keeps entering
+    /// the TD, or accepting pages, can keep it busy for ever. [LINUX tdh_do_no_vcpus]
+    TD_ZAP_SPINS_ON_BUSY,
+    /// TDH.VP.INIT, which locks the whole TD, is called beside whatever takes private memory away, which must not find it busy. [LINUX
+    /// tdx_td_vcpu_init without mmu_lock]
+    TD_VP_INIT_BESIDE_ZAP,
+    /// Commands of different vCPUs that build the TD are only kept apart by each vCPU's own mutex: TDH.VP.CREATE meets TDH.MR.EXTEND or
+    /// TDH.MR.FINALIZE. [LINUX tdx_acquire_vm_state_locks]
+    TD_COMMANDS_SIDE_BY_SIDE
 }

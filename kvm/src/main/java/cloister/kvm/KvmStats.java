@@ -13,6 +13,9 @@ public interface KvmStats {
     /// How many of [#seamcalls] returned OPERAND_BUSY.
     Map<String, Long> busySeamcalls();
 
+    /// How often KVM tried again what the TDX module had been too busy for: taking private memory away, mapping it, entering a TD.
+    long busyRetries();
+
     /// Private pages added to initial images (TDH.MEM.PAGE.ADD).
     long pagesAdded();
 

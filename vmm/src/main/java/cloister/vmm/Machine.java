@@ -283,8 +283,8 @@ public final class Machine implements AutoCloseable {
         var kvm = vm.stats();
         var meter = host.recorder().meter();
         return new MachineStats(host.instructions(), host.clock().nanos(), wallNanos, config.timed, meter.exits(), meter.seamcalls(),
-                meter.module(), meter.threads(), kvm.pagesAugmented(), kvm.pagesPopulated(), kvm.pagesConverted(), kvm.leakedPages(),
-                host.recorder().hash());
+                meter.module(), meter.threads(), kvm.pagesAugmented(), kvm.pagesPopulated(), kvm.pagesConverted(),
+                kvm.busyRetries(), kvm.leakedPages(), host.recorder().hash());
     }
 
     /// Tears the guest down; for a trust domain every page goes back from the TDX module to the host. Call after [#run].

@@ -17,11 +17,12 @@ import java.util.List;
 /// @param pagesAccepted  4-KiB private pages that were added at run time, for the guest to accept
 /// @param pagesPopulated pages that were mapped before the guest was started ([MachineConfig#prefault]): each that it uses saves an exit
 /// @param pagesConverted 4-KiB pages that MapGPA converted
+/// @param busyRetries    how often KVM tried again what the TDX module had been too busy for
 /// @param pagesLeft      4-KiB pages that [Machine#tearDown] could not reclaim
 /// @param traceHash      hash over all SEAMCALLs and exits, for comparing runs
 public record MachineStats(long instructions, long virtualNanos, long wallNanos, boolean timed, List<Cost> vmExits,
         List<Cost> seamcalls, List<Cost> moduleExits, List<VcpuCost> threads, long pagesAccepted, long pagesPopulated,
-        long pagesConverted, long pagesLeft, long traceHash) {
+        long pagesConverted, long busyRetries, long pagesLeft, long traceHash) {
     /// How many exits of a reason there were.
     public long exits(String reason) {
         return count(vmExits, reason);

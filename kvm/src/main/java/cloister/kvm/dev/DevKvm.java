@@ -209,6 +209,10 @@ public final class DevKvm implements Kvm, CpuHotplug {
             return sum(KvmStats::pagesAugmented);
         }
 
+        @Override public long busyRetries() {
+            return sum(KvmStats::busyRetries);
+        }
+
         @Override public long pagesConverted() {
             return sum(KvmStats::pagesConverted);
         }

@@ -1,7 +1,8 @@
 package cloister.kvm.tdx;
 
-import cloister.kvm.mmu.ExternalPageTables;
+import cloister.kvm.Defect;
 import cloister.kvm.KvmPolicy;
+import cloister.kvm.mmu.ExternalPageTables;
 import cloister.sim.SwitchPoint;
 import cloister.spec.tdx.SeamRegs;
 
@@ -140,14 +141,18 @@ final class SecureEpt implements ExternalPageTables {
 
     private long repeated(long busy, Step step, long gpa, int level, SeamRegs out) {
         long status = busy;
-        if (retries == 0) {
+        boolean spins = vm.mmu.has(Defect.TD_ZAP_SPINS_ON_BUSY);
+        if (retries == 0 && !spins) {
             zapPending = true;
             vm.makeAllVcpusLeaveGuest();
+            vm.counters.busyRetries++;
             status = call(step, gpa, level, out);
             zapPending = false;
+            return status;
         }
-        for (long left = retries; left > 0 && KvmSeam.isBusy(status) && !vm.isDead(); left--) {
+        for (long left = spins ? Long.MAX_VALUE : retries; left > 0 && KvmSeam.isBusy(status) && (spins || !vm.isDead()); left--) {
             vm.host.scheduler().switchPoint(SwitchPoint.YIELD, vm, left);
+            vm.counters.busyRetries++;
             status = call(step, gpa, level, out);
         }
         return status;
@@ -169,6 +174,7 @@ final class SecureEpt implements ExternalPageTables {
 
     private Result result(String what, long status) {
         if (KvmSeam.isBusy(status)) {
+            vm.counters.busyRetries++; // whoever wants the page comes back
             return Result.BUSY;
         }
         return bugOn(what, status) ? Result.FAILED : Result.DONE;

@@ -188,7 +188,11 @@ final class TdExits implements Persistent {
             throw new KvmException(Errno.EIO, "the TD touched private memory before accepting it: 0x"
                     + Long.toHexString(gpa));
         }
-        return afterFault(untilFixed(gpa), gpa, true);
+        var result = untilFixed(gpa);
+        if (result == FaultResult.RETRY) {
+            vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD); // the guest will be here again before it has executed anything
+        }
+        return afterFault(result, gpa, true);
     }
 
     /// Private memory is retried here, for the TDX module counts the violations at one instruction. Slots stay as they are meanwhile, so

@@ -1,5 +1,6 @@
 package cloister.kvm.tdx;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmExit;
 import cloister.kvm.KvmRegs;
@@ -7,6 +8,7 @@ import cloister.kvm.KvmSregs;
 import cloister.kvm.KvmTdxCmd;
 import cloister.kvm.MpState;
 import cloister.kvm.emulate.GuestGp;
+import cloister.kvm.host.Held;
 import cloister.kvm.host.Host;
 import cloister.kvm.host.HostCpu;
 import cloister.kvm.host.UserReturnMsrs;
@@ -73,7 +75,7 @@ final class TdVcpu extends VcpuFile {
 
     @Override protected void tdxCommand(KvmTdxCmd cmd) {
         TdVm.checkCommand(cmd);
-        try (var held = td.lockState()) {
+        try (var held = td.mmu.has(Defect.TD_COMMANDS_SIDE_BY_SIDE) ? lockOwn(cmd) : td.lockState()) {
             Vm.require(td.hasHkid() && !td.isRunnable(), Errno.EINVAL, "the TD is not initialised, or final already");
             boolean done = withProcessor(() -> switch (cmd.data()) {
                 case KvmTdxCmd.InitVcpu(long initialRcx) -> {
@@ -99,6 +101,19 @@ final class TdVcpu extends VcpuFile {
             getCpuid(((KvmTdxCmd.GetCpuid) cmd.data()).table());
             return null;
         });
+    }
+
+    /// What was held before all commands excluded each other: vcpu->mutex and, to add memory, slots_lock.
+    private Held lockOwn(KvmTdxCmd cmd) {
+        var own = mutex.lock();
+        if (!(cmd.data() instanceof KvmTdxCmd.MemRegion)) {
+            return own;
+        }
+        var slots = td.mmu.lockSlots();
+        return () -> {
+            slots.close();
+            own.close();
+        };
     }
 
     private void initVcpu(KvmTdxCmd cmd, long initialRcx) {
@@ -145,7 +160,7 @@ final class TdVcpu extends VcpuFile {
         }
         tdcxPa = pages;
         // TDH.VP.INIT may take the TDR exclusively, which paths of the MMU that must not fail take shared.
-        try (var held = vm.mmu.lock().lockExclusive()) {
+        try (var held = vm.mmu.has(Defect.TD_VP_INIT_BESIDE_ZAP) ? null : vm.mmu.lock().lockExclusive()) {
             status = seam.vpInit(tdvprPa, initialRcx, id());
         }
         if (status != 0) {
@@ -336,6 +351,7 @@ final class TdVcpu extends VcpuFile {
 
     @Override protected KvmExit handleExit() {
         if (!entered || KvmSeam.isBusy(enterStatus)) {
+            td.counters.busyRetries += entered ? 1 : 0;
             giveWay(); // whoever is in the way needs the processor
             return null;
         }

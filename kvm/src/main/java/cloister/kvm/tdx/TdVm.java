@@ -1,5 +1,6 @@
 package cloister.kvm.tdx;
 
+import cloister.kvm.Defect;
 import cloister.kvm.KvmException;
 import cloister.kvm.KvmPolicy;
 import cloister.kvm.KvmTdxCmd;
@@ -137,7 +138,7 @@ public final class TdVm extends Vm {
             capabilities(cmd, out);
             return;
         }
-        try (var held = lockState()) {
+        try (var held = mmu.has(Defect.TD_COMMANDS_SIDE_BY_SIDE) ? lockVmOnly() : lockState()) {
             switch (cmd.data()) {
                 case KvmTdxCmd.InitVm in -> initVm(cmd, in);
                 case KvmTdxCmd.FinalizeVm f -> finalizeVm(cmd);
@@ -172,6 +173,16 @@ public final class TdVm extends Vm {
         return () -> {
             slots.close();
             unlockAllVcpus();
+            lock.unlock();
+        };
+    }
+
+    /// What was held before all commands excluded each other.
+    private Held lockVmOnly() {
+        lock.lock();
+        var slots = mmu.lockSlots();
+        return () -> {
+            slots.close();
             lock.unlock();
         };
     }

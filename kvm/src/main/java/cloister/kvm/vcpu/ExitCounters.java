@@ -20,6 +20,7 @@ public final class ExitCounters implements KvmStats {
     public long pagesAugmented;
     public long pagesPopulated;
     public long pagesConverted;
+    public long busyRetries;
     public long tdxPages;
     public long leakedPages;
 
@@ -84,6 +85,10 @@ public final class ExitCounters implements KvmStats {
 
     @Override public long pagesAugmented() {
         return pagesAugmented;
+    }
+
+    @Override public long busyRetries() {
+        return busyRetries;
     }
 
     @Override public long pagesConverted() {

@@ -49,7 +49,7 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
     public final QueuedEvents events = new QueuedEvents();
     public final VcpuMmu mmu;
     /// vcpu->mutex: one ioctl at a time.
-    final Mutex mutex;
+    protected final Mutex mutex;
     private final int id;
     private final BitSet eoiVectors = new BitSet(256);
     protected MpState mpState;

@@ -12,6 +12,7 @@ import cloister.kvm.mmu.VcpuMmu;
 import cloister.kvm.vcpu.Hypercalls;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
+import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.vmx.Controls;
@@ -365,7 +366,11 @@ final class VmxExits implements Persistent {
 
     KvmExit afterFault(FaultResult result, long gpa) {
         return switch (result) {
-            case FIXED, SPURIOUS, RETRY -> null;
+            case FIXED, SPURIOUS -> null;
+            case RETRY -> {
+                vcpu.host.scheduler().switchPoint(SwitchPoint.YIELD); // the guest will be here again before it has executed anything
+                yield null;
+            }
             case EMULATE, WRITE_PROTECTED -> emulate(gpa);
             case MEMORY_FAULT, FAULT, INVALID_SLOT, REFLECT -> new KvmExit.MemoryFault(
                     vcpu.mmu.lastFaultWasPrivate() ? KvmAbi.MEMORY_EXIT_FLAG_PRIVATE : 0, gpa & -PAGE, PAGE);
