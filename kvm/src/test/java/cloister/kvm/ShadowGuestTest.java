@@ -9,6 +9,7 @@ import cloister.isa.CodeMode;
 import cloister.isa.Condition;
 import cloister.isa.Op;
 import cloister.kvm.dev.DevKvm;
+import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
 import cloister.spec.kvm.VmType;
 import cloister.spec.x86.Cr0;
@@ -262,6 +263,20 @@ final class ShadowGuestTest {
         assertThat(run(vcpu)).containsExactly(new KvmExit.Io(true, 2, 0x10, 1));
         assertThat(vcpu.kvmRun().item(0, 2)).isEqualTo(1002);
         assertThat(vm.stats().exits()).as("the loop is the processor's").containsKey("CR_ACCESS");
+    }
+
+    /// INVPCID of a descriptor that is MMIO cannot be carried out. [LINUX kvm_handle_memory_failure]
+    @Test void invpcidOfMmio() {
+        var a = new Assembler(CodeMode.BITS32, CODE).mov(EBX, (int) 0xfed0_0000L).db(0x66, 0x0f, 0x38, 0x82, 0x13);
+        var vcpu = vcpu(a.assemble());
+        var sregs = vcpu.getSregs();
+        sregs.cr0 |= Cr0.PE;
+        sregs.cs = KvmSegment.flat(8, 0xb);
+        sregs.ss = KvmSegment.flat(0x10, 3);
+        sregs.ds = KvmSegment.flat(0x10, 3);
+        vcpu.setSregs(sregs);
+        assertThat(run(vcpu).getFirst()).isInstanceOfSatisfying(KvmExit.InternalError.class,
+                exit -> assertThat(exit.suberror()).isEqualTo(KvmAbi.INTERNAL_ERROR_EMULATION));
     }
 
     private void poke16(long gpa, int... words) {

@@ -48,11 +48,6 @@ public final class InstructionEmulator implements Persistent {
         accesses.of(processor);
     }
 
-    /// The registers that it works on.
-    public EmulatedProcessor processor() {
-        return processor;
-    }
-
     /// Emulates the current instruction; of a repeated one, as many elements as go without the VMM.
     ///
     /// @return an exit to the VMM, or null when the guest goes on
@@ -151,6 +146,32 @@ public final class InstructionEmulator implements Persistent {
             machine.retired(processor, traps);
         }
         return accesses.nextWrite();
+    }
+
+    /// Two words of memory, or why there are none.
+    ///
+    /// @param words null when reading failed
+    /// @param exit  then: null when the guest takes an exception
+    public record Operand(long[] words, KvmExit exit) {
+    }
+
+    /// Reads the memory operand, of two words, of an instruction that KVM carries out by itself. [LINUX kvm_read_guest_virt,
+    /// kvm_handle_memory_failure]
+    public Operand readOperand(int segment, long offset) {
+        accesses.begin();
+        machine.load(processor);
+        long[] words = new long[2];
+        try {
+            for (int i = 0; i < words.length; i++) {
+                if (!processor.readOperand(segment, offset + ((long) i * Long.BYTES), Long.BYTES)) {
+                    return new Operand(null, raise());
+                }
+                words[i] = processor.operand();
+            }
+            return new Operand(words, null);
+        } catch (Unanswered asks) {
+            return new Operand(null, broken("an operand"));
+        }
     }
 
     // --- events and tasks

@@ -3,7 +3,6 @@ package cloister.kvm.vmx;
 import static cloister.spec.vmx.VmcsField.*;
 
 import cloister.kvm.KvmExit;
-import cloister.kvm.emulate.EmulatedMachine;
 import cloister.kvm.emulate.InstructionEmulator;
 import cloister.sim.SwitchPoint;
 import cloister.spec.vmx.GuestActivity;
@@ -35,15 +34,13 @@ final class InvalidGuestState {
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
     private final InstructionEmulator emulator;
-    private final EmulatedMachine machine;
     /// The state may have become one that the processor does not take, or has not stopped being one.
     private boolean suspect = true;
 
-    InvalidGuestState(VmxVcpu vcpu, InstructionEmulator emulator, EmulatedMachine machine) {
+    InvalidGuestState(VmxVcpu vcpu, InstructionEmulator emulator) {
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
         this.emulator = emulator;
-        this.machine = machine;
     }
 
     /// KVM has changed segment registers, CR0 or RFLAGS.

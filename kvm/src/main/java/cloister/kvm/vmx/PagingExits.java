@@ -2,9 +2,7 @@ package cloister.kvm.vmx;
 
 import static cloister.spec.vmx.VmcsField.*;
 
-import cloister.cpu.emulation.EmulatedProcessor;
 import cloister.kvm.KvmExit;
-import cloister.kvm.emulate.EmulatedMachine;
 import cloister.kvm.emulate.InstructionEmulator;
 import cloister.kvm.mmu.FaultResult;
 import cloister.kvm.mmu.VcpuMmu;
@@ -27,11 +25,9 @@ final class PagingExits {
     private final VmxVcpu vcpu;
     private final LoadedVmcs vmcs;
     private final VmxExits exits;
-    private final EmulatedMachine machine;
     private final InstructionEmulator emulator;
 
-    PagingExits(VmxVcpu vcpu, VmxExits exits, EmulatedMachine machine, InstructionEmulator emulator) {
-        this.machine = machine;
+    PagingExits(VmxVcpu vcpu, VmxExits exits, InstructionEmulator emulator) {
         this.emulator = emulator;
         this.vcpu = vcpu;
         this.vmcs = vcpu.vmcs;
@@ -71,18 +67,12 @@ final class PagingExits {
     KvmExit invpcid() {
         int info = vmcs.readInt(EXIT_INSTRUCTION_INFO);
         long type = vcpu.gprs[info >>> 28];
-        int segment = (info >>> 15) & 7;
-        long offset = offset(info);
-        var processor = emulator.processor();
-        machine.load(processor);
-        if (!processor.readOperand(segment, offset, Long.BYTES)) {
-            return refused(processor);
+        var operand = emulator.readOperand((info >>> 15) & 7, offset(info));
+        if (operand.words() == null) {
+            return operand.exit();
         }
-        long pcid = processor.operand();
-        if (!processor.readOperand(segment, offset + Long.BYTES, Long.BYTES)) {
-            return refused(processor);
-        }
-        long address = processor.operand();
+        long pcid = operand.words()[0];
+        long address = operand.words()[1];
         boolean pcids = (vcpu.cr.cr4() & Cr4.PCIDE) != 0;
         int shift = vcpu.cr.linearShift();
         boolean bad = pcid >>> 12 != 0 || Long.compareUnsigned(type, INVALIDATE_ALL_BUT_GLOBAL) > 0
@@ -110,10 +100,5 @@ final class PagingExits {
 
     private long register(int number) {
         return number == VmxVcpu.RSP ? vmcs.read(GUEST_RSP) : vcpu.gprs[number];
-    }
-
-    private KvmExit refused(EmulatedProcessor processor) {
-        machine.raise(processor.faultVector(), processor.faultErrorCode(), processor.faultAddress());
-        return null;
     }
 }

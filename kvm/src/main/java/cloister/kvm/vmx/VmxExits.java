@@ -53,8 +53,8 @@ final class VmxExits implements Persistent {
         this.gprs = vcpu.gprs;
         var machine = new EmulatedGuest(vcpu);
         this.emulator = new InstructionEmulator(machine, vcpu.vm.host.clock());
-        this.paging = new PagingExits(vcpu, this, machine, emulator);
-        this.invalidState = new InvalidGuestState(vcpu, emulator, machine);
+        this.paging = new PagingExits(vcpu, this, emulator);
+        this.invalidState = new InvalidGuestState(vcpu, emulator);
     }
 
     boolean isPending() {
