@@ -6,6 +6,8 @@ import static org.assertj.core.api.Assertions.catchThrowable;
 
 import cloister.sim.SwitchPoint;
 import cloister.spec.kvm.Errno;
+import cloister.spec.tdx.SeamRegs;
+import cloister.spec.x86.Msr;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -36,6 +38,18 @@ final class TdExitsTest {
             td.exit(Long.parseUnsignedLong(rax, 16), 0, 0, Long.parseUnsignedLong(r9, 16)).end(new long[1]);
             assertThat(td.run()).containsExactly(new KvmExit.Shutdown());
             assertThat(td.module.runs).filteredOn(call -> call.startsWith("VP_ENTER")).hasSize(2);
+        }
+    }
+
+    @Test void theHostIsReadyForTheNextMachineCheck() {
+        try (var td = new ScriptedTd()) {
+            td.then(regs -> {
+                td.lp().wrmsr(Msr.IA32_MCG_STATUS, 4);
+                regs.set(SeamRegs.RAX, 0);
+                regs.set(SeamRegs.R9, 0x8000_0312L);
+            }).end(new long[1]);
+            assertThat(td.run()).containsExactly(new KvmExit.Shutdown());
+            assertThat(td.lp().rdmsr(Msr.IA32_MCG_STATUS)).isZero();
         }
     }
 

@@ -466,10 +466,6 @@ final class VmxVcpu extends VcpuFile {
         return xcr0;
     }
 
-    void xcr0(long value) {
-        xcr0 = value;
-    }
-
     /// XSETBV. [LINUX __kvm_set_xcr]
     ///
     /// @return false for #GP

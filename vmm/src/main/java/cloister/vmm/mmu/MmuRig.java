@@ -68,8 +68,6 @@ final class MmuRig implements AutoCloseable, PlatformObserver, Lane.Vmm {
     /// The VM beside this one, or null.
     final KvmVm neighbour;
     final UserMemory user;
-    /// How many of [#lanes] belong to the VM under test.
-    final int guests;
     final DirtyRings rings;
     private final MmuCoverage coverage;
     // The last VM entry
@@ -115,7 +113,6 @@ final class MmuRig implements AutoCloseable, PlatformObserver, Lane.Vmm {
                 lane(ordinaryVcpu(vm, id));
             }
         }
-        guests = lanes.size();
         neighbour = is(MmuModel.WITH_NEIGHBOUR) ? kvm.createVm(VmType.DEFAULT) : null;
         if (neighbour != null) {
             neighbour.enableCap(KvmCap.SPLIT_IRQCHIP, 24);
