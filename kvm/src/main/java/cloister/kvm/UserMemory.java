@@ -14,7 +14,7 @@ public interface UserMemory {
     ///
     /// @param size bytes, a positive multiple of 1 GiB
     /// @return the address, aligned to 1 GiB
-    /// @throws KvmException EINVAL
+    /// @throws KvmException EINVAL, ENOMEM
     long mapHuge(long size);
 
     /// memfd_create and ftruncate.
@@ -45,7 +45,10 @@ public interface UserMemory {
     /// @throws KvmException EINVAL
     void unmap(long address);
 
-    /// madvise(MADV_DONTNEED): frees the frames; guests lose their mappings of them.
+    /// madvise(MADV_DONTNEED): frees the frames; guests lose their mappings of them. Pages of 1 GiB go whole: the range begins with one,
+    /// and one of which it has only a part stays.
+    ///
+    /// @throws KvmException EINVAL, EFAULT outside mappings
     void discard(long address, long length);
 
     /// What the kernel does to find out which pages are in use, as when /sys/kernel/mm/page_idle is written.

@@ -37,6 +37,11 @@ final class Mapping {
         this.backing = backing;
     }
 
+    /// Whether it has pages of 1 GiB, which come and go whole.
+    boolean hasHugePages() {
+        return backing instanceof Anonymous own && own.hugeLevel() > 1;
+    }
+
     long page(long address) {
         return (address - start) >>> PhysicalMemory.FRAME_SHIFT;
     }

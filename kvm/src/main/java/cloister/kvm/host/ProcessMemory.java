@@ -22,6 +22,9 @@ public final class ProcessMemory implements UserMemory {
     public static final long NO_MAPPING = -1;
     public static final long NO_MEMORY = -2;
 
+    /// The first address that no process has. (TASK_SIZE_MAX with 4-level paging)
+    public static final long END = (1L << 47) - PhysicalMemory.FRAME_SIZE;
+
     private static final long FIRST_ADDRESS = 0x7f00_0000_0000L;
     private static final long PAGE = PhysicalMemory.FRAME_SIZE;
     private static final long GIB = 1L << 30;
@@ -92,6 +95,9 @@ public final class ProcessMemory implements UserMemory {
 
     private long add(long size, long alignment, Mapping.Backing backing) {
         long address = (nextAddress + alignment - 1) & -alignment;
+        if (size > END - address) {
+            throw new KvmException(Errno.ENOMEM, "the process has no addresses for a mapping of " + size + " bytes");
+        }
         nextAddress = (address + size + (2 * FrameAllocator.BLOCK_SIZE) - 1) & -FrameAllocator.BLOCK_SIZE;
         mappings.put(address, new Mapping(address, size, backing));
         return address;
@@ -123,7 +129,14 @@ public final class ProcessMemory implements UserMemory {
         }
         var mapping = mustFind(address);
         require(length > 0 && length <= mapping.end - address && (address | length) % PAGE == 0, "range is not whole pages of one mapping");
-        releaseWithin(mapping, address, address + length, address, address + length);
+        long whole = length;
+        if (mapping.hasHugePages()) {
+            require(address % GIB == 0, "range begins inside a page of 1 GiB");
+            whole &= -GIB; // [LINUX madvise_dontneed_free_valid_vma]
+        }
+        if (whole != 0) {
+            releaseWithin(mapping, address, address + whole, address, address + whole);
+        }
     }
 
     /// Gives the pages of `[address, end)` back when `[from, to)` is invalidated, or more: a large page that loses a part is split, and
@@ -169,10 +182,11 @@ public final class ProcessMemory implements UserMemory {
     void unmapGuestPages(GuestMemFile file, long first, long end) {
         for (var mapping : mappings.values()) {
             if (mapping.backing instanceof Mapping.Guest guest && guest.file() == file) {
-                long from = Math.max(mapping.start, mapping.start + ((first - guest.firstPage()) << PhysicalMemory.FRAME_SHIFT));
-                long to = Math.min(mapping.end, mapping.start + ((end - guest.firstPage()) << PhysicalMemory.FRAME_SHIFT));
+                long from = Math.max(0, first - guest.firstPage());
+                long to = Math.min(mapping.page(mapping.end), end - guest.firstPage());
                 if (from < to) {
-                    invalidate(from, to, () -> { });
+                    invalidate(mapping.start + (from << PhysicalMemory.FRAME_SHIFT), mapping.start + (to << PhysicalMemory.FRAME_SHIFT),
+                            () -> { });
                 }
             }
         }

@@ -123,9 +123,14 @@ public final class GuestMtrrs implements Persistent {
         return index < 3 ? 0x80000 + ((index - 1) * 0x20000L) : 0xc0000 + ((index - 3) * 0x8000L);
     }
 
+    /// Whether the guest has enabled them.
+    public boolean isEnabled() {
+        return (defType & DEF_TYPE_ENABLE) != 0;
+    }
+
     /// The memory type of guest-physical address `gpa`.
     public MemoryType typeOf(long gpa) {
-        if ((defType & DEF_TYPE_ENABLE) == 0) {
+        if (!isEnabled()) {
             return MemoryType.UC;
         }
         if (isFixed(gpa)) {
@@ -146,7 +151,7 @@ public final class GuestMtrrs implements Persistent {
     ///
     /// @param size a power of two, at least 4096
     public boolean isUniform(long gpa, long size) {
-        if ((defType & DEF_TYPE_ENABLE) == 0) {
+        if (!isEnabled()) {
             return true;
         }
         if (isFixed(gpa)) {

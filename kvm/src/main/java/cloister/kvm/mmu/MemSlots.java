@@ -3,6 +3,7 @@ package cloister.kvm.mmu;
 import cloister.kvm.KvmException;
 import cloister.kvm.UserMemoryRegion;
 import cloister.kvm.host.GuestMemFile;
+import cloister.kvm.host.ProcessMemory;
 import cloister.sim.Persistent;
 import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
@@ -19,8 +20,6 @@ public final class MemSlots implements Persistent {
     private static final long MAX_PAGES = (1L << 31) - 1;
     private static final int PAGE_SHIFT = 12;
     private static final long PAGE_MASK = (1L << PAGE_SHIFT) - 1;
-    /// The first address that no process has. (TASK_SIZE_MAX with 4-level paging)
-    private static final long USER_SPACE_END = (1L << 47) - (1L << PAGE_SHIFT);
 
     /// What happens to a slot.
     enum Change { CREATE, DELETE, MOVE, FLAGS_ONLY }
@@ -138,7 +137,7 @@ public final class MemSlots implements Persistent {
     }
 
     private static boolean isUserRange(long address, long size) {
-        return Long.compareUnsigned(size, USER_SPACE_END) <= 0 && Long.compareUnsigned(address, USER_SPACE_END - size) <= 0;
+        return Long.compareUnsigned(size, ProcessMemory.END) <= 0 && Long.compareUnsigned(address, ProcessMemory.END - size) <= 0;
     }
 
     /// What becomes of slot `old` (null: there is none), null for nothing.

@@ -18,6 +18,10 @@ enum MtrrMemoryType implements MemoryTypePolicy {
         if (vcpu.cachesDisabled()) {
             return bits(types.clearsCacheDisable() ? MemoryType.WB : MemoryType.UC) | Ept.IGNORE_PAT;
         }
+        if (!vcpu.mtrrs().isEnabled()) {
+            // Who is not told of MTRRs will never enable them, and would run uncached for ever. [LINUX v6.8 mtrr_disabled_type]
+            return bits(vcpu.hasMtrrs() ? MemoryType.UC : MemoryType.WB);
+        }
         return bits(vcpu.mtrrs().typeOf(gfn << Mmu.PAGE_SHIFT));
     }
 

@@ -22,6 +22,9 @@ public final class VcpuMmu implements Persistent {
         /// The vCPU's MTRRs.
         GuestMtrrs mtrrs();
 
+        /// Whether CPUID tells the guest of MTRRs.
+        boolean hasMtrrs();
+
         /// Whether CR0.CD is 1 as the guest sees it.
         boolean cachesDisabled();
 

@@ -13,6 +13,7 @@ public final class GuestCpuid implements Persistent {
     private static final int RTM = 1 << 11;
     private static final int OSXSAVE = 1 << 27;
     private static final int X2APIC = 1 << 21;
+    private static final int MTRR = 1 << 12;
     private static final int TSC_DEADLINE = 1 << 24;
     private static final int APIC = 1 << 9;
     private static final int OSPKE = 1 << 4;
@@ -57,6 +58,11 @@ public final class GuestCpuid implements Persistent {
     public boolean hasX2apic() {
         var entry = find(1, 0);
         return entry != null && (entry.ecx() & X2APIC) != 0;
+    }
+
+    public boolean hasMtrrs() {
+        var entry = find(1, 0);
+        return entry != null && (entry.edx() & MTRR) != 0;
     }
 
     /// The width of guest-physical addresses.

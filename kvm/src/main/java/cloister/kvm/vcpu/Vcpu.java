@@ -494,6 +494,10 @@ public abstract class Vcpu implements Persistent, ApicOwner, GuestMsrs.Machine, 
         return msrs.mtrrs();
     }
 
+    @Override public final boolean hasMtrrs() {
+        return cpuid.hasMtrrs();
+    }
+
     @Override public final boolean vmDead() {
         return vm.isDead();
     }

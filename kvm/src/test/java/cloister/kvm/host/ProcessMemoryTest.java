@@ -75,6 +75,54 @@ final class ProcessMemoryTest {
         assertThat(frames.allocatedFrames()).isZero();
     }
 
+    @Test void aPageOfOneGibibyteGoesWholeOrNotAtAll() {
+        long gib = 1L << 30;
+        try (var large = new PhysicalMemory(4 * gib, 32)) {
+            var many = new FrameAllocator(new HostMemory(large), MIB, 4 * gib);
+            var process = new ProcessMemory(new HostMemory(large), many);
+            long address = process.mapHuge(2 * gib);
+            process.write(address + (6 * MIB), 8, 5);
+            assertThatThrownBy(() -> process.discard(address + PAGE, gib)).hasMessageContaining("EINVAL");
+            process.discard(address, gib - PAGE);
+            assertThat(process.mappingLevel(address)).as("less than the page").isEqualTo(3);
+            assertThat(process.read(address + (6 * MIB), 8)).isEqualTo(5);
+            process.write(address, 8, 1);
+            assertThat(process.residentPages()).isEqualTo(gib / PAGE);
+            process.discard(address, gib + PAGE);
+            assertThat(process.residentPages()).isZero();
+            assertThat(process.read(address + (6 * MIB), 8)).isZero();
+            assertThat(many.allocatedFrames()).isZero();
+        }
+    }
+
+    @Test void hugeSizesCostNothingUntilTheyAreUsed() {
+        long most = Long.MAX_VALUE & -PAGE;
+        var file = new GuestMemFile(frames, user, most, 0, new NoSlots());
+        file.allocate(most - (2 * PAGE), PAGE);
+        file.allocate(0, PAGE);
+        assertThat(file.size()).isEqualTo(most);
+        assertThat(file.allocatedPages()).isEqualTo(2);
+        file.punchHole(0, most);
+        assertThat(file.allocatedPages()).isZero();
+        user.createFile(most).close();
+        assertThatThrownBy(() -> user.map(1L << 47)).as("more than a process has").hasMessageContaining("ENOMEM");
+        assertThatThrownBy(() -> user.mapHuge(1L << 47)).hasMessageContaining("ENOMEM");
+        assertThatThrownBy(() -> user.map(most)).hasMessageContaining("ENOMEM");
+        user.unmap(user.map(1L << 39));
+    }
+
+    @Test void aHoleInAHugeFileReachesItsMappings() {
+        long most = Long.MAX_VALUE & -PAGE;
+        var file = new GuestMemFile(frames, user, most, GuestMemfd.FLAG_MMAP | GuestMemfd.FLAG_INIT_SHARED, new NoSlots());
+        long address = user.map(file, PAGE, 2 * PAGE);
+        user.write(address, 8, 1);
+        var listener = new Listener();
+        user.addListener(listener);
+        file.punchHole(0, most);
+        assertThat(listener.calls).containsExactly("begin 8192", "end 8192");
+        assertThat(user.read(address, 8)).isZero();
+    }
+
     @Test void twoMappingsOfAFileHaveItsPages() {
         var file = user.createFile(4 * PAGE);
         long one = user.map(file, 0, 4 * PAGE);

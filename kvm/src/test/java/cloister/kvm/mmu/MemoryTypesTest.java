@@ -54,6 +54,16 @@ final class MemoryTypesTest {
         return MemoryType.of(Ept.memoryType(entry)) + ((entry & Ept.IGNORE_PAT) != 0 ? " whatever PAT says" : "");
     }
 
+    @Test void withoutMtrrsInCpuidMemoryIsWriteBack() {
+        policy("mtrr");
+        f.mmu.memoryTypes().noncoherentDma(true);
+        assertThat(describe(leaf(0)[0])).as("there are some, and they are off").isEqualTo("UC");
+        f.hasMtrrs = false;
+        assertThat(describe(leaf(4 * MIB)[0])).isEqualTo("WB");
+        mtrr(Msr.IA32_MTRR_DEF_TYPE, ENABLE | MemoryType.WT.encoding());
+        assertThat(describe(leaf(8 * MIB)[0])).as("registers that are on count").isEqualTo("WT");
+    }
+
     @ParameterizedTest @CsvSource({
         // policy, non-coherent DMA, quirk IGNORE_GUEST_PAT, CR0.CD, quirk CD_NW_CLEARED, what an MTRR says: the entry
         "upstream-7.2, false, true,  false, true,  UC, WB whatever PAT says",

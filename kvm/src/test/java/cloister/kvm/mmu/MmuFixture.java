@@ -32,6 +32,7 @@ class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
     boolean bugged;
     boolean signal;
     boolean cachesDisabled;
+    boolean hasMtrrs = true;
     final GuestMtrrs mtrrs = new GuestMtrrs();
 
     MmuFixture() {
@@ -108,6 +109,10 @@ class MmuFixture implements MmuVm, VcpuMmu.Owner, AutoCloseable {
 
     @Override public GuestMtrrs mtrrs() {
         return mtrrs;
+    }
+
+    @Override public boolean hasMtrrs() {
+        return hasMtrrs;
     }
 
     @Override public boolean cachesDisabled() {

@@ -177,6 +177,10 @@ final class ShadowedGuest implements VcpuMmu.Owner, AutoCloseable {
         return false;
     }
 
+    @Override public boolean hasMtrrs() {
+        return true;
+    }
+
     @Override public GuestMtrrs mtrrs() {
         return fixture.mtrrs;
     }
