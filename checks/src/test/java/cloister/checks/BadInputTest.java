@@ -38,6 +38,8 @@ class BadInputTest {
             run --memory 12Q                         | 64 | is not a size
             run --memory 8M --kernel KERNEL          | 64 | memory
             run --vm-type sgx                        | 64 | --vm-type: 'sgx' is none of tdx, default
+            run --kernel KERNEL --policy memory-type=mtrr | 64 | memory-type=mtrr is not for trust domains
+            run --vm-type default --kernel KERNEL --policy memory-type=proposed-2023 | 64 | proposed-2023 is not for ordinary VMs
             run --timeout 0                          | 64 | choose 1 second or more
             run --exec ls --kernel KERNEL --initrd TEXT | 65 | neither a cpio archive
             run --trace-out x                        | 64 | say what to trace

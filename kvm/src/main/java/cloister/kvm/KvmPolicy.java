@@ -1,5 +1,6 @@
 package cloister.kvm;
 
+import cloister.spec.kvm.VmType;
 import java.util.List;
 
 /// Where KVM's developers weighed several designs, a VM may be given another than the one that upstream Linux kept. The names are those of
@@ -54,6 +55,11 @@ public enum KvmPolicy {
     /// What it can be; upstream's choice first.
     public List<String> choices() {
         return choices;
+    }
+
+    /// Whether a VM of `type` knows `choice`, which is one of [#choices].
+    public boolean isFor(VmType type, String choice) {
+        return this != MEMORY_TYPE || (type == VmType.TDX ? !choice.equals("mtrr") : !choice.equals("proposed-2023"));
     }
 
     /// The policy with that name, in capitals or not, or null.

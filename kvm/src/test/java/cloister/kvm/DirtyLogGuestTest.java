@@ -99,25 +99,4 @@ final class DirtyLogGuestTest {
         });
         assertThat(taken[0]).isEqualTo(4 * 192);
     }
-
-    @Test void whatIsPopulatedBeyondTheRingOverwritesItsOldestEntries() {
-        vm.enableCap(KvmCap.DIRTY_LOG_RING, PAGE);
-        boolean[] done = {false};
-        run(TWO_PAGES, vcpu -> {
-            vm.setUserMemoryRegion2(new UserMemoryRegion(1, LOG, 2 * MEMORY, MEMORY, kvm.userMemory().map(MEMORY), null, 0));
-            vcpu.preFaultMemory(new GpaRange(0, MEMORY));
-            vcpu.preFaultMemory(new GpaRange(2 * MEMORY, 3 * PAGE));
-            assertThat(vcpu.run()).isEqualTo(new KvmExit.DirtyRingFull());
-            var ring = vcpu.dirtyRing();
-            for (int i = 0; i < ring.size(); i++) {
-                assertThat(ring.slot(i)).isEqualTo(i < 3 ? 1 : 0);
-                assertThat(ring.offset(i)).isEqualTo(i);
-                ring.harvested(i);
-            }
-            assertThat(vm.resetDirtyRings()).isEqualTo(ring.size());
-            assertThat(vcpu.run()).isInstanceOf(KvmExit.Io.class);
-            done[0] = true;
-        });
-        assertThat(done[0]).isTrue();
-    }
 }

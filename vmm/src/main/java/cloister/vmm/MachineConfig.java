@@ -329,7 +329,7 @@ public final class MachineConfig {
 
     /// Checks what needs neither a kernel nor an initrd.
     ///
-    /// @throws UserError when no machine has so many processors or so much memory
+    /// @throws UserError when no machine has so many processors or so much memory, or its type of VM does not know a policy
     public void checkSizes() {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
@@ -350,6 +350,16 @@ public final class MachineConfig {
         if (memoryBytes > 1L << 38) {
             throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");
         }
+        checkPolicies(vmType == VmType.TDX ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
+    }
+
+    private void checkPolicies(cloister.spec.kvm.VmType type) {
+        policies.forEach((policy, choice) -> {
+            if (!policy.isFor(type, choice)) {
+                throw UserError.usage("policy " + policy.policyName() + "=" + choice + " is not for "
+                        + (vmType == VmType.TDX ? "trust domains" : "ordinary VMs") + ": choose another, or another --vm-type");
+            }
+        });
     }
 
     void check() {

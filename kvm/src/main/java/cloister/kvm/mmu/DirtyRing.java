@@ -60,9 +60,10 @@ public final class DirtyRing implements DirtyGfnRing, Persistent {
         return used() >= softLimit;
     }
 
-    /// Enters a page. A vCPU does not run with a full ring, but KVM_PRE_FAULT_MEMORY populates any number of pages that count as written:
-    /// then the oldest entries are overwritten, as in Linux 7.2, which warns of it. [LINUX kvm_dirty_ring_push]
     void push(int slot, long offset) {
+        if (used() >= flags.length) {
+            throw new IllegalStateException("dirty ring overflows: the vCPU ran on although the ring was full");
+        }
         int index = dirtyIndex & (flags.length - 1);
         slots[index] = slot;
         offsets[index] = offset;

@@ -251,11 +251,9 @@ public abstract class Vm implements Persistent, KvmVm, MmuVm {
 
     /// The VM has another policy. What a type of VM does not know is EINVAL.
     protected void policyChosen(KvmPolicy policy, String choice) {
+        require(policy.isFor(type(), choice), Errno.EINVAL,
+                "policy " + policy.policyName() + "=" + choice + " is not for VMs of type " + type());
         if (policy == KvmPolicy.MEMORY_TYPE) {
-            boolean ofTds = choice.equals("proposed-2023");
-            boolean ofOthers = choice.equals("mtrr");
-            require(type() == VmType.TDX ? !ofOthers : !ofTds, Errno.EINVAL,
-                    "policy memory-type=" + choice + " is not for VMs of type " + type());
             mmu.memoryTypes().policy(MemoryTypePolicy.named(choice));
         } else if (policy == KvmPolicy.PRE_FAULT) {
             mmu.mapsForL1(choice.equals("map-memory-v1"));
