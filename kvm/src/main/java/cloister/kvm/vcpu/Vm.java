@@ -29,7 +29,6 @@ import cloister.sim.StateSink;
 import cloister.spec.kvm.Errno;
 import cloister.spec.kvm.KvmAbi;
 import cloister.spec.kvm.KvmCap;
-import cloister.spec.kvm.VmType;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.List;
