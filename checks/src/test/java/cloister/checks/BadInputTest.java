@@ -32,6 +32,7 @@ class BadInputTest {
             run --cpsu 3                             | 64 | did you mean '--cpus'?
             run -smp 0                               | 64 | cannot make 0 CPUs
             run --timeout 1.5                        | 64 | --timeout: '1.5' is not a whole number
+            run --schedule unfair                    | 64 | choose round-robin, random, random:N
             run --seed 99999999999999999999          | 64 | is not a whole number that fits
             run -m 512.3                             | 64 | is not a whole number of MiB
             run -m 1T                                | 64 | memory of 1024 GiB is too much

@@ -86,8 +86,9 @@ final class ContentionPolicyTest {
                     busy++;
                 }
             }
-            assertThat(td.vm.stats().busySeamcalls().values().stream().mapToLong(n -> n).sum()).isEqualTo(
-                    td.calls.stream().filter(ContendedTd.Call::isBusy).count());
+            long all = td.calls.stream().filter(ContendedTd.Call::isBusy).count();
+            assertThat(td.vm.stats().busySeamcalls().values().stream().mapToLong(n -> n).sum()).isEqualTo(all);
+            assertThat(td.vm.stats().busyRetries()).as("what was busy was tried again, once each time").isEqualTo(all);
         }
         assertThat(busy).as("zaps that were busy").isPositive();
     }
