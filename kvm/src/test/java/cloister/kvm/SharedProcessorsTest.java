@@ -186,6 +186,39 @@ final class SharedProcessorsTest {
         assertThat(written).containsExactly(7, 8, 0xff);
     }
 
+    @Test void processorsComeAndGoUnderSpinningVcpus() {
+        host(3);
+        var guests = List.of(new Guest(spin()), new Guest(spin()));
+        var vcpus = new ArrayList<KvmVcpu>();
+        for (int i = 0; i < 8; i++) {
+            var vcpu = guests.get(i % 2).vcpu(i);
+            vcpus.add(vcpu);
+            host.scheduler().spawn("vcpu" + i, vcpu::run);
+        }
+        var progress = new ArrayList<Long>();
+        host.scheduler().spawn("admin", () -> {
+            for (int round = 0; round < 12; round++) {
+                kvm.processorOnline(round % 3, false);
+                pass(300_000);
+                kvm.userMemory().discard(guests.get(round % 2).user + 0x4000, 0x1000);
+                kvm.processorOnline((round + 1) % 3, false);
+                pass(300_000);
+                kvm.processorOnline(round % 3, true);
+                kvm.processorOnline((round + 1) % 3, true);
+                pass(100_000);
+            }
+            pass(40_000_000);
+            vcpus.forEach(KvmVcpu::kick);
+        });
+        host.scheduler().run();
+        assertThat(host.scheduler().stalled()).isFalse();
+        for (var vcpu : vcpus) {
+            assertThat(vcpu.getRegs().rbx & 0xffff).as("vCPU " + vcpu.id()).isNotZero();
+            assertThat(vcpu.getRegs().rsp & 0xffff).isEqualTo(0x3000);
+        }
+        guests.forEach(guest -> guest.vm.close());
+    }
+
     @Test void theHostFindsItsOwnStateAfterAnOrdinaryVcpu() {
         host = new TestHost(1);
         var lp = host.processors().getFirst();

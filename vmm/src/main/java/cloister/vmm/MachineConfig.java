@@ -329,7 +329,8 @@ public final class MachineConfig {
 
     /// Checks what needs neither a kernel nor an initrd.
     ///
-    /// @throws UserError when no machine has so many processors or so much memory, or its type of VM does not know a policy
+    /// @throws UserError when no machine has so many processors or so much memory, its type of VM does not know a policy, or memory
+    ///         be populated
     public void checkSizes() {
         if (cpus < 1 || cpus > MAX_CPUS) {
             throw UserError.usage("cannot make " + cpus + " CPUs: choose 1 to " + MAX_CPUS);
@@ -349,6 +350,9 @@ public final class MachineConfig {
         }
         if (memoryBytes > 1L << 38) {
             throw UserError.usage("memory of " + (memoryBytes >> 30) + " GiB is too much: choose at most 256 GiB");
+        }
+        if (prefault && !ept) {
+            throw UserError.usage("memory cannot be populated without EPT: leave out --prefault or --kvm-param ept=0");
         }
         checkPolicies(vmType == VmType.TDX ? cloister.spec.kvm.VmType.TDX : cloister.spec.kvm.VmType.DEFAULT);
     }
