@@ -9,7 +9,6 @@ import cloister.cpu.fpu.FpuState;
 import cloister.cpu.sys.EventDelivery;
 import cloister.cpu.sys.PendingEvents;
 import cloister.cpu.sys.TaskSwitch;
-import cloister.isa.CodeMode;
 import cloister.isa.Decoder;
 import cloister.isa.Instruction;
 import cloister.isa.Op;
@@ -89,10 +88,12 @@ public final class EmulatedProcessor {
         cpu.rflags(rflags);
     }
 
+    /// The address of the next instruction, an offset into CS.
     public long rip() {
         return cpu.rip;
     }
 
+    /// RFLAGS, bit 1 set.
     public long rflags() {
         return cpu.rflags();
     }
@@ -115,10 +116,16 @@ public final class EmulatedProcessor {
                 || cpu.segLimit[number] != loadedLimits[number] || cpu.segAr[number] != loadedRights[number];
     }
 
+    /// The selector of a segment register.
+    ///
+    /// @param segment its number: 0 ES, 1 CS, 2 SS, 3 DS, 4 FS, 5 GS, 6 LDTR, 7 TR
     public int selector(int segment) {
         return cpu.segSelector[segment];
     }
 
+    /// The linear address at which a segment begins.
+    ///
+    /// @param segment its number, as for [#selector]
     public long base(int segment) {
         return cpu.segBase[segment];
     }
@@ -141,18 +148,22 @@ public final class EmulatedProcessor {
         cpu.idtrLimit = idtLimit;
     }
 
+    /// The linear address of the GDT.
     public long gdtBase() {
         return cpu.gdtrBase;
     }
 
+    /// The GDT's last byte, as an offset.
     public int gdtLimit() {
         return cpu.gdtrLimit;
     }
 
+    /// The linear address of the IDT.
     public long idtBase() {
         return cpu.idtrBase;
     }
 
+    /// The IDT's last byte, as an offset.
     public int idtLimit() {
         return cpu.idtrLimit;
     }
@@ -170,10 +181,12 @@ public final class EmulatedProcessor {
         cpu.updateMode();
     }
 
+    /// CR0 as the emulated software has it.
     public long cr0() {
         return cpu.cr0;
     }
 
+    /// CR3 as the emulated software has it.
     public long cr3() {
         return cpu.cr3;
     }
@@ -183,18 +196,22 @@ public final class EmulatedProcessor {
         return cpu.cr3 != loadedCr3;
     }
 
+    /// CR4 as the emulated software has it.
     public long cr4() {
         return cpu.cr4;
     }
 
+    /// IA32_EFER.
     public long efer() {
         return cpu.efer;
     }
 
+    /// CR2: the linear address of the last page fault.
     public long cr2() {
         return cpu.cr2;
     }
 
+    /// The privilege level, 0 to 3.
     public int cpl() {
         return cpu.cpl;
     }
@@ -225,11 +242,6 @@ public final class EmulatedProcessor {
         return FpuInstructions.handles(insn.op);
     }
 
-    /// How code is decoded in the present mode.
-    public CodeMode codeMode() {
-        return cpu.codeMode;
-    }
-
     /// The blocking of interrupts that the last instruction has begun, as in the VMCS's interruptibility state: 1 by STI, 2 by MOV
     /// SS or POP SS, 0 none.
     public int shadow() {
@@ -256,11 +268,6 @@ public final class EmulatedProcessor {
             record(fault);
             return null;
         }
-    }
-
-    /// How many bytes the last [#fetch] could have.
-    public int fetched() {
-        return fetched;
     }
 
     /// The bytes of the last [#fetch].
