@@ -329,7 +329,7 @@ public final class MachineConfig {
 
     /// Checks what needs neither a kernel nor an initrd.
     ///
-    /// @throws UserError when no machine has so many processors or so much memory, its type of VM does not know a policy, or memory
+    /// @throws UserError when no machine has so many processors or so much memory, its type of VM does not know a policy, or memory cannot
     ///         be populated
     public void checkSizes() {
         if (cpus < 1 || cpus > MAX_CPUS) {
