@@ -90,25 +90,44 @@ final class BenchGuest implements AutoCloseable {
         vcpu.setSregs(sregs);
     }
 
-    /// Runs the program from its beginning.
-    void run() {
+    /// Runs the program from its beginning, outside of every host thread: it must not wait.
+    void runHere() {
+        begin();
+        play();
+    }
+
+    /// Runs the program on a host thread, where it can wait. Once: the scheduler ends with its threads.
+    void runOnce() {
+        begin();
+        boolean[] done = {false};
+        platform.scheduler().spawn("vcpu0", () -> {
+            play();
+            done[0] = true;
+        });
+        platform.scheduler().run();
+        if (!done[0]) {
+            throw new IllegalStateException("the guest did not run to its end");
+        }
+    }
+
+    private void begin() {
         var regs = vcpu.getRegs();
         regs.rip = CODE;
         regs.rsp = ROOT;
         regs.rflags = 2;
         vcpu.setRegs(regs);
-        platform.scheduler().spawn("vcpu0", () -> {
-            while (true) {
-                var exit = vcpu.run();
-                if (!(exit instanceof KvmExit.Io(boolean out, int size, int port, int count))) {
-                    throw new IllegalStateException(exit.toString());
-                }
-                if (port == DONE) {
-                    return;
-                }
+    }
+
+    private void play() {
+        while (true) {
+            var exit = vcpu.run();
+            if (!(exit instanceof KvmExit.Io(boolean out, int size, int port, int count))) {
+                throw new IllegalStateException(exit.toString());
             }
-        });
-        platform.scheduler().run();
+            if (port == DONE) {
+                return;
+            }
+        }
     }
 
     @Override public void close() {

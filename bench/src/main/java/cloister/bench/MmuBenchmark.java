@@ -145,7 +145,7 @@ public class MmuBenchmark {
     /// Faults of 4 KiB that shadow pages are made for (`ept=0`): half as many pages as the others, and the guest makes them.
     @Benchmark
     public void shadowFaults4K(Shadowed guest) {
-        guest.made.run();
+        guest.made.runOnce();
     }
 
     /// The pages of [#sharedFaults4K] and [#privateFaults4K] without a hypervisor: their bytes are cleared, as whoever gives out

@@ -46,6 +46,8 @@ final class VmxExits implements Persistent {
     private final InvalidGuestState invalidState;
     /// What the VMM's answer is for, or null.
     private PendingVmxExit pending;
+    /// Where the instruction is whose port access the VMM answers: when the VMM has moved RIP meanwhile, the instruction is given up.
+    private long portRip;
 
     VmxExits(VmxVcpu vcpu) {
         this.vcpu = vcpu;
@@ -69,11 +71,14 @@ final class VmxExits implements Persistent {
         pending = null;
         return switch (exit) {
             case PendingVmxExit.PortRead(int size) -> {
+                if (linearRip() != portRip) {
+                    yield null;
+                }
                 long kept = size == 4 ? 0 : gprs[RAX] & -(1L << (8 * size));
                 gprs[RAX] = kept | vcpu.run.item(0, size);
                 yield skip();
             }
-            case PendingVmxExit.PortWrite() -> skip();
+            case PendingVmxExit.PortWrite() -> linearRip() == portRip ? skip() : null;
             case PendingVmxExit.ReadMsr() -> vcpu.run.msrError ? refuse() : msrRead(vcpu.run.ret);
             case PendingVmxExit.WriteMsr() -> vcpu.run.msrError ? refuse() : skip();
             case PendingVmxExit.Hypercall() -> answer(vcpu.run.ret);
@@ -389,6 +394,7 @@ final class VmxExits implements Persistent {
         if ((qualification & ExitQualification.IO_STRING) != 0) {
             return afterEmulation(emulator.emulate(Scope.UPSTREAM));
         }
+        portRip = linearRip();
         if (in) {
             pending = new PendingVmxExit.PortRead(size);
         } else {
@@ -398,12 +404,19 @@ final class VmxExits implements Persistent {
         return new KvmExit.Io(!in, size, port, 1);
     }
 
+    /// [LINUX kvm_get_linear_rip]
+    private long linearRip() {
+        long rip = vmcs.read(GUEST_RIP);
+        return vcpu.is64Bit() ? rip : (vmcs.read(GUEST_CS_BASE) + rip) & LOW;
+    }
+
     @Override public String stateName() {
         return "exits";
     }
 
     @Override public void describe(StateSink to) {
         to.text("pending", pending);
+        to.field("portRip", portRip);
         to.part(emulator);
     }
 }
