@@ -41,6 +41,7 @@ class BadInputTest {
             run --vm-type sgx                        | 64 | --vm-type: 'sgx' is none of tdx, default
             run --kernel KERNEL --policy memory-type=mtrr | 64 | memory-type=mtrr is not for trust domains
             run --vm-type default --kernel KERNEL --policy memory-type=proposed-2023 | 64 | proposed-2023 is not for ordinary VMs
+            run --vm-type default --kernel KERNEL --policy zap=retry-n | 64 | zap=retry-n is not for ordinary VMs
             run --vm-type default --kernel KERNEL --kvm-param ept=0 --prefault | 64 | cannot be populated without EPT
             run --timeout 0                          | 64 | choose 1 second or more
             run --exec ls --kernel KERNEL --initrd TEXT | 65 | neither a cpio archive

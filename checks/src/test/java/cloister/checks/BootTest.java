@@ -75,6 +75,13 @@ class BootTest {
         return count.find() ? Long.parseLong(count.group(1)) : 0;
     }
 
+    @Test void eightCpusShareTwoProcessors() {
+        var result = Launcher.cloister("run", "--cpus", "8", "--host-cpus", "2", "--exec", "nproc; dmesg");
+        assertThat(result.exitCode()).as(result.err()).isZero();
+        assertThat(result.out()).startsWith("8\n").contains("smp: Brought up 1 node, 8 CPUs");
+        assertThat(result.out().lines().filter(l -> OF_OUR_MAKING.matcher(l).find())).isEmpty();
+    }
+
     @Test void linuxBootsWithoutEpt() {
         var result = Launcher.cloister("run", "--vm-type", "default", "--kvm-param", "ept=0", "--exec", "cat /proc/cpuinfo; echo $((6*7))");
         assertThat(result.exitCode()).as(result.err()).isZero();

@@ -57,9 +57,14 @@ public enum KvmPolicy {
         return choices;
     }
 
-    /// Whether a VM of `type` knows `choice`, which is one of [#choices].
+    /// Whether `choice`, which is one of [#choices], can matter to a VM of `type`. Upstream's choice is for all.
     public boolean isFor(VmType type, String choice) {
-        return this != MEMORY_TYPE || (type == VmType.TDX ? !choice.equals("mtrr") : !choice.equals("proposed-2023"));
+        boolean td = type == VmType.TDX;
+        return switch (this) {
+            case ZAP_CONTENTION, TD_VCPU_LIMIT, MMIO_VALUE -> td || choice.equals(choices.getFirst());
+            case MEMORY_TYPE -> td ? !choice.equals("mtrr") : !choice.equals("proposed-2023");
+            case PRE_FAULT, MMIO_PARAMETER -> true;
+        };
     }
 
     /// The policy with that name, in capitals or not, or null.

@@ -12,6 +12,14 @@ final class GuestCpuid {
     private static final int HTT = 1 << 28;
     private static final int LEVEL_SMT = 1;
     private static final int LEVEL_CORE = 2;
+    /// Of leaf 4's EAX: type, level, addressable ids that share the cache and cores of the package, both less one.
+    private static final int CACHE_TYPE = 0x1f;
+    private static final int CACHE_LEVEL = 5;
+    private static final int CACHE_SHARING = 14;
+    private static final int CACHE_CORES = 26;
+    private static final int CACHE_SELF = (1 << CACHE_SHARING) - 1;
+    private static final int MOST_CORES = 63;
+    private static final int LAST_LEVEL = 3;
 
     private GuestCpuid() {
     }
@@ -22,6 +30,7 @@ final class GuestCpuid {
         for (var entry : supported) {
             switch (entry.function()) {
                 case 1 -> result.add(features(entry, id, cpus));
+                case 4 -> result.add(cache(entry, cpus));
                 case 0xb, 0x1f -> { }
                 default -> result.add(entry);
             }
@@ -45,6 +54,17 @@ final class GuestCpuid {
         int ebx = (entry.ebx() & 0xffff) | (1 << (coreShift(cpus) + 16)) | (id << 24);
         int edx = cpus > 1 ? entry.edx() | HTT : entry.edx() & ~HTT;
         return CpuidEntry.leaf(1, entry.eax(), ebx, entry.ecx() | HYPERVISOR | X2APIC, edx);
+    }
+
+    /// Caches of levels 1 and 2 are one core's, the third is the package's; so is what says how many cores there are.
+    private static CpuidEntry cache(CpuidEntry entry, int cpus) {
+        if ((entry.eax() & CACHE_TYPE) == 0) {
+            return entry;
+        }
+        int ids = (1 << coreShift(cpus)) - 1;
+        int sharing = ((entry.eax() >>> CACHE_LEVEL) & 7) == LAST_LEVEL ? ids : 0;
+        int eax = (entry.eax() & CACHE_SELF) | (sharing << CACHE_SHARING) | (Math.min(ids, MOST_CORES) << CACHE_CORES);
+        return CpuidEntry.subLeaf(entry.function(), entry.index(), eax, entry.ebx(), entry.ecx(), entry.edx());
     }
 
     private static int coreShift(int cpus) {
